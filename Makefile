@@ -1,0 +1,57 @@
+# make up     build and run the store in ./data, on http://127.0.0.1:8080
+# make test   run all tests
+# make help   everything else
+
+export PATH := $(PATH):/usr/local/go/bin
+TOOL := go tool -modfile=tools.mod
+UP_FLAGS ?=
+
+.PHONY: help up build test check race fuzz bench docs tools
+
+help:
+	@echo 'make up      build and run the store in ./data, on http://127.0.0.1:8080 (UP_FLAGS="--listen ADDR …")'
+	@echo 'make build   leave the program in bin/wheelhouse'
+	@echo 'make test    run all tests'
+	@echo 'make race    run all tests with the race detector'
+	@echo 'make check   formatting, vet, staticcheck, tidy modules, current reference docs'
+	@echo 'make fuzz    run each fuzz test for FUZZTIME (default 20s)'
+	@echo 'make bench   measure against nginx and plain files, and print the table'
+	@echo 'make docs    write the generated reference in docs/'
+
+up: build
+	exec bin/wheelhouse up $(UP_FLAGS)
+
+build:
+	@scripts/need-go
+	go build -trimpath -o bin/wheelhouse ./cmd/wheelhouse
+
+# What the tests use besides Go: curl and both tars, as clients and witnesses.
+tools:
+	@scripts/need-go
+	@scripts/need curl=curl tar=tar bsdtar=libarchive-tools gcc=gcc
+
+test: tools
+	go test -shuffle=on -timeout 15m ./...
+
+race: tools
+	go test -race -shuffle=on -timeout 30m ./...
+
+check:
+	@scripts/need-go
+	@test -z "$$($(TOOL) gofumpt -l $$(git ls-files -co --exclude-standard '*.go'))" || { $(TOOL) gofumpt -d $$(git ls-files -co --exclude-standard '*.go'); exit 1; }
+	go vet ./...
+	$(TOOL) staticcheck ./...
+	go mod tidy -diff
+	go test -count=1 ./internal/archtest
+
+fuzz:
+	@scripts/need-go
+	@scripts/fuzz $(or $(FUZZTIME),20s)
+
+bench: build
+	@scripts/need nginx=nginx-light wrk=wrk
+	go run ./bench
+
+docs: build
+	bin/wheelhouse config describe > docs/ops/configuration.toml
+	bin/wheelhouse help > docs/ops/commands.txt
