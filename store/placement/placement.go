@@ -1,0 +1,140 @@
+// Package placement decides which cluster takes an object and in which order a cluster's storages are tried.
+//
+// Everything here is a pure function of its arguments: every dispatcher and worker that knows the same topology comes to
+// the same answer without asking anybody. Both orders are rendezvous hashing (highest random weight, Thaler and
+// Ravishankar 1998) over murmur3: each candidate gets a weight from its own id and the object's, and the candidates are
+// tried from the highest weight down. When a cluster joins, it takes over 1/n of the new objects and no object moves
+// between the others.
+package placement
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/twmb/murmur3"
+
+	"wheelhouse/store"
+)
+
+// Need is what a write asks of the cluster that takes it.
+type Need struct {
+	Storages int   // the cluster must have at least so many storages that are not dead; 0: no such demand
+	Durable  int   // so many of them must be writable now
+	Size     int64 // bytes that each of them must have room for; 0 or less: not known
+}
+
+// Clusters returns the clusters that may take an object, in the order in which they are to be tried: those of the class
+// (all, where it names none) that are read-write and meet the need.
+func Clusters(t *store.Topology, class *store.Class, id store.ObjectID, need Need) []store.ClusterID {
+	type candidate struct {
+		id     store.ClusterID
+		weight uint64
+	}
+	var found []candidate
+	for _, c := range t.Clusters {
+		if c.Mode != store.ClusterRW || !classTakes(class, c.ID) || !meets(t, c.ID, need) {
+			continue
+		}
+		found = append(found, candidate{c.ID, weight(uint64(c.ID), id)})
+	}
+	slices.SortFunc(found, func(a, b candidate) int {
+		return compareWeights(a.weight, b.weight, uint64(a.id), uint64(b.id))
+	})
+	ids := make([]store.ClusterID, len(found))
+	for i, c := range found {
+		ids[i] = c.id
+	}
+	return ids
+}
+
+// Storages sorts the storages of one cluster, in place, into the order in which an object is to be read from them. The
+// first differs from object to object, so that each storage serves an even share and every dispatcher asks the same one
+// for the same object (its page cache then holds it). It does not allocate.
+func Storages(id store.ObjectID, storages []store.StorageID) {
+	// Insertion sort: a mirror group has a handful of storages, and this must not allocate.
+	for i := 1; i < len(storages); i++ {
+		for j := i; j > 0 && storageBefore(id, storages[j], storages[j-1]); j-- {
+			storages[j], storages[j-1] = storages[j-1], storages[j]
+		}
+	}
+}
+
+func storageBefore(id store.ObjectID, a, b store.StorageID) bool {
+	return compareWeights(storageWeight(a, id), storageWeight(b, id), uint64(a), uint64(b)) < 0
+}
+
+// Largest returns the size of the biggest cluster of the class in storages that are not dead: the most copies that an
+// object can be asked to have.
+func Largest(t *store.Topology, class *store.Class) int {
+	largest := 0
+	for _, c := range t.Clusters {
+		if classTakes(class, c.ID) {
+			largest = max(largest, living(t, c.ID))
+		}
+	}
+	return largest
+}
+
+func classTakes(class *store.Class, id store.ClusterID) bool {
+	return class == nil || len(class.Clusters) == 0 || slices.Contains(class.Clusters, id)
+}
+
+func living(t *store.Topology, id store.ClusterID) int {
+	n := 0
+	for i := range t.Storages {
+		if t.Storages[i].Cluster == id && t.Storages[i].Mode != store.ModeDead {
+			n++
+		}
+	}
+	return n
+}
+
+func meets(t *store.Topology, id store.ClusterID, need Need) bool {
+	living, writable := 0, 0
+	for i := range t.Storages {
+		s := &t.Storages[i]
+		if s.Cluster != id || s.Mode == store.ModeDead {
+			continue
+		}
+		living++
+		if s.Mode.Writable() && hasRoom(s, need.Size) {
+			writable++
+		}
+	}
+	return living >= need.Storages && writable >= need.Durable
+}
+
+// hasRoom goes by what the storage last said; it refuses by itself when that was too hopeful.
+func hasRoom(s *store.Storage, size int64) bool {
+	return s.Capacity == 0 || size <= 0 || s.Capacity-s.Used > size
+}
+
+func compareWeights(a, b, ida, idb uint64) int {
+	switch {
+	case a > b:
+		return -1
+	case a < b:
+		return 1
+	case ida < idb: // equal weights must not drop a candidate, as they did in STF
+		return -1
+	case ida > idb:
+		return 1
+	}
+	return 0
+}
+
+// The two orders use different seeds, so that the cluster an object went to says nothing about the storage tried first.
+func weight(candidate uint64, id store.ObjectID) uint64 {
+	return hash(0x77686c31, candidate, uint64(id))
+}
+
+func storageWeight(s store.StorageID, id store.ObjectID) uint64 {
+	return hash(0x77686c32, uint64(s), uint64(id))
+}
+
+func hash(seed, a, b uint64) uint64 {
+	var buf [16]byte
+	binary.LittleEndian.PutUint64(buf[:8], a)
+	binary.LittleEndian.PutUint64(buf[8:], b)
+	return murmur3.SeedSum64(seed, buf[:])
+}
