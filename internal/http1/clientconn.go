@@ -1,0 +1,207 @@
+package http1
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// clientConn is a connection to a server. It belongs to the goroutine whose exchange it carries; only interrupt comes from
+// others.
+type clientConn struct {
+	client *Client
+	opts   *ClientOptions
+	addr   string
+	nc     net.Conn
+	raw    rawConn // nil when it is not a plain TCP or unix connection
+
+	buf             *buffer // nil between exchanges; buf.b[rpos:rend] has been read and not consumed, below low lies the head
+	rpos, rend, low int
+	out             *buffer // what is to be sent
+	fields          []Field // storage for the responses' headers
+
+	reused    bool // it has carried an exchange before
+	began     bool // bytes of the response have arrived
+	broken    bool // the exchange went off the regular course: not to be reused
+	idleSince time.Time
+
+	ctx         context.Context // of the exchange, for its cause
+	stop        func() bool     // ends the watch on ctx, nil when there is none
+	onDone      func()          // interrupt, bound once
+	interrupted atomic.Bool
+	readBy      time.Time // the deadlines that are armed
+	writeBy     time.Time
+}
+
+// maxInterim is how many interim responses are skipped.
+const maxInterim = 8
+
+// interrupt ends all waiting on the connection. It runs when the exchange's context ends.
+func (cc *clientConn) interrupt() {
+	cc.interrupted.Store(true)
+	cc.nc.SetDeadline(past)
+}
+
+// cause is what an error of the connection comes from: the context's end, where that was it.
+func (cc *clientConn) cause(err error) error {
+	if cc.interrupted.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+		return context.Cause(cc.ctx)
+	}
+	return err
+}
+
+// arm sees to it that the next read ends within once to one and a half times d. Most often that is so already.
+func (cc *clientConn) arm(d time.Duration) error {
+	return cc.armDeadline(&cc.readBy, cc.nc.SetReadDeadline, d)
+}
+
+func (cc *clientConn) armDeadline(by *time.Time, set func(time.Time) error, d time.Duration) error {
+	if d == math.MaxInt64 {
+		if by.IsZero() {
+			return nil
+		}
+		*by = time.Time{}
+	} else {
+		now := time.Now()
+		if left := by.Sub(now); left >= d && left <= 2*d {
+			return nil
+		}
+		*by = now.Add(d + d/2)
+	}
+	set(*by)
+	if cc.interrupted.Load() { // whose deadline may just have been overwritten
+		cc.nc.SetDeadline(past)
+		return context.Cause(cc.ctx)
+	}
+	return nil
+}
+
+func (cc *clientConn) read(p []byte, timeout time.Duration) (int, error) {
+	if err := cc.arm(timeout); err != nil {
+		return 0, err
+	}
+	for {
+		n, err := cc.nc.Read(p)
+		if n > 0 {
+			cc.began = true
+			return n, nil
+		}
+		if err != nil {
+			return 0, cc.cause(err)
+		}
+	}
+}
+
+// fill reads once into the buffer, above the response's head.
+func (cc *clientConn) fill(timeout time.Duration) error {
+	if cc.rpos == cc.rend {
+		cc.rpos, cc.rend = cc.low, cc.low
+	}
+	if cap(cc.buf.b)-cc.rend < 512 {
+		unread := cc.buf.b[cc.rpos:cc.rend]
+		b := &buffer{make([]byte, 0, max(bufferSize, 2*len(unread)))} // the old one lives on under the head
+		cc.rpos, cc.rend, cc.low = 0, copy(b.b[:cap(b.b)], unread), 0
+		cc.buf = b
+	}
+	n, err := cc.read(cc.buf.b[cc.rend:cap(cc.buf.b)], timeout)
+	cc.rend += n
+	return err
+}
+
+// begin readies the connection for an exchange.
+func (cc *clientConn) begin(ctx context.Context) {
+	cc.buf = getBuffer()
+	cc.rpos, cc.rend, cc.low = 0, 0, 0
+	cc.began, cc.broken, cc.ctx = false, false, ctx
+	if ctx.Done() != nil {
+		cc.stop = context.AfterFunc(ctx, cc.onDone)
+	}
+}
+
+// done ends the exchange: the connection goes to the pool, if it is sound and nothing speaks against it.
+func (cc *clientConn) done(sound bool) {
+	if cc.stop != nil {
+		// Once the watch has fired, it may set its deadline at any time: the connection is spoilt.
+		sound = cc.stop() && sound
+		cc.stop = nil
+	}
+	if cc.out != nil {
+		putBuffer(cc.out)
+		cc.out = nil
+	}
+	clear(cc.fields)
+	leftover := cc.rpos < cc.rend
+	putBuffer(cc.buf)
+	cc.buf, cc.ctx = nil, nil
+	if sound && !cc.broken && !leftover {
+		cc.client.put(cc)
+	} else {
+		cc.nc.Close()
+	}
+}
+
+// diedIdle reports whether err means that a reused connection had been closed by the server before it saw the request.
+func (cc *clientConn) diedIdle(ctx context.Context, err error) bool {
+	var read *BodyReadError
+	return cc.reused && !cc.began && ctx.Err() == nil &&
+		!errors.Is(err, os.ErrDeadlineExceeded) && !errors.As(err, &read)
+}
+
+// roundTrip sends r and reads the head of the response.
+func (cc *clientConn) roundTrip(ctx context.Context, r *OutRequest) (*Response, error) {
+	cc.begin(ctx)
+	res := &Response{}
+	res.Header.fields = cc.fields[:0]
+	op := "write"
+	err := cc.send(r, res)
+	if err == nil && res.Status == 0 {
+		op = "read"
+		err = cc.readHead(r.Method, res, cc.opts.HeadTimeout, false)
+	}
+	if err != nil {
+		cc.done(false)
+		return nil, &DoError{Op: op, Addr: cc.addr, Reused: cc.reused, Began: cc.began, Err: cc.cause(err)}
+	}
+	cc.fields = res.Header.fields
+	cc.broken = cc.broken || res.close
+	res.body = Body{cc: cc, kind: res.kind, rem: res.ContentLength, chunk: chunkDecoder{lim: &cc.opts.Limits}}
+	res.Body = &res.body
+	return res, nil
+}
+
+// readHead reads up to the end of a final response's head; of a 100's too, if that is waited for.
+func (cc *clientConn) readHead(method string, res *Response, timeout time.Duration, interim bool) error {
+	for skipped := 0; ; {
+		if cc.rpos < cc.rend {
+			n, err := parseResponseHead(cc.buf.b[cc.rpos:cc.rend], &cc.opts.Limits, method, res)
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				cc.rpos += n
+				cc.low = cc.rpos
+				switch {
+				case res.Status >= 200, interim && res.Status == 100:
+					return nil
+				case res.Status == 101:
+					return errSwitched
+				}
+				if skipped++; skipped > maxInterim {
+					return errManyInterim
+				}
+				continue
+			}
+		}
+		if err := cc.fill(timeout); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+}

@@ -1,0 +1,200 @@
+package http1
+
+import (
+	"crypto/tls"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+)
+
+// FromHandler serves an ordinary http.Handler by this engine. Its ResponseWriter has Flush and ReadFrom (with sendfile and
+// splice); hijacking, trailers, interim responses and http.Pusher are not offered. The request's context is the
+// connection's. panic(http.ErrAbortHandler) breaks the answer off.
+func FromHandler(h http.Handler) Handler {
+	return HandlerFunc(func(x Exchange) {
+		r, err := netRequest(x)
+		if err != nil {
+			x.Reply(http.StatusBadRequest, []byte(errTarget.Error()+"\n"))
+			return
+		}
+		w := &netWriter{x: x}
+		defer func() {
+			switch v := recover(); v {
+			case nil:
+			case http.ErrAbortHandler:
+				x.Abort()
+			default:
+				panic(v)
+			}
+		}()
+		h.ServeHTTP(w, r)
+		w.finish()
+	})
+}
+
+// netRequest makes net/http's request of an exchange's.
+func netRequest(x Exchange) (*http.Request, error) {
+	q := x.Request()
+	target := string(q.Target)
+	u := &url.URL{Host: target}
+	if q.Method != "CONNECT" {
+		var err error
+		if u, err = url.ParseRequestURI(target); err != nil {
+			return nil, err
+		}
+	}
+	r := &http.Request{
+		Method: q.Method, URL: u, RequestURI: target, Host: string(q.Host),
+		Proto: "HTTP/1." + strconv.Itoa(q.Minor), ProtoMajor: 1, ProtoMinor: q.Minor,
+		Header: make(http.Header, q.Header.Len()), ContentLength: q.ContentLength, Body: http.NoBody, Close: q.WantsClose(),
+		RemoteAddr: x.RemoteAddr().String(),
+	}
+	for name, value := range q.Header.All() {
+		r.Header.Add(string(name), string(value))
+	}
+	r.Header.Del("Host")
+	if q.ContentLength < 0 {
+		r.TransferEncoding = []string{"chunked"}
+		r.Header.Del("Transfer-Encoding")
+	}
+	if q.HasBody() {
+		r.Body = io.NopCloser(x.Body())
+	}
+	if x.TLS() {
+		r.TLS = &tls.ConnectionState{HandshakeComplete: true}
+		if c, ok := x.(*conn); ok {
+			cs := c.nc.(interface{ ConnectionState() tls.ConnectionState }).ConnectionState()
+			r.TLS = &cs
+		}
+	}
+	return r.WithContext(x.Context()), nil
+}
+
+// smallAnswer is how much of a body is held back to learn its length when the handler does not say.
+const smallAnswer = 4 << 10
+
+// netWriter is the http.ResponseWriter of an exchange.
+type netWriter struct {
+	x      Exchange
+	header http.Header
+	status int
+	held   []byte
+}
+
+var (
+	_ http.Flusher    = (*netWriter)(nil)
+	_ io.ReaderFrom   = (*netWriter)(nil)
+	_ io.StringWriter = (*netWriter)(nil)
+)
+
+func (w *netWriter) Header() http.Header {
+	if w.header == nil {
+		w.header = make(http.Header)
+	}
+	return w.header
+}
+
+func (w *netWriter) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
+}
+
+func (w *netWriter) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	if !bodyAllowed(w.status) {
+		return 0, http.ErrBodyNotAllowed
+	}
+	if !w.x.Started() {
+		if len(w.held)+len(p) <= smallAnswer {
+			w.held = append(w.held, p...)
+			return len(p), nil
+		}
+		if err := w.start(p); err != nil {
+			return 0, err
+		}
+	}
+	return w.x.Write(p)
+}
+
+func (w *netWriter) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
+
+func (w *netWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.WriteHeader(http.StatusOK)
+	if !bodyAllowed(w.status) {
+		return 0, http.ErrBodyNotAllowed
+	}
+	if !w.x.Started() {
+		var err error
+		if w.header.Get("Content-Type") == "" { // its first bytes must be seen
+			return io.Copy(struct{ io.Writer }{w}, r)
+		}
+		if err = w.start(nil); err != nil {
+			return 0, err
+		}
+	}
+	return w.x.ReadFrom(r)
+}
+
+// Flush sends what is held back.
+func (w *netWriter) Flush() { w.FlushError() }
+
+// FlushError is Flush, for http.ResponseController.
+func (w *netWriter) FlushError() error {
+	w.WriteHeader(http.StatusOK)
+	if !w.x.Started() {
+		if err := w.start(nil); err != nil {
+			return err
+		}
+	}
+	return w.x.Flush()
+}
+
+// start begins the answer; next is what follows the held bytes, to tell the type by.
+func (w *netWriter) start(next []byte) error {
+	size := int64(-1)
+	if n, err := strconv.ParseUint(w.header.Get("Content-Length"), 10, 63); err == nil {
+		size = int64(n)
+	}
+	w.render(next)
+	if err := w.x.Start(w.status, size); err != nil {
+		return err
+	}
+	if len(w.held) == 0 {
+		return nil
+	}
+	_, err := w.x.Write(w.held)
+	w.held = nil
+	return err
+}
+
+// finish ends the answer when the handler has returned.
+func (w *netWriter) finish() {
+	w.WriteHeader(http.StatusOK)
+	switch {
+	case w.x.Started():
+	case w.header.Get("Content-Length") != "" && bodyAllowed(w.status):
+		w.start(nil) // for HEAD, this is the length that a GET would be answered with
+	default:
+		w.render(nil)
+		w.x.Reply(w.status, w.held)
+	}
+}
+
+// render moves the fields over. next is what follows the held bytes.
+func (w *netWriter) render(next []byte) {
+	h := w.x.Header()
+	for _, name := range slices.Sorted(maps.Keys(w.header)) {
+		for _, v := range w.header[name] {
+			h.Add(name, v)
+		}
+	}
+	if _, ok := w.header["Content-Type"]; !ok && bodyAllowed(w.status) && len(w.held)+len(next) > 0 {
+		h.Set("Content-Type", http.DetectContentType(append(w.held[:len(w.held):len(w.held)], next...)))
+	}
+}
+
+func bodyAllowed(status int) bool { return status != 204 && status != 304 }

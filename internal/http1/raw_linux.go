@@ -1,0 +1,245 @@
+package http1
+
+import (
+	"io"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+)
+
+// haveRaw: the fast paths below exist on this system.
+const haveRaw = true
+
+type rawConn = syscall.RawConn
+
+// rawSend writes to a connection's descriptor itself, where net.Conn would hide how far a write has come, and offers no
+// offset for sendfile and no MSG_MORE. The closures are made once for a connection, so that a write does not allocate.
+type rawSend struct {
+	c     *conn
+	p     []byte
+	n     int
+	flags int
+	err   error
+	step  func(fd uintptr) bool
+}
+
+func (s *rawSend) bind(c *conn) {
+	s.c = c
+	s.step = s.writeSome
+}
+
+// write writes all of p, by MSG_MORE if more follows at once.
+func (s *rawSend) write(p []byte, more bool) (int, error) {
+	s.p, s.n, s.err, s.flags = p, 0, nil, 0
+	if more {
+		s.flags = syscall.MSG_MORE
+	}
+	if err := s.c.raw.Write(s.step); err != nil && s.err == nil {
+		s.err = err
+	}
+	s.p = nil
+	return s.n, s.err
+}
+
+// writeSome writes until all is written, or returns false to be called again when the descriptor is writable.
+func (s *rawSend) writeSome(fd uintptr) bool {
+	for s.n < len(s.p) {
+		var n int
+		var err error
+		if s.flags == 0 {
+			n, err = syscall.Write(int(fd), s.p[s.n:])
+		} else {
+			n, err = syscall.SendmsgN(int(fd), s.p[s.n:], nil, nil, s.flags|syscall.MSG_NOSIGNAL)
+		}
+		switch err {
+		case nil:
+			if s.n += n; s.n < len(s.p) {
+				s.c.touch(phaseWrite)
+			}
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false
+		default:
+			s.err = os.NewSyscallError("write", err)
+			return true
+		}
+	}
+	return true
+}
+
+// sendfile sends n bytes of f at off. The file is kept open meanwhile, whoever closes it.
+func (s *rawSend) sendfile(f *os.File, off, n int64) (sent int64, rerr, werr error) {
+	file, err := f.SyscallConn()
+	if err != nil {
+		return 0, err, nil
+	}
+	rerr = file.Control(func(ffd uintptr) {
+		err := s.c.raw.Write(func(fd uintptr) bool {
+			for sent < n {
+				m, err := syscall.Sendfile(int(fd), int(ffd), &off, int(min(n-sent, 1<<30)))
+				switch {
+				case err == syscall.EINTR:
+				case err == syscall.EAGAIN:
+					return false
+				case err != nil:
+					werr = os.NewSyscallError("sendfile", err)
+					return true
+				case m == 0:
+					return true // the file is shorter than that
+				default:
+					sent += int64(m)
+					s.c.touch(phaseWrite)
+				}
+			}
+			return true
+		})
+		if werr == nil {
+			werr = err
+		}
+	})
+	return sent, rerr, werr
+}
+
+// peerClosed reports whether the peer has closed its side and everything that it sent before has been read. It does not
+// disturb a read that is under way.
+func peerClosed(raw rawConn) (gone bool) {
+	raw.Control(func(fd uintptr) { gone, _ = peek(fd) })
+	return gone
+}
+
+// readable reports whether there is anything to read, the end of the stream included: on an idle connection to a server
+// either means that it cannot be used any more.
+func readable(raw rawConn) (is bool) {
+	err := raw.Control(func(fd uintptr) {
+		gone, data := peek(fd)
+		is = gone || data
+	})
+	return is || err != nil
+}
+
+func peek(fd uintptr) (gone, data bool) {
+	var b [1]byte
+	for {
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		switch err {
+		case nil:
+			return n == 0, n > 0
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false, false
+		default:
+			return true, false
+		}
+	}
+}
+
+// pipe is a kernel pipe that splice moves bytes through.
+type pipe struct{ r, w int }
+
+const (
+	pipeSize = 1 << 20
+
+	// include/linux/splice.h, fcntl.h: not in package syscall.
+	spliceMove     = 0x1
+	spliceNonblock = 0x2
+	setPipeSize    = 1031
+)
+
+var pipePool = sync.Pool{New: func() any { return newPipe() }}
+
+func newPipe() *pipe {
+	var fds [2]int
+	if syscall.Pipe2(fds[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK) != nil {
+		return nil
+	}
+	// A larger pipe moves more per call; when the user's quota for that is used up, the default size works too.
+	syscall.Syscall(syscall.SYS_FCNTL, uintptr(fds[0]), setPipeSize, pipeSize)
+	p := &pipe{fds[0], fds[1]}
+	// The pool drops pipes as it likes: close them then.
+	runtime.SetFinalizer(p, (*pipe).close)
+	return p
+}
+
+func (p *pipe) close() {
+	runtime.SetFinalizer(p, nil)
+	syscall.Close(p.r)
+	syscall.Close(p.w)
+}
+
+// splicer moves bytes from one connection to another within the kernel. In difference to net.TCPConn.ReadFrom it tells which
+// side failed, and how it gets on.
+type splicer struct {
+	beforeRead  func() error
+	beforeWrite func()
+	wrote       func(n int)
+}
+
+// run moves n bytes, or what there is until src's end.
+func (s *splicer) run(dst, src rawConn, n int64) (moved int64, eof bool, rerr, werr error) {
+	p, _ := pipePool.Get().(*pipe)
+	if p == nil {
+		return 0, false, os.NewSyscallError("pipe2", syscall.EMFILE), nil
+	}
+	inPipe := 0
+	defer func() {
+		if inPipe > 0 {
+			p.close()
+		} else {
+			pipePool.Put(p)
+		}
+	}()
+	for moved < n {
+		if rerr = s.beforeRead(); rerr != nil {
+			return moved, false, rerr, nil
+		}
+		inPipe, rerr = spliceOnce(src.Read, func(fd uintptr) (int64, error) {
+			return syscall.Splice(int(fd), nil, p.w, nil, int(min(n-moved, pipeSize)), spliceMove|spliceNonblock)
+		})
+		if rerr != nil || inPipe == 0 {
+			return moved, rerr == nil, rerr, nil
+		}
+		s.beforeWrite()
+		for inPipe > 0 {
+			m, err := spliceOnce(dst.Write, func(fd uintptr) (int64, error) {
+				return syscall.Splice(p.r, nil, int(fd), nil, inPipe, spliceMove|spliceNonblock)
+			})
+			if err == nil && m == 0 {
+				err = io.ErrShortWrite
+			}
+			if err != nil {
+				return moved, false, nil, err
+			}
+			inPipe -= m
+			moved += int64(m)
+			s.wrote(m)
+		}
+	}
+	return moved, false, nil, nil
+}
+
+// spliceOnce calls f when the descriptor is ready, until it has moved something.
+func spliceOnce(wait func(func(fd uintptr) bool) error, f func(fd uintptr) (int64, error)) (n int, err error) {
+	werr := wait(func(fd uintptr) bool {
+		for {
+			var m int64
+			m, err = f(fd)
+			switch err {
+			case syscall.EINTR:
+			case syscall.EAGAIN:
+				err = nil
+				return false
+			case nil:
+				n = int(m)
+				return true
+			default:
+				err = os.NewSyscallError("splice", err)
+				return true
+			}
+		}
+	})
+	if err == nil {
+		err = werr
+	}
+	return n, err
+}

@@ -1,0 +1,38 @@
+//go:build !linux
+
+package http1
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// haveRaw: the fast paths exist on Linux only; elsewhere everything is copied.
+const haveRaw = false
+
+type rawConn = syscall.RawConn
+
+type rawSend struct{}
+
+func (s *rawSend) bind(*conn) {}
+
+func (s *rawSend) write([]byte, bool) (int, error) { return 0, errors.ErrUnsupported }
+
+func (s *rawSend) sendfile(*os.File, int64, int64) (int64, error, error) {
+	return 0, nil, errors.ErrUnsupported
+}
+
+func peerClosed(rawConn) bool { return false }
+
+func readable(rawConn) bool { return false }
+
+type splicer struct {
+	beforeRead  func() error
+	beforeWrite func()
+	wrote       func(n int)
+}
+
+func (s *splicer) run(dst, src rawConn, n int64) (int64, bool, error, error) {
+	return 0, false, nil, errors.ErrUnsupported
+}
