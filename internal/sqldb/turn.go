@@ -1,0 +1,98 @@
+package sqldb
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// turnSuffix names the file beside the database by which processes take turns.
+const turnSuffix = "-turn"
+
+// turn is a lock that says who writes next. SQLite's own write lock is taken by whoever asks at the right moment, and a
+// process that commits group after group asks again microseconds after it let go, so another that polls would starve.
+// Here a process first becomes next, waits as such for SQLite's lock, and lets the next one be next once it has it: the
+// one that just wrote finds another already waiting, and comes after it.
+type turn struct{ f *os.File }
+
+func openTurn(path string) (*turn, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &turn{f: f}, nil
+}
+
+func (t *turn) close() error { return t.f.Close() }
+
+var errTaken = errors.New("taken")
+
+// begin opens a write transaction on the writer's connection, waiting for other processes up to BusyTimeout, or until done
+// is closed (nil: never).
+func (db *DB) begin(done <-chan struct{}) error {
+	b := backoff{until: time.Now().Add(db.opts.BusyTimeout)}
+	for {
+		err := db.turn.tryLock()
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errTaken) {
+			return fileError(db.path, err)
+		}
+		if err := b.wait(done); err != nil {
+			return db.busy(err)
+		}
+	}
+	defer db.turn.unlock()
+	for {
+		err := db.writer.step("BEGIN IMMEDIATE")
+		if err == nil {
+			return nil
+		}
+		if code := sqlite.ErrCode(err).ToPrimary(); code != sqlite.ResultBusy && code != sqlite.ResultProtocol {
+			return db.translate(err)
+		}
+		if werr := b.wait(done); werr != nil {
+			return db.busy(werr)
+		}
+	}
+}
+
+var errTimeout = errors.New("waited too long")
+
+// busy is what a caller gets that waited in vain.
+func (db *DB) busy(cause error) error {
+	if !errors.Is(cause, errTimeout) {
+		return cause
+	}
+	return db.translate(sqlite.ResultBusy.ToError())
+}
+
+// backoff waits longer and longer between two attempts.
+type backoff struct {
+	until time.Time
+	delay time.Duration
+}
+
+const (
+	firstDelay = 100 * time.Microsecond
+	lastDelay  = 5 * time.Millisecond
+)
+
+func (b *backoff) wait(done <-chan struct{}) error {
+	if time.Now().After(b.until) {
+		return errTimeout
+	}
+	b.delay = min(max(firstDelay, b.delay*2), lastDelay)
+	t := time.NewTimer(b.delay)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-done:
+		return context.Canceled
+	}
+}

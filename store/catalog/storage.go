@@ -1,0 +1,130 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+
+	"wheelhouse/internal/sqldb"
+	"wheelhouse/store"
+)
+
+// PutStorage creates or replaces a storage. Created is kept when it is replaced, and now if it is zero.
+func (c *SQLite) PutStorage(ctx context.Context, s store.Storage) (store.StorageID, error) {
+	id := s.ID
+	err := c.changeTopology(ctx, func(t *txn) (bool, error) {
+		if err := t.needCluster(s.Cluster); err != nil {
+			return false, err
+		}
+		created := s.Created.Unix()
+		if s.Created.IsZero() {
+			created = c.now()
+		}
+		_, err := t.Exec(`INSERT INTO storage(id,cluster_id,uri,mode,capacity,used,created) VALUES(nullif(?1,0),?2,?3,?4,?5,?6,?7)
+			ON CONFLICT(id) DO UPDATE SET cluster_id=?2, uri=?3, mode=?4, capacity=?5, used=?6`, func(st *sqldb.Stmt) {
+			st.BindInt64(1, int64(s.ID))
+			st.BindInt64(2, int64(s.Cluster))
+			st.BindText(3, s.URI)
+			st.BindInt64(4, int64(s.Mode))
+			st.BindInt64(5, s.Capacity)
+			st.BindInt64(6, s.Used)
+			st.BindInt64(7, created)
+		})
+		if sqldb.IsConstraint(err) {
+			return false, fmt.Errorf("%w: a storage at %s", store.ErrExists, s.URI)
+		}
+		if s.ID == 0 {
+			id = store.StorageID(t.LastInsertID())
+		}
+		return true, err
+	})
+	return id, err
+}
+
+// SetStorageMode changes the mode alone.
+func (c *SQLite) SetStorageMode(ctx context.Context, id store.StorageID, mode store.StorageMode) error {
+	return c.changeTopology(ctx, func(t *txn) (bool, error) {
+		return t.updateStorage(id, "UPDATE storage SET mode=?2 WHERE id=?1 AND mode<>?2", int64(mode), 0)
+	})
+}
+
+// SetStorageUsage records what a storage said of itself. The topology's version grows only if that is news.
+func (c *SQLite) SetStorageUsage(ctx context.Context, id store.StorageID, capacity, used int64) error {
+	return c.changeTopology(ctx, func(t *txn) (bool, error) {
+		return t.updateStorage(id, "UPDATE storage SET capacity=?2, used=?3 WHERE id=?1 AND (capacity<>?2 OR used<>?3)", capacity, used)
+	})
+}
+
+// updateStorage runs an update that leaves a row alone that has the values already.
+func (t *txn) updateStorage(id store.StorageID, query string, a, b int64) (changed bool, err error) {
+	n, err := t.Exec(query, func(st *sqldb.Stmt) {
+		st.BindInt64(1, int64(id))
+		st.BindInt64(2, a)
+		if st.BindParamCount() > 2 {
+			st.BindInt64(3, b)
+		}
+	})
+	if err != nil || n > 0 {
+		return n > 0, err
+	}
+	there, err := t.queryInt("SELECT count(*) FROM storage WHERE id=?", int64(id))
+	if err == nil && there == 0 {
+		err = noStorage(id)
+	}
+	return false, err
+}
+
+func noStorage(id store.StorageID) error { return fmt.Errorf("%w: id %d", store.ErrNoStorage, id) }
+
+// RemoveStorage removes a storage that is dead or whose cluster holds nothing, and what it was owed.
+func (c *SQLite) RemoveStorage(ctx context.Context, id store.StorageID) error {
+	err := c.changeTopology(ctx, func(t *txn) (bool, error) {
+		st, err := t.Select("SELECT cluster_id, mode FROM storage WHERE id=?")
+		if err != nil {
+			return false, err
+		}
+		st.BindInt64(1, int64(id))
+		row, err := st.Step()
+		if err != nil {
+			return false, err
+		}
+		if !row {
+			return false, noStorage(id)
+		}
+		cluster, mode := store.ClusterID(st.ColumnInt64(0)), store.StorageMode(st.ColumnInt64(1))
+		if mode != store.ModeDead {
+			if err := t.needNoObjects(cluster); err != nil {
+				return false, err
+			}
+		}
+		_, err = t.Exec("DELETE FROM storage WHERE id=?", func(st *sqldb.Stmt) { st.BindInt64(1, int64(id)) })
+		return true, err
+	})
+	if err != nil {
+		return err
+	}
+	return c.forgetMissing(ctx, id)
+}
+
+// forgetMissing removes what a storage is owed, in pieces, between which others commit: a disk that has died may be owed
+// millions.
+func (c *SQLite) forgetMissing(ctx context.Context, id store.StorageID) error {
+	var after store.ObjectID
+	for {
+		owed, err := c.MissingOn(ctx, id, after, chunk)
+		if err != nil || len(owed) == 0 {
+			return err
+		}
+		err = c.write(ctx, func(t *txn) error {
+			for _, o := range owed {
+				if err := t.clearMissing(o, []store.StorageID{id}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		after = owed[len(owed)-1]
+	}
+}
