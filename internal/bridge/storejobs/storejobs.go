@@ -1,0 +1,75 @@
+// Package storejobs lets the store leave its work to the job queue: it enqueues the catalog's tasks in the catalog's own
+// transactions, and runs the store's task handlers on a job worker.
+package storejobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"wheelhouse/internal/sqldb"
+	"wheelhouse/jobs"
+	"wheelhouse/jobs/sqlqueue"
+	"wheelhouse/store"
+	"wheelhouse/store/catalog"
+)
+
+// Enqueue returns what catalog.Options.Enqueue wants: a function that puts tasks into q, which must live in the catalog's
+// database.
+func Enqueue(q *sqlqueue.Queue) func(tx *sqldb.Tx, tasks []store.Task) error {
+	return func(tx *sqldb.Tx, tasks []store.Task) error {
+		list := make([]jobs.Job, len(tasks))
+		for i, t := range tasks {
+			list[i] = jobs.Job{Func: t.Kind, Arg: t.Arg, Unique: t.Unique, RunAfter: t.RunAfter, Priority: t.Priority}
+		}
+		_, err := q.InsertTx(tx, list)
+		return err
+	}
+}
+
+// Opened is a catalog with the queue that its tasks go to, in one database.
+type Opened struct {
+	Catalog *catalog.SQLite
+	Queue   *sqlqueue.Queue
+	db      *sqldb.DB
+}
+
+// Open opens the catalog and the queue in the file at path. opts.Enqueue is set by it.
+func Open(ctx context.Context, path string, opts catalog.Options, qopts sqlqueue.Options) (*Opened, error) {
+	db, err := sqldb.Open(ctx, path, opts.DB)
+	if err != nil {
+		return nil, err
+	}
+	o := &Opened{db: db}
+	if o.Queue, err = sqlqueue.New(ctx, db, qopts); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	opts.Enqueue = Enqueue(o.Queue)
+	if o.Catalog, err = catalog.NewSQLite(ctx, db, opts); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return o, nil
+}
+
+// Close closes the database. Nobody may be using catalog or queue.
+func (o *Opened) Close() error { return o.db.Close() }
+
+// Handle registers the store's task handlers, by kind of task, with a worker. All are tried for ever: what they do must be
+// done in the end. Handlers of kinds that are not the store's are an error, so that a misspelt one is noticed.
+func Handle(w *jobs.Worker, handlers map[string]func(ctx context.Context, arg []byte) error, concurrency map[string]int) error {
+	for kind, work := range handlers {
+		if !slices.Contains(store.TaskKinds[:], kind) {
+			return fmt.Errorf("storejobs: no such kind of task: %q", kind)
+		}
+		err := w.Handle(kind, jobs.Handler{
+			Work:        func(ctx context.Context, job *jobs.Job) error { return work(ctx, job.Arg) },
+			Concurrency: concurrency[kind],
+			MaxFailures: -1,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
