@@ -1,0 +1,276 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"wheelhouse/internal/http1"
+	"wheelhouse/store"
+)
+
+// smallRead is up to where an object is read into memory and sent with its head in one write; above, it is streamed.
+const smallRead = 64 << 10
+
+var smallBuffers = sync.Pool{New: func() any { b := make([]byte, smallRead); return &b }}
+
+// get answers GET and HEAD of an object.
+func (d *Dispatcher) get(x http1.Exchange, t *target) *failure {
+	b, o, f := d.find(x, t)
+	if f != nil {
+		return f
+	}
+	r := x.Request()
+	if b.Access != store.PublicRead && d.auth.mode != AuthNone {
+		if f := d.who(x, t, b, store.RoleRead); f != nil {
+			return f
+		}
+	}
+	if o == nil {
+		return fail(store.ErrNoObject, t)
+	}
+	describe(x.Header(), b, o)
+	cond, f := parseConditions(&r.Header)
+	if f != nil {
+		return f
+	}
+	if cond != nil {
+		switch cond.evaluate(o) {
+		case http.StatusNotModified:
+			_ = x.Reply(http.StatusNotModified, nil)
+			return nil
+		case http.StatusPreconditionFailed:
+			return fail(store.ErrPrecondition, t)
+		}
+	}
+	if r.Method == http.MethodHead {
+		_ = x.Start(http.StatusOK, o.Size)
+		return nil
+	}
+	if d.mayReproxy(x) && o.Size > 0 {
+		done, f := d.reproxy(x, o)
+		if done || f != nil {
+			return f
+		}
+	}
+	ranges, f := requestedRanges(&r.Header, o)
+	if f != nil {
+		return f
+	}
+	return d.sendRanges(x, o, ranges, t)
+}
+
+// find looks the target up: in memory where that is possible, else in the catalog. The object is nil where there is none.
+func (d *Dispatcher) find(x http1.Exchange, t *target) (*store.Bucket, *store.Object, *failure) {
+	if d.finder != nil {
+		if b, o, ok := d.finder.Lookup(t.bucket, t.name); ok {
+			if b == nil {
+				return nil, nil, fail(store.ErrNoBucket, t)
+			}
+			return b, o, nil
+		}
+	}
+	b, o, err := d.cat.Find(x.Context(), string(t.bucket), string(t.name))
+	if errors.Is(err, store.ErrNoObject) {
+		return &b, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fail(err, t)
+	}
+	return &b, &o, nil
+}
+
+// describe sets the headers that say what an object is.
+func describe(h *http1.Header, b *store.Bucket, o *store.Object) {
+	var buf [64]byte
+	h.Set("Content-Type", o.ContentType)
+	h.SetBytes("ETag", appendETag(buf[:0], o.ETag))
+	h.SetBytes("Last-Modified", o.Created.UTC().AppendFormat(buf[:0], http.TimeFormat))
+	h.Set("Accept-Ranges", "bytes")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if o.CacheControl != "" {
+		h.Set("Cache-Control", o.CacheControl)
+	} else if b.CacheControl != "" {
+		h.Set("Cache-Control", b.CacheControl)
+	}
+	for _, m := range o.Meta {
+		h.Add(metaPrefix+m.Name, m.Value)
+	}
+}
+
+// sendRanges sends the whole object, one part of it, or several as multipart/byteranges (RFC 9110 §14.6).
+func (d *Dispatcher) sendRanges(x http1.Exchange, o *store.Object, ranges []byteRange, t *target) *failure {
+	switch len(ranges) {
+	case 0:
+		return d.sendWhole(x, o, t)
+	case 1:
+		r := ranges[0]
+		x.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", r.off, r.off+r.n-1, o.Size))
+		return d.stream(x, o, http.StatusPartialContent, r.n, []piece{{r, nil}}, nil, t)
+	}
+	const boundary = "WHEELHOUSE-PART-4f1c9a7e5b"
+	contentType := x.Header().Get("Content-Type")
+	x.Header().Set("Content-Type", "multipart/byteranges; boundary="+boundary)
+	pieces, size := make([]piece, len(ranges)), int64(0)
+	for i, r := range ranges {
+		pieces[i] = piece{r, fmt.Appendf(nil, "\r\n--%s\r\nContent-Type: %s\r\nContent-Range: bytes %d-%d/%d\r\n\r\n",
+			boundary, contentType, r.off, r.off+r.n-1, o.Size)}
+		size += int64(len(pieces[i].before)) + r.n
+	}
+	end := []byte("\r\n--" + boundary + "--\r\n")
+	return d.stream(x, o, http.StatusPartialContent, size+int64(len(end)), pieces, end, t)
+}
+
+// piece is a part of an object and what is sent before it.
+type piece struct {
+	byteRange
+	before []byte
+}
+
+func (d *Dispatcher) sendWhole(x http1.Exchange, o *store.Object, t *target) *failure {
+	if o.Size == 0 {
+		_ = x.Reply(http.StatusOK, nil)
+		return nil
+	}
+	if o.Size > smallRead {
+		return d.stream(x, o, http.StatusOK, o.Size, []piece{{byteRange{0, o.Size}, nil}}, nil, t)
+	}
+	v, err := d.views.get(x.Context(), d.cat)
+	if err != nil {
+		return fail(err, t)
+	}
+	buf := smallBuffers.Get().(*[]byte)
+	defer smallBuffers.Put(buf)
+	now := d.opt.Now()
+	readers := v.readersOf(o, now)
+	for i, m := range readers.list[:readers.n] {
+		data, err := m.dev.Get(x.Context(), o.ID, o.Size, *buf)
+		if d.readFailed(x.Context(), o, m, i, err) {
+			continue
+		}
+		d.metrics.BytesOut.Add(o.Size)
+		_ = x.Reply(http.StatusOK, data) // a client that is gone needs no answer
+		return nil
+	}
+	return d.unreadable(x.Context(), o, t)
+}
+
+// stream sends pieces, each from the first storage that gives it, and from the next one where that breaks off, also in
+// the middle: the client sees one unbroken body.
+func (d *Dispatcher) stream(x http1.Exchange, o *store.Object, status int, size int64, pieces []piece, end []byte, t *target) *failure {
+	v, err := d.views.get(x.Context(), d.cat)
+	if err != nil {
+		return fail(err, t)
+	}
+	s := &sender{d: d, x: x, o: o, status: status, size: size, readers: v.readersOf(o, d.opt.Now())}
+	for _, p := range pieces {
+		if ok, f := s.send(p, t); !ok {
+			return f
+		}
+	}
+	if len(end) > 0 {
+		_, _ = x.Write(end)
+	}
+	return nil
+}
+
+type sender struct {
+	d       *Dispatcher
+	x       http1.Exchange
+	o       *store.Object
+	status  int
+	size    int64
+	started bool
+	readers readers
+	asked   int // storages given up so far; they are not asked again for the later pieces
+}
+
+// send sends one piece. It reports false when the answer cannot go on: with a failure where the store is at fault, with
+// none where the client has gone.
+func (s *sender) send(p piece, t *target) (bool, *failure) {
+	ctx, sent := s.x.Context(), int64(0)
+	for ; s.asked < s.readers.n; s.asked++ {
+		m := s.readers.list[s.asked]
+		r, err := m.dev.Open(ctx, s.o.ID, p.off+sent, p.n-sent)
+		if s.d.readFailed(ctx, s.o, m, s.asked, err) {
+			continue
+		}
+		if !s.begin(p.before, sent) {
+			_ = r.Close()
+			return false, nil
+		}
+		n, err := r.WriteTo(s.x)
+		_ = r.Close()
+		sent += n
+		s.d.metrics.BytesOut.Add(n)
+		if err == nil && sent < p.n {
+			err = &store.ReadError{Err: fmt.Errorf("%w: %d bytes of %d came", store.ErrCorrupt, sent, p.n)}
+		}
+		if err == nil {
+			return true, nil
+		}
+		if !store.IsReadError(err) || ctx.Err() != nil { // the client has gone
+			s.x.Abort()
+			return false, nil
+		}
+		s.d.readFailed(ctx, s.o, m, s.asked, err)
+	}
+	return false, s.d.unreadable(ctx, s.o, t)
+}
+
+// begin sends the head before the first byte, and what stands before a piece. It reports false when the client has gone.
+func (s *sender) begin(before []byte, sent int64) bool {
+	if !s.started {
+		if err := s.x.Start(s.status, s.size); err != nil {
+			return false
+		}
+		s.started = true
+	}
+	if sent == 0 && len(before) > 0 {
+		_, err := s.x.Write(before)
+		return err == nil
+	}
+	return true
+}
+
+// readFailed takes in how a read from the i-th storage ended, and reports whether another must be asked. A storage that
+// should have the entity and does not, or has it damaged, gets it again by a job.
+func (d *Dispatcher) readFailed(ctx context.Context, o *store.Object, m *member, i int, err error) bool {
+	m.sus.note(err, d.opt.Now())
+	if err == nil {
+		if i > 0 {
+			d.metrics.Failovers.Add(1)
+		}
+		return false
+	}
+	if ctx.Err() != nil {
+		return true
+	}
+	if errors.Is(err, store.ErrNoEntity) && !m.Mode.Readable() {
+		return true // it was a last resort
+	}
+	d.opt.Log.Warn("a storage could not give an entity", "object", uint64(o.ID), "storage", uint32(m.ID), "err", err)
+	if errors.Is(err, store.ErrNoEntity) || errors.Is(err, store.ErrCorrupt) {
+		d.metrics.Repairs.Add(1)
+		// The client's going away must not keep the repair from being noted.
+		enqueue, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if err := d.cat.EnqueueRepair(enqueue, o.ID, m.ID); err != nil {
+			d.opt.Log.Error("a repair could not be enqueued", "object", uint64(o.ID), "storage", uint32(m.ID), "err", err)
+		}
+	}
+	return true
+}
+
+func (d *Dispatcher) unreadable(ctx context.Context, o *store.Object, t *target) *failure {
+	if ctx.Err() != nil {
+		return nil
+	}
+	f := fail(store.ErrNoEntity, t)
+	f.cause = fmt.Errorf("no storage of cluster %d gave entity %s: %w", o.Cluster, strconv.FormatUint(uint64(o.ID), 10), store.ErrNoEntity)
+	return f
+}

@@ -1,0 +1,221 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"wheelhouse/internal/http1"
+	"wheelhouse/store"
+	"wheelhouse/store/placement"
+)
+
+// put answers PUT of an object: the bytes go to all writable storages of one cluster at once; when enough of them have it
+// durable, the catalog's row is committed, and only then is the client told 201.
+func (d *Dispatcher) put(x http1.Exchange, t *target) *failure {
+	p, f := d.preparePut(x, t)
+	if f != nil {
+		return f
+	}
+	size := x.Request().ContentLength
+	body, full, err := d.buffers.read(x.Body(), size, d.opt.BufferLimit)
+	if body != nil {
+		defer body.release()
+	}
+	if err != nil {
+		return readFailure(err, t)
+	}
+	var stored *placed
+	if full {
+		stored, f = d.storeStream(x, p, body)
+	} else {
+		stored, f = d.storeSmall(x.Context(), p, body)
+	}
+	if f != nil {
+		return f
+	}
+	defer stored.settled()
+	d.metrics.BytesIn.Add(stored.size)
+	return d.commit(x, p, stored)
+}
+
+// upload is a PUT whose head has been read and found good.
+type upload struct {
+	t        *target
+	bucket   store.Bucket
+	attrs    attributes
+	cond     store.Condition
+	digest   *digester
+	view     *view
+	class    *store.Class
+	durable  int // entities that must be durable before the answer
+	size     int64
+	created  time.Time
+	clusters []store.ClusterID
+}
+
+// placed is an object whose entities are durable and which the catalog does not know yet.
+type placed struct {
+	id      store.ObjectID
+	settled func() // to be called when the catalog's answer is in
+	cluster store.ClusterID
+	size    int64
+	etag    [16]byte
+	owed    []store.StorageID
+}
+
+// preparePut checks all that can be checked before the body is read.
+func (d *Dispatcher) preparePut(x http1.Exchange, t *target) (*upload, *failure) {
+	r := x.Request()
+	b, current, err := d.cat.Find(x.Context(), string(t.bucket), string(t.name))
+	visible := &current
+	if errors.Is(err, store.ErrNoObject) {
+		visible, err = nil, nil
+	}
+	if err != nil {
+		return nil, fail(err, t)
+	}
+	if f := d.who(x, t, &b, store.RoleWrite); f != nil {
+		return nil, f
+	}
+	p := &upload{t: t, bucket: b, size: r.ContentLength, created: d.opt.Now()}
+	if p.size > store.MaxObjectSize {
+		return nil, failf(http.StatusRequestEntityTooLarge, "the body is %d bytes long; at most %d are allowed", p.size, int64(store.MaxObjectSize))
+	}
+	if r.Header.Has("Content-Range") { // RFC 9110 §14.5: a partial PUT must not be taken for a whole one
+		return nil, failf(http.StatusBadRequest, "a PUT with Content-Range is not supported: send the whole object")
+	}
+	var f *failure
+	if p.attrs, f = parseAttributes(&r.Header, t.name); f != nil {
+		return nil, f
+	}
+	cond, f := parseConditions(&r.Header)
+	if f != nil {
+		return nil, f
+	}
+	p.cond = cond.forWrite()
+	if !p.cond.Holds(visible) { // the catalog decides in the end; this spares the client the upload
+		return nil, fail(store.ErrPrecondition, t)
+	}
+	if p.digest, f = newDigester(&r.Header); f != nil {
+		return nil, f
+	}
+	return p, d.place(x, p)
+}
+
+// place finds the clusters that may take the object.
+func (d *Dispatcher) place(x http1.Exchange, p *upload) *failure {
+	consistency, f := smallNumber(&x.Request().Header, headerConsistency)
+	if f != nil {
+		return f
+	}
+	v, err := d.views.get(x.Context(), d.cat)
+	if err != nil {
+		return fail(err, p.t)
+	}
+	p.view, p.class = v, v.class(p.bucket.Class)
+	p.durable = minDurable(p.class)
+	if consistency > 0 {
+		p.durable = consistency
+	}
+	if most := placement.Largest(v.top, p.class); most > 0 {
+		if int(p.attrs.replicas) > most {
+			return failf(http.StatusBadRequest, "%s: %d, but the largest cluster has %d storages", headerReplicas, p.attrs.replicas, most)
+		}
+		if consistency > most {
+			return failf(http.StatusBadRequest, "%s: %d, but the largest cluster has %d storages", headerConsistency, consistency, most)
+		}
+	}
+	return nil
+}
+
+// DefaultMinDurable is how many entities must be durable before a write is acknowledged, where the class says nothing.
+const DefaultMinDurable = 2
+
+func minDurable(c *store.Class) int {
+	if c == nil || c.MinDurable <= 0 {
+		return DefaultMinDurable
+	}
+	return c.MinDurable
+}
+
+func (p *upload) order(id store.ObjectID) []store.ClusterID {
+	return placement.Clusters(p.view.top, p.class, id, placement.Need{
+		Storages: int(p.attrs.replicas), Durable: p.durable, Size: p.size,
+	})
+}
+
+// storeSmall stores a body that is in memory: in the first cluster that gives enough durable entities. Each try has an id
+// of its own, so that what a failed one leaves behind is unknown to the catalog, and is removed by the workers.
+func (d *Dispatcher) storeSmall(ctx context.Context, p *upload, b *body) (*placed, *failure) {
+	_, _ = p.digest.Write(b.bytes())
+	etag, f := p.digest.sum()
+	if f != nil {
+		return nil, f
+	}
+	p.size = int64(b.n)
+	id, settled, err := d.ids.take(ctx)
+	if err != nil {
+		return nil, fail(err, p.t)
+	}
+	cause := errors.New("no cluster is read-write and has enough writable storages")
+	for _, cluster := range p.order(id) {
+		info := p.info(id)
+		info.ETag = etag
+		owed, err := d.putAll(ctx, p, cluster, info, b)
+		if err == nil {
+			return &placed{id: id, settled: settled, cluster: cluster, size: p.size, etag: etag, owed: owed}, nil
+		}
+		settled()
+		cause = err
+		if ctx.Err() != nil {
+			return nil, fail(ctx.Err(), p.t)
+		}
+		if id, settled, err = d.ids.take(ctx); err != nil {
+			return nil, fail(err, p.t)
+		}
+	}
+	settled()
+	f = fail(store.ErrNoWritable, p.t)
+	f.cause = cause
+	return nil, f
+}
+
+func (p *upload) info(id store.ObjectID) store.EntityInfo {
+	return store.EntityInfo{
+		ID: id, Size: p.size, Bucket: p.bucket.Name, Name: string(p.t.name),
+		ContentType: p.attrs.contentType, Created: p.created,
+	}
+}
+
+// commit makes the object visible and answers.
+func (d *Dispatcher) commit(x http1.Exchange, p *upload, s *placed) *failure {
+	o := store.Object{
+		ID: s.id, Bucket: p.bucket.ID, Name: string(p.t.name), Cluster: s.cluster, Size: s.size, ETag: s.etag,
+		ContentType: p.attrs.contentType, CacheControl: p.attrs.cacheControl, Created: p.created,
+		Meta: p.attrs.meta, Replicas: p.attrs.replicas, Missing: s.owed,
+	}
+	// The bytes are durable: a client that goes away now must not turn a good write into an orphan.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Context()), commitTimeout)
+	defer cancel()
+	if _, err := d.cat.Commit(ctx, store.Commit{Object: o, Condition: p.cond}); err != nil {
+		if errors.Is(err, store.ErrLease) {
+			d.ids.discard()
+		}
+		return fail(err, p.t) // the entities are unknown to the catalog, if it did not commit, and are removed by the workers
+	}
+	if len(s.owed) > 0 {
+		d.metrics.Degraded.Add(1)
+	}
+	h := x.Header()
+	var buf [40]byte
+	h.SetBytes("ETag", appendETag(buf[:0], s.etag))
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	_ = x.Reply(http.StatusCreated, []byte("Created "+p.t.String()+"\n")) // it is stored, whether the client hears it or not
+	return nil
+}
+
+// commitTimeout is how long a commit may wait for the catalog.
+const commitTimeout = 30 * time.Second

@@ -1,0 +1,74 @@
+package dispatcher
+
+import (
+	"bytes"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"wheelhouse/internal/http1"
+	"wheelhouse/store"
+)
+
+// mayReproxy reports whether the request comes through a proxy that fetches the bytes itself. Perlbal says so in
+// X-Proxy-Capabilities; others are known by their address alone. Nobody but a configured proxy is told where storages are.
+func (d *Dispatcher) mayReproxy(x http1.Exchange) bool {
+	if d.opt.Reproxy == ReproxyNever || len(d.opt.Proxies) == 0 {
+		return false
+	}
+	if d.opt.Reproxy == ReproxyAsked && !bytes.Contains(x.Request().Header.Bytes("X-Proxy-Capabilities"), []byte("reproxy-file")) {
+		return false
+	}
+	tcp, ok := x.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	from := tcp.AddrPort().Addr().Unmap()
+	return containsAddr(d.opt.Proxies, from)
+}
+
+func containsAddr(prefixes []netip.Prefix, a netip.Addr) bool {
+	for _, p := range prefixes {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// reproxy answers with the URLs of an object's entities, best first. Conditions have been decided here; ranges are the
+// proxy's to ask the storage for. done is false when no storage is known, so that the ordinary way finds out why.
+func (d *Dispatcher) reproxy(x http1.Exchange, o *store.Object) (done bool, f *failure) {
+	v, err := d.views.get(x.Context(), d.cat)
+	if err != nil {
+		return false, fail(err, &target{})
+	}
+	now := d.opt.Now()
+	readers := v.readersOf(o, now)
+	var urls []string
+	for _, m := range readers.list[:readers.n] {
+		if m.readPass(o, now) < 2 { // not the last resorts
+			urls = append(urls, d.devices.URL(&m.Storage, o.ID, now.Add(d.opt.URLLifetime)))
+		}
+	}
+	if len(urls) == 0 {
+		return false, nil
+	}
+	h := x.Header()
+	h.Set("X-Reproxy-Expected-Size", strconv.FormatInt(o.Size, 10))
+	if d.opt.AccelRedirect == "" {
+		h.Set("X-Reproxy-URL", strings.Join(urls, " "))
+	} else {
+		// nginx passes one URL to proxy_pass; the others are there for its error_page.
+		h.Set("X-Accel-Redirect", d.opt.AccelRedirect)
+		h.Set("X-Reproxy-URL", urls[0])
+		for i, u := range urls[1:] {
+			h.Set("X-Reproxy-URL-"+strconv.Itoa(i+2), u)
+		}
+	}
+	d.metrics.Reproxied.Add(1)
+	_ = x.Reply(http.StatusOK, nil)
+	return true, nil
+}

@@ -1,0 +1,183 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wheelhouse/store"
+	"wheelhouse/store/placement"
+)
+
+// view is a topology with the means to reach its storages. It is never changed once made.
+type view struct {
+	top      *store.Topology
+	clusters map[store.ClusterID][]*member
+	classes  map[string]*store.Class
+}
+
+// member is a storage as a member of its cluster.
+type member struct {
+	store.Storage
+	dev store.Device
+	sus *suspicion
+}
+
+// suspicion remembers that a storage has failed of late, so that it is asked last for a while. It outlives views.
+type suspicion struct {
+	until    atomic.Int64 // unix nanoseconds
+	failures atomic.Int32 // in a row
+}
+
+const (
+	firstSuspicion = time.Second
+	maxSuspicion   = 16 * time.Second
+)
+
+func (s *suspicion) active(now time.Time) bool { return now.UnixNano() < s.until.Load() }
+
+func (s *suspicion) cleared() {
+	if s.failures.Load() != 0 {
+		s.failures.Store(0)
+		s.until.Store(0)
+	}
+}
+
+// note takes in how an operation on a storage ended. What says something of an entity or of the client, rather than of
+// the storage, leaves no suspicion.
+func (s *suspicion) note(err error, now time.Time) {
+	switch {
+	case err == nil:
+		s.cleared()
+	case errors.Is(err, store.ErrNoEntity), errors.Is(err, store.ErrCorrupt), errors.Is(err, context.Canceled):
+	default:
+		n := min(s.failures.Add(1)-1, 4)
+		s.until.Store(now.Add(min(firstSuspicion<<n, maxSuspicion)).UnixNano())
+	}
+}
+
+// viewCache makes a view of each new topology.
+type viewCache struct {
+	devices Devices
+	current atomic.Pointer[view]
+	mu      sync.Mutex // guards suspects, and that one view is made at a time
+	suspect map[store.StorageID]*suspicion
+}
+
+func (c *viewCache) get(ctx context.Context, cat Catalog) (*view, error) {
+	top, err := cat.Topology(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if v := c.current.Load(); v != nil && (v.top == top || v.top.Version == top.Version) {
+		return v, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.suspect == nil {
+		c.suspect = map[store.StorageID]*suspicion{}
+	}
+	v := &view{top: top, clusters: map[store.ClusterID][]*member{}, classes: map[string]*store.Class{}}
+	for i := range top.Storages {
+		s := top.Storages[i]
+		if c.suspect[s.ID] == nil {
+			c.suspect[s.ID] = &suspicion{}
+		}
+		v.clusters[s.Cluster] = append(v.clusters[s.Cluster], &member{Storage: s, dev: c.devices.Device(&s), sus: c.suspect[s.ID]})
+	}
+	for i := range top.Classes {
+		v.classes[top.Classes[i].Name] = &top.Classes[i]
+	}
+	c.current.Store(v)
+	return v, nil
+}
+
+// class finds a bucket's class; one that is not there any more is as good as the default.
+func (v *view) class(name string) *store.Class {
+	if c := v.classes[name]; c != nil && name != "" {
+		return c
+	}
+	return v.classes[store.DefaultClass]
+}
+
+// maxMembers bounds a mirror group in read order; nobody keeps more copies of everything.
+const maxMembers = 16
+
+// readers is the order in which the storages of an object are asked for it.
+type readers struct {
+	n    int
+	list [maxMembers]*member
+}
+
+func (r *readers) add(m *member) {
+	if r.n < maxMembers {
+		r.list[r.n] = m
+		r.n++
+	}
+}
+
+// readersOf orders the storages that may hold an object: the readable ones that should have it, in placement order, then
+// those of them that failed of late, then, as a last resort, those that may have it all the same.
+func (v *view) readersOf(o *store.Object, now time.Time) (r readers) {
+	members := v.clusters[o.Cluster]
+	var ids [maxMembers]store.StorageID
+	n := 0
+	for _, m := range members {
+		if n < maxMembers {
+			ids[n] = m.ID
+			n++
+		}
+	}
+	placement.Storages(o.ID, ids[:n])
+	for pass := range 3 {
+		for _, id := range ids[:n] {
+			for _, m := range members {
+				if m.ID == id && m.readPass(o, now) == pass {
+					r.add(m)
+				}
+			}
+		}
+	}
+	return r
+}
+
+func (m *member) readPass(o *store.Object, now time.Time) int {
+	const good, suspect, lastResort, never = 0, 1, 2, 3
+	switch {
+	case m.Mode == store.ModeDead || m.Mode == store.ModeDown:
+		return never
+	case !m.Mode.Readable() || o.Missing != nil && slices.Contains(o.Missing, m.ID):
+		return lastResort
+	case m.sus.active(now):
+		return suspect
+	}
+	return good
+}
+
+// writersOf splits a cluster's storages into those that a new entity is sent to and those that will be owed it. A storage
+// that failed of late is left out where enough others remain.
+func (v *view) writersOf(c store.ClusterID, enough int, now time.Time) (writers []*member, owed []store.StorageID) {
+	var suspects []*member
+	for _, m := range v.clusters[c] {
+		switch {
+		case m.Mode == store.ModeDead:
+		case !m.Mode.Writable():
+			owed = append(owed, m.ID)
+		case m.sus.active(now):
+			suspects = append(suspects, m)
+		default:
+			writers = append(writers, m)
+		}
+	}
+	for _, m := range suspects {
+		if len(writers) < enough {
+			writers = append(writers, m)
+		} else {
+			owed = append(owed, m.ID)
+		}
+	}
+	return writers, owed
+}
