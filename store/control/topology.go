@@ -1,0 +1,134 @@
+package control
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"wheelhouse/store"
+)
+
+func (a *api) storages(r *http.Request) (any, error) { return a.storageList(r.Context()) }
+
+func (a *api) storageList(ctx context.Context) ([]store.StorageStatus, error) {
+	top, err := a.cat.Topology(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]store.StorageStatus, len(top.Storages))
+	for i, s := range top.Storages {
+		list[i] = store.StorageStatus{ID: s.ID, Cluster: s.Cluster, URI: s.URI, Mode: s.Mode.String(), Capacity: s.Capacity, Used: s.Used}
+	}
+	return list, nil
+}
+
+// addStorage registers a storage. The storage node that serves it is configured with the id that is answered.
+func (a *api) addStorage(r *http.Request) (any, error) {
+	in := store.StorageStatus{Mode: store.ModeRW.String()}
+	if err := input(r, &in); err != nil {
+		return nil, err
+	}
+	mode, err := store.ParseStorageMode(in.Mode)
+	if err != nil {
+		return nil, badf("%v", err)
+	}
+	u, err := url.Parse(in.URI)
+	if err != nil || u.Scheme != "http" || u.Host == "" {
+		return nil, badf("uri %q: want http://HOST:PORT/dev<ID>", in.URI)
+	}
+	in.ID, err = a.cat.PutStorage(r.Context(), store.Storage{
+		ID: in.ID, Cluster: in.Cluster, URI: strings.TrimRight(in.URI, "/"), Mode: mode,
+	})
+	return in, err
+}
+
+func (a *api) setStorageMode(r *http.Request) (any, error) {
+	var in struct{ Mode string }
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := input(r, &in); err != nil {
+		return nil, err
+	}
+	mode, err := store.ParseStorageMode(in.Mode)
+	if err != nil {
+		return nil, badf("%v", err)
+	}
+	return nil, a.cat.SetStorageMode(r.Context(), store.StorageID(id), mode)
+}
+
+func (a *api) removeStorage(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.cat.RemoveStorage(r.Context(), store.StorageID(id))
+}
+
+func (a *api) clusters(r *http.Request) (any, error) { return a.clusterList(r.Context()) }
+
+func (a *api) clusterList(ctx context.Context) ([]store.ClusterStatus, error) {
+	top, err := a.cat.Topology(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]store.ClusterStatus, len(top.Clusters))
+	for i, c := range top.Clusters {
+		list[i] = store.ClusterStatus{ID: c.ID, Name: c.Name, Mode: c.Mode.String()}
+		for _, s := range top.Storages {
+			if s.Cluster == c.ID {
+				list[i].Storages = append(list[i].Storages, s.ID)
+			}
+		}
+	}
+	return list, nil
+}
+
+func (a *api) putCluster(r *http.Request) (any, error) {
+	in := store.ClusterStatus{Mode: store.ClusterRW.String()}
+	if err := input(r, &in); err != nil {
+		return nil, err
+	}
+	mode, err := store.ParseClusterMode(in.Mode)
+	if err != nil {
+		return nil, badf("%v", err)
+	}
+	in.ID, err = a.cat.PutCluster(r.Context(), store.Cluster{ID: in.ID, Name: in.Name, Mode: mode})
+	return in, err
+}
+
+func (a *api) removeCluster(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.cat.RemoveCluster(r.Context(), store.ClusterID(id))
+}
+
+func (a *api) classes(r *http.Request) (any, error) {
+	top, err := a.cat.Topology(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	list := make([]store.ClassStatus, len(top.Classes))
+	for i, c := range top.Classes {
+		list[i] = store.ClassStatus(c)
+	}
+	return list, nil
+}
+
+func (a *api) putClass(r *http.Request) (any, error) {
+	var in store.ClassStatus
+	if err := input(r, &in); err != nil {
+		return nil, err
+	}
+	if in.Name == "" || len(in.Name) > store.MaxBucketName {
+		return nil, badf("name: want 1 to %d bytes", store.MaxBucketName)
+	}
+	if in.MinDurable < 0 || in.MinDurable > 16 {
+		return nil, badf("min_durable: want 0 (the default, 2) to 16")
+	}
+	return in, a.cat.PutClass(r.Context(), store.Class(in))
+}

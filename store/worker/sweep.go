@@ -1,0 +1,86 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"wheelhouse/store"
+)
+
+// sweep removes what uploads that were never committed have left on storages. It goes through the blocks of ids whose
+// process has given no sign of life for the grace time, compares each storage's manifest of the block with the catalog
+// once, and forgets the block: the cost is that of what was written since, however much there is.
+func (w *Worker) sweep(ctx context.Context) error {
+	const blocks = 64
+	leases, err := w.cat.Leases(ctx, w.opt.Now().Add(-w.opt.Grace), blocks)
+	if err != nil || len(leases) == 0 {
+		return err
+	}
+	top, err := w.cat.Topology(ctx)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, l := range leases {
+		// From here on nothing can be committed with an id of the block, so what is unknown now stays unknown.
+		if err := w.cat.CloseLease(ctx, l.First); err != nil {
+			return err
+		}
+		settled := true
+		for i := range top.Storages {
+			s := &top.Storages[i]
+			if s.Mode == store.ModeDead {
+				continue
+			}
+			if s.Mode == store.ModeDown {
+				settled = false // it may hold some; the block is kept until it is back
+				continue
+			}
+			if err := w.sweepStorage(ctx, s, l); err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				problems = append(problems, fmt.Errorf("storage %d: %w", s.ID, err))
+				settled = false
+			}
+		}
+		if settled {
+			problems = append(problems, w.cat.DropLease(ctx, l.First))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (w *Worker) sweepStorage(ctx context.Context, s *store.Storage, l store.Lease) error {
+	const page = 1024
+	dev := w.devices.Device(s)
+	end := l.First + store.ObjectID(l.N)
+	for from := l.First; from < end; {
+		entries, err := dev.Manifest(ctx, from, end, page)
+		if err != nil {
+			return err
+		}
+		if len(entries) == 0 {
+			return nil
+		}
+		ids := make([]store.ObjectID, len(entries))
+		for i, e := range entries {
+			ids[i] = e.ID
+		}
+		from = ids[len(ids)-1] + 1
+		unknown, err := w.cat.Unknown(ctx, ids)
+		if err != nil {
+			return err
+		}
+		if len(unknown) == 0 {
+			continue
+		}
+		if err := dev.Delete(ctx, unknown); err != nil {
+			return err
+		}
+		w.metrics.Orphans.Add(int64(len(unknown)))
+		w.opt.Log.Info("entities of unfinished uploads were removed", "storage", uint32(s.ID), "entities", len(unknown), "owner", l.Owner)
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+// Package worker does what the store leaves for later: it gives storages the entities that they are owed, deletes those of
+// deleted objects, empties deleted buckets, repairs what a reader found missing or corrupt, and removes what uploads that
+// never finished have left behind.
+//
+// Each kind of task is a handler for a job queue (see [Worker.Handlers]); what has no task of its own is done at intervals
+// (see [Worker.Run]). Any number of workers may run side by side: tasks are shared by the queue's leases, and what two
+// workers happen to do at once is harmless.
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"wheelhouse/store"
+)
+
+// Catalog is what a worker asks of the catalog.
+type Catalog interface {
+	store.Housekeeping
+	BucketByID(ctx context.Context, id store.BucketID) (store.Bucket, error)
+	Topology(ctx context.Context) (*store.Topology, error)
+	SetStorageUsage(ctx context.Context, id store.StorageID, capacity, used int64) error
+}
+
+// Devices are the storages as this process reaches them.
+type Devices interface {
+	Device(s *store.Storage) store.Device
+}
+
+// Options tune a Worker.
+type Options struct {
+	// Grace is how long the entities of an upload that was not committed are left alone, counted from the last sign of
+	// life of the process that took it. Default 15 min.
+	Grace time.Duration
+	// Interval is the time between two rounds of what has no task: default 5 s.
+	Interval time.Duration
+	Log      *slog.Logger
+	Now      func() time.Time
+}
+
+func (o Options) withDefaults() Options {
+	o.Grace = cmp.Or(o.Grace, 15*time.Minute)
+	o.Interval = cmp.Or(o.Interval, 5*time.Second)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
+
+// Worker does the store's background work. Safe for concurrent use.
+type Worker struct {
+	cat     Catalog
+	devices Devices
+	opt     Options
+	metrics Metrics
+}
+
+// Metrics counts what a Worker has done.
+type Metrics struct {
+	Replicated, Repaired, Deleted, Orphans atomic.Int64 // entities
+	Failures                               atomic.Int64 // attempts that will be repeated
+	BytesCopied                            atomic.Int64
+}
+
+// New makes a Worker.
+func New(cat Catalog, devices Devices, o Options) *Worker {
+	return &Worker{cat: cat, devices: devices, opt: o.withDefaults()}
+}
+
+// Metrics returns the counters, which go on counting.
+func (w *Worker) Metrics() *Metrics { return &w.metrics }
+
+// Handlers are the functions that do the tasks, by kind. An error means: again later.
+func (w *Worker) Handlers() map[string]func(ctx context.Context, arg []byte) error {
+	return map[string]func(context.Context, []byte) error{
+		store.TaskReplicate:    handler(store.TaskReplicate, func(ctx context.Context, a store.ReplicateArg) error { return w.replicate(ctx, a.Object) }),
+		store.TaskDeleteObject: handler(store.TaskDeleteObject, func(ctx context.Context, a store.DeleteObjectArg) error { return w.deleteObject(ctx, a.Object) }),
+		store.TaskDeleteBucket: handler(store.TaskDeleteBucket, func(ctx context.Context, a store.DeleteBucketArg) error { return w.deleteBucket(ctx, a.Bucket) }),
+		store.TaskRepairObject: handler(store.TaskRepairObject, func(ctx context.Context, a store.RepairArg) error { return w.repair(ctx, a.Object) }),
+	}
+}
+
+func handler[A any](kind string, f func(context.Context, A) error) func(context.Context, []byte) error {
+	return func(ctx context.Context, arg []byte) error {
+		var a A
+		if err := store.DecodeArg(kind, arg, &a); err != nil {
+			return err
+		}
+		return f(ctx, a)
+	}
+}
+
+// Run does the rounds until ctx ends.
+func (w *Worker) Run(ctx context.Context) error {
+	tick := time.NewTicker(w.opt.Interval)
+	defer tick.Stop()
+	for {
+		for _, step := range []struct {
+			name string
+			do   func(context.Context) error
+		}{{"usage", w.recordUsage}, {"missing entities", w.catchUp}, {"orphans", w.sweep}} {
+			if err := step.do(ctx); err != nil && ctx.Err() == nil {
+				w.metrics.Failures.Add(1)
+				w.opt.Log.Warn("a round was not finished", "round", step.name, "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// recordUsage asks each storage for its space and notes it in the catalog, where placement sees it.
+func (w *Worker) recordUsage(ctx context.Context) error {
+	top, err := w.cat.Topology(ctx)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for i := range top.Storages {
+		s := &top.Storages[i]
+		if s.Mode == store.ModeDead || s.Mode == store.ModeDown {
+			continue
+		}
+		u, err := w.usage(ctx, s)
+		if err != nil {
+			continue // an unreachable storage is reported where it matters, not every few seconds
+		}
+		used := u.Capacity - u.Free
+		if u.ReadOnly {
+			used = u.Capacity // no room
+		}
+		if changed(s.Capacity, u.Capacity) || changed(s.Used, used) {
+			problems = append(problems, w.cat.SetStorageUsage(ctx, s.ID, u.Capacity, used))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (w *Worker) usage(ctx context.Context, s *store.Storage) (store.Usage, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return w.devices.Device(s).Usage(ctx)
+}
+
+// changed reports whether a figure has moved enough to be worth a write: by 1/256, or 64 MiB.
+func changed(was, is int64) bool {
+	d := max(was-is, is-was)
+	return d > 64<<20 || d > max(was, is)/256
+}
