@@ -1,0 +1,313 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"wheelhouse/internal/atomicfile"
+	"wheelhouse/internal/bridge/storejobs"
+	"wheelhouse/internal/faultfs"
+	"wheelhouse/internal/http1"
+	"wheelhouse/internal/service"
+	"wheelhouse/jobs"
+	"wheelhouse/jobs/sqlqueue"
+	"wheelhouse/store"
+	"wheelhouse/store/catalog"
+	"wheelhouse/store/control"
+	"wheelhouse/store/disk"
+	"wheelhouse/store/dispatcher"
+	"wheelhouse/store/storaged"
+	"wheelhouse/store/worker"
+)
+
+// app is what one process owns while it serves. The roles assemble their parts with its methods; close lets go of
+// everything in the reverse order.
+type app struct {
+	cfg     *Config
+	env     *environment
+	log     *slog.Logger
+	secret  storaged.Secret
+	metrics *metrics
+	phase   atomic.Value // string: what /healthz says
+
+	cat        *catalog.SQLite
+	queue      *sqlqueue.Queue
+	local      map[store.StorageID]store.Device
+	disks      []storaged.Disk
+	fleet      *storaged.Fleet
+	background []func(context.Context) error
+	closers    []func() error
+}
+
+func newApp(cfg *Config, env *environment, log *slog.Logger) *app {
+	a := &app{cfg: cfg, env: env, log: log, metrics: newMetrics(), local: map[store.StorageID]store.Device{}}
+	a.phase.Store("starting")
+	return a
+}
+
+// onClose registers what close is to do, last first.
+func (a *app) onClose(f func() error) { a.closers = append(a.closers, f) }
+
+func (a *app) close() error {
+	var errs []error
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		errs = append(errs, a.closers[i]())
+	}
+	a.closers = nil
+	return errors.Join(errs...)
+}
+
+// lock takes the data directory, which is made if it is not there.
+func (a *app) lock(role string, shared bool) error {
+	if err := os.MkdirAll(a.cfg.Data, 0o755); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	l, err := service.LockDir(a.cfg.Data, role, shared)
+	if err != nil {
+		return err
+	}
+	a.onClose(l.Release)
+	return nil
+}
+
+// ensureSecret reads the installation's secret, and makes it on the first start.
+func (a *app) ensureSecret() error {
+	if _, err := os.Stat(a.cfg.secretFile()); errors.Is(err, fs.ErrNotExist) {
+		b := make([]byte, 32)
+		_, _ = rand.Read(b) // never fails
+		if err := atomicfile.Write(faultfs.OS{}, a.cfg.secretFile(), 0o600, []byte(hex.EncodeToString(b)+"\n")); err != nil {
+			return fmt.Errorf("write the installation's secret: %w", err)
+		}
+	}
+	var err error
+	a.secret, err = a.cfg.readSecret()
+	return err
+}
+
+// nodeSecret is what requests to storages are signed with.
+func (a *app) nodeSecret() storaged.Secret {
+	if a.cfg.Storaged.Auth == "none" {
+		return nil
+	}
+	return a.secret
+}
+
+// openCatalog opens the catalog and the jobs in the same database.
+func (a *app) openCatalog(ctx context.Context) error {
+	o := catalog.Options{Grace: time.Duration(a.cfg.Catalog.Grace)}
+	o.DB.Logger = a.log
+	opened, err := storejobs.Open(ctx, a.cfg.catalogFile(), o, sqlqueue.Options{})
+	if err != nil {
+		return err
+	}
+	a.onClose(opened.Close)
+	a.cat, a.queue = opened.Catalog, opened.Queue
+	a.metrics.catalog(a.cat.Totals)
+	return nil
+}
+
+// queueStats counts the jobs that wait, by kind.
+func (a *app) queueStats(ctx context.Context) (map[string]store.QueueStats, error) {
+	list, err := a.queue.Stats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]store.QueueStats, len(list))
+	for _, f := range list {
+		out[f.Func] = store.QueueStats{Ready: f.Ready, Running: f.Running, Delayed: f.Delayed, Failed: f.Failed}
+	}
+	return out, nil
+}
+
+// openDisks opens the storages of this process.
+func (a *app) openDisks(list []StorageConfig) error {
+	for _, s := range list {
+		if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+			return fmt.Errorf("storage %d: %w", s.ID, err)
+		}
+		d, err := disk.Open(s.Dir, a.cfg.diskOptions(s, a.log.With("storage", s.ID)))
+		if err != nil {
+			return fmt.Errorf("storage %d: %w", s.ID, err)
+		}
+		a.onClose(d.Close)
+		a.background = append(a.background, d.Run)
+		plain := filepath.Join(s.Dir, "plain")
+		if err := os.MkdirAll(plain, 0o755); err != nil {
+			return fmt.Errorf("storage %d: %w", s.ID, err)
+		}
+		root, err := os.OpenRoot(plain)
+		if err != nil {
+			return fmt.Errorf("storage %d: %w", s.ID, err)
+		}
+		a.onClose(root.Close)
+		id := store.StorageID(s.ID)
+		a.local[id] = d
+		a.disks = append(a.disks, storaged.Disk{ID: id, Device: d, Packs: packs{d}, Plain: root})
+		a.metrics.disk(id, d)
+	}
+	return nil
+}
+
+// packs shows a disk's packs to the storage node.
+type packs struct{ d *disk.Disk }
+
+func (p packs) Packs() []storaged.PackInfo {
+	list := p.d.Packs()
+	out := make([]storaged.PackInfo, len(list))
+	for i, k := range list {
+		out[i] = storaged.PackInfo{Name: k.Name, Size: k.Size, Sealed: k.Sealed, MinID: k.MinID, MaxID: k.MaxID, Entities: k.Entities}
+	}
+	return out
+}
+
+func (p packs) OpenPack(name string) (storaged.PackReader, error) { return p.d.OpenPack(name) }
+
+// openFleet reaches all storages: this process's own directly, the others over HTTP.
+func (a *app) openFleet() {
+	client := http1.NewClient(http1.ClientOptions{
+		MaxIdlePerHost: 256, DialTimeout: 2 * time.Second, HeadTimeout: time.Duration(a.cfg.Dispatcher.PutTimeout),
+		BodyTimeout: time.Duration(a.cfg.Dispatcher.PutTimeout),
+	})
+	a.onClose(func() error { client.Close(); return nil })
+	a.fleet = storaged.NewFleet(client, a.nodeSecret(), a.local)
+}
+
+// dispatcherHandler makes the HTTP API over a catalog, which may be the app's own with a cache around it.
+func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
+	auth, err := dispatcher.ParseAuth(a.cfg.Dispatcher.Auth)
+	if err != nil {
+		return nil, err
+	}
+	reproxy, err := dispatcher.ParseReproxy(a.cfg.Dispatcher.Reproxy)
+	if err != nil {
+		return nil, err
+	}
+	proxies, err := a.cfg.proxies()
+	if err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	c := &a.cfg.Dispatcher
+	authenticator := dispatcher.NewAuthenticator(auth, cat, time.Now)
+	d := dispatcher.New(cat, a.fleet, authenticator, dispatcher.Options{
+		Owner:   fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6]),
+		Proxies: proxies, Reproxy: reproxy, AccelRedirect: c.AccelRedirect, TailWait: time.Duration(c.TailWait),
+		PutTimeout: time.Duration(c.PutTimeout), BufferLimit: int64(c.BufferLimit), MemoryLimit: int64(c.MemoryLimit),
+		SpoolDir: c.SpoolDir, Log: a.log,
+	})
+	a.background = append(a.background, d.Run)
+	a.metrics.dispatcher(d.Metrics())
+	operator := http1.FromHandler(control.Handler(cat, a.fleet, a.queueStats))
+	front := a.withHealth(d)
+	return http1.HandlerFunc(func(x http1.Exchange) {
+		if bytes.HasPrefix(x.Request().Path, []byte("/-/")) {
+			dispatcher.AdminOnly(authenticator, operator).ServeExchange(x)
+			return
+		}
+		front.ServeExchange(x)
+	}), nil
+}
+
+// withHealth answers /healthz and /metrics and passes everything else to h. Metrics are for addresses of the machine
+// itself and of the configured proxies' networks.
+func (a *app) withHealth(h http1.Handler) http1.Handler {
+	return http1.HandlerFunc(func(x http1.Exchange) {
+		r := x.Request()
+		if len(r.Path) > len("/healthz") || r.Query != nil || r.Method != "GET" && r.Method != "HEAD" {
+			h.ServeExchange(x)
+			return
+		}
+		switch string(r.Path) {
+		case "/healthz":
+			a.health(x)
+		case "/metrics":
+			if !fromLoopback(x.RemoteAddr()) {
+				reply(x, 403, "metrics are for this machine alone\n")
+				return
+			}
+			a.metrics.handler.ServeExchange(x)
+		default:
+			h.ServeExchange(x)
+		}
+	})
+}
+
+func fromLoopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+func (a *app) health(x http1.Exchange) {
+	phase, _ := a.phase.Load().(string)
+	if phase == "serving" {
+		reply(x, 200, "ok\n")
+		return
+	}
+	reply(x, 503, phase+"\n")
+}
+
+func reply(x http1.Exchange, status int, text string) {
+	x.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_ = x.Reply(status, []byte(text)) // a client that is gone needs no answer
+}
+
+// nodeHandler serves the process's storages over HTTP.
+func (a *app) nodeHandler() (http1.Handler, error) {
+	n, err := storaged.NewNode(a.disks, storaged.Options{Secret: a.nodeSecret(), Log: a.log})
+	if err != nil {
+		return nil, err
+	}
+	a.metrics.node(n.Metrics())
+	return a.withHealth(n), nil
+}
+
+// startWorker does background work over a catalog.
+func (a *app) startWorker(cat store.Catalog) error {
+	w := worker.New(cat, a.fleet, worker.Options{
+		Grace: time.Duration(a.cfg.Catalog.Grace), Interval: time.Duration(a.cfg.Worker.Interval), Log: a.log,
+	})
+	a.metrics.worker(w.Metrics())
+	concurrency := map[string]int{}
+	for _, kind := range store.TaskKinds {
+		concurrency[kind] = a.cfg.Worker.Concurrency
+	}
+	j := jobs.New(a.queue, jobs.Options{StopTimeout: time.Duration(a.cfg.Drain), Logger: a.log})
+	a.background = append(a.background, w.Run, j.Run)
+	return storejobs.Handle(j, w.Handlers(), concurrency)
+}
+
+// opened is the app as the service runs it.
+func (a *app) opened(handlers map[string]http1.Handler) *service.Opened {
+	return &service.Opened{
+		Handlers: handlers, Background: a.background, Close: a.close,
+		Status: func(phase string) { a.phase.Store(phase) },
+	}
+}
+
+// serveOptions are what all roles have in common.
+func serveOptions(cfg *Config, env *environment, log *slog.Logger, role string, endpoints []service.Endpoint,
+	open func(context.Context, map[string]net.Addr) (*service.Opened, error),
+) service.Options {
+	h := &cfg.HTTP
+	return service.Options{
+		Role: role, Endpoints: endpoints, Drain: time.Duration(cfg.Drain), Log: log, Out: env.stdout, Open: open,
+		HTTP: http1.Options{Log: log, Server: "wheelhouse", Limits: http1.Limits{
+			Body: store.MaxObjectSize, MaxConns: h.MaxConns, IdleTimeout: time.Duration(h.IdleTimeout),
+			HeadTimeout: time.Duration(h.HeadTimeout), BodyTimeout: time.Duration(h.BodyTimeout), WriteTimeout: time.Duration(h.BodyTimeout),
+		}},
+	}
+}

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"cmp"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"wheelhouse/internal/config"
+	"wheelhouse/internal/service"
+	"wheelhouse/store"
+	"wheelhouse/store/disk"
+	"wheelhouse/store/dispatcher"
+	"wheelhouse/store/storaged"
+)
+
+// Config is everything that can be configured. One file serves all roles; each reads its own sections.
+type Config struct {
+	Data   string          `toml:"data" doc:"directory of the catalog, the secret, the root key and, by default, the storages"`
+	Secret string          `toml:"secret_file" doc:"file with the secret that the parts of one installation share, in hex; empty: DATA/secret, made on first start"`
+	Drain  config.Duration `toml:"drain" doc:"how long requests in flight may take to finish when the process stops or hands over"`
+	Log    struct {
+		Level  string `toml:"level" doc:"debug, info, warn or error"`
+		Format string `toml:"format" doc:"text or json"`
+	} `toml:"log"`
+	Catalog struct {
+		File  string          `toml:"file" doc:"SQLite file; empty: DATA/catalog.db"`
+		Cache config.Size     `toml:"cache" doc:"memory for look-ups where one process does everything (wheelhouse up)"`
+		Grace config.Duration `toml:"grace" doc:"how long the bytes of deleted, overwritten and unfinished objects are kept"`
+	} `toml:"catalog"`
+	Dispatcher struct {
+		Listen        string          `toml:"listen" doc:"address of the HTTP API"`
+		Auth          string          `toml:"auth" doc:"keys: requests need an access key; none: everybody may do everything (loopback addresses only)"`
+		Proxies       []string        `toml:"proxies" doc:"networks of proxies that may be told the storages' URLs"`
+		Reproxy       string          `toml:"reproxy" doc:"asked: a proxy that says X-Proxy-Capabilities: reproxy-file is sent X-Reproxy-URL; always: every proxy is; never"`
+		AccelRedirect string          `toml:"accel_redirect" doc:"location for X-Accel-Redirect, for nginx; empty: X-Reproxy-URL with all URLs"`
+		TailWait      config.Duration `toml:"tail_wait" doc:"how long a write that is durable enough waits for the remaining storages"`
+		PutTimeout    config.Duration `toml:"put_timeout" doc:"how long a storage may take for a small object, or be silent in a large one"`
+		BufferLimit   config.Size     `toml:"buffer_limit" doc:"bodies up to this are held in memory while they are stored, larger ones are streamed"`
+		MemoryLimit   config.Size     `toml:"memory_limit" doc:"all bodies held in memory at once; more uploads are answered 503"`
+		SpoolDir      string          `toml:"spool_dir" doc:"where large bodies are kept for a second try in another cluster; empty: the system's directory for temporary files"`
+	} `toml:"dispatcher"`
+	Storaged struct {
+		Listen string `toml:"listen" doc:"address of the storages"`
+		Auth   string `toml:"auth" doc:"secret: requests carry an HMAC of the installation's secret; none: they need not (closed networks)"`
+	} `toml:"storaged"`
+	Storage []StorageConfig `toml:"storage" doc:"the storages of this process: id, dir, layout (packs or files); up makes three below DATA/storage by itself"`
+	Disk    struct {
+		PackSize   config.Size `toml:"pack_size" doc:"size at which a pack is sealed and the next one begun"`
+		SmallLimit config.Size `toml:"small_limit" doc:"objects up to this go to packs, larger ones are files"`
+		MinFree    config.Size `toml:"min_free" doc:"free space below which writes are refused; 0: 1 GiB or 1 %, whichever is less"`
+		Verify     bool        `toml:"verify_reads" doc:"check the checksum of all bytes before they leave a storage"`
+	} `toml:"disk"`
+	Worker struct {
+		Listen      string          `toml:"listen" doc:"address of a worker's /healthz and /metrics"`
+		Interval    config.Duration `toml:"interval" doc:"time between two rounds of catching up, sweeping and measuring space"`
+		Concurrency int             `toml:"concurrency" doc:"jobs of one kind that a process does at once"`
+	} `toml:"worker"`
+	HTTP struct {
+		MaxConns    int             `toml:"max_conns" doc:"open connections on one address; 0: no limit but the system's"`
+		IdleTimeout config.Duration `toml:"idle_timeout" doc:"how long a connection may be silent between requests"`
+		HeadTimeout config.Duration `toml:"head_timeout" doc:"how long a request's head may take to arrive"`
+		BodyTimeout config.Duration `toml:"body_timeout" doc:"how long a client may be silent while it sends a body, or take nothing of an answer"`
+	} `toml:"http"`
+}
+
+// StorageConfig is one storage of this process.
+type StorageConfig struct {
+	ID     uint32 `toml:"id"`
+	Dir    string `toml:"dir"`
+	Layout string `toml:"layout"`
+}
+
+const envPrefix = "WHEELHOUSE_"
+
+// clientVariables are environment variables of the client commands; they are no keys of the configuration.
+var clientVariables = append([]string{"WHEELHOUSE_SERVER", "WHEELHOUSE_KEY"}, service.HandoverVariables...)
+
+func defaultConfig() *Config {
+	c := &Config{Data: "./data", Drain: config.Duration(30 * time.Second)}
+	c.Log.Level, c.Log.Format = "info", "text"
+	c.Catalog.Cache, c.Catalog.Grace = 32<<20, config.Duration(15*time.Minute)
+	c.Dispatcher.Listen, c.Dispatcher.Auth, c.Dispatcher.Reproxy = "127.0.0.1:8080", "keys", "asked"
+	c.Dispatcher.Proxies = []string{"127.0.0.0/8", "::1/128"}
+	c.Dispatcher.TailWait, c.Dispatcher.PutTimeout = config.Duration(100*time.Millisecond), config.Duration(10*time.Second)
+	c.Dispatcher.BufferLimit, c.Dispatcher.MemoryLimit = 1<<20, 256<<20
+	c.Storaged.Listen, c.Storaged.Auth = "127.0.0.1:0", "secret"
+	c.Disk.PackSize, c.Disk.SmallLimit, c.Disk.Verify = 1<<30, 1<<20, true
+	c.Worker.Listen, c.Worker.Interval, c.Worker.Concurrency = "127.0.0.1:0", config.Duration(5*time.Second), 4
+	c.HTTP.IdleTimeout, c.HTTP.HeadTimeout = config.Duration(75*time.Second), config.Duration(10*time.Second)
+	c.HTTP.BodyTimeout = config.Duration(time.Minute)
+	return c
+}
+
+// loadConfig reads defaults, file, environment and flags, in this order. shortcuts maps flags of a command to keys. It
+// returns what is left of the arguments.
+func loadConfig(name string, args []string, stderr io.Writer, shortcuts map[string]string) (*Config, []string, error) {
+	c := defaultConfig()
+	keys := config.Keys(c, envPrefix)
+	fs := newFlags(name, stderr)
+	file := fs.String("config", "", "TOML `file`; see: wheelhouse config describe")
+	var sets, values []string
+	set := func(s string) error {
+		if !strings.Contains(s, "=") {
+			return errors.New("want KEY=VALUE")
+		}
+		sets = append(sets, s)
+		return nil
+	}
+	fs.Func("set", "`KEY=VALUE` of the configuration, such as dispatcher.auth=none; may be repeated", set)
+	for short, key := range shortcuts {
+		fs.Func(short, describeKey(keys, key), func(v string) error {
+			values = append(values, key+"="+v)
+			return nil
+		})
+	}
+	rest, err := parseFlags(fs, args)
+	if err != nil {
+		return nil, nil, err
+	}
+	if *file != "" {
+		if err := config.LoadFile(c, *file); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := config.ApplyEnv(keys, envPrefix, os.Environ(), clientVariables...); err != nil {
+		return nil, nil, err
+	}
+	for _, kv := range append(sets, values...) {
+		key, value, _ := strings.Cut(kv, "=")
+		if err := config.SetKey(keys, key, value); err != nil {
+			return nil, nil, &usageError{err.Error()}
+		}
+	}
+	return c, rest, c.Validate()
+}
+
+func describeKey(keys []config.Key, name string) string {
+	for _, k := range keys {
+		if k.Name == name {
+			return k.Doc + " (default " + k.Default + ")"
+		}
+	}
+	return name
+}
+
+// Validate reports all that is wrong, each with its key.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(key string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("configuration: %s: %w", key, err))
+		}
+	}
+	var level slog.Level
+	if level.UnmarshalText([]byte(c.Log.Level)) != nil {
+		bad("log.level", fmt.Errorf("%q: want debug, info, warn or error", c.Log.Level))
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		bad("log.format", fmt.Errorf("%q: want text or json", c.Log.Format))
+	}
+	if c.Data == "" {
+		bad("data", errors.New("no directory is given"))
+	}
+	auth, err := dispatcher.ParseAuth(c.Dispatcher.Auth)
+	bad("dispatcher.auth", err)
+	if auth == dispatcher.AuthNone && !isLoopback(c.Dispatcher.Listen) {
+		bad("dispatcher.auth", fmt.Errorf("none is for loopback addresses; dispatcher.listen is %s, where everybody could delete everything", c.Dispatcher.Listen))
+	}
+	_, err = dispatcher.ParseReproxy(c.Dispatcher.Reproxy)
+	bad("dispatcher.reproxy", err)
+	_, err = c.proxies()
+	bad("dispatcher.proxies", err)
+	if c.Dispatcher.BufferLimit < 1 || c.Dispatcher.BufferLimit > 64<<20 {
+		bad("dispatcher.buffer_limit", fmt.Errorf("%s: want 1 B to 64 MiB", c.Dispatcher.BufferLimit))
+	}
+	if c.Dispatcher.MemoryLimit < c.Dispatcher.BufferLimit {
+		bad("dispatcher.memory_limit", fmt.Errorf("%s is less than dispatcher.buffer_limit", c.Dispatcher.MemoryLimit))
+	}
+	if c.Storaged.Auth != "secret" && c.Storaged.Auth != "none" {
+		bad("storaged.auth", fmt.Errorf("%q: want secret or none", c.Storaged.Auth))
+	}
+	if c.Worker.Concurrency < 1 || c.Worker.Concurrency > 1000 {
+		bad("worker.concurrency", fmt.Errorf("%d: want 1 to 1000", c.Worker.Concurrency))
+	}
+	for _, d := range []struct {
+		key   string
+		value config.Duration
+	}{
+		{"drain", c.Drain}, {"catalog.grace", c.Catalog.Grace}, {"dispatcher.tail_wait", c.Dispatcher.TailWait},
+		{"dispatcher.put_timeout", c.Dispatcher.PutTimeout}, {"worker.interval", c.Worker.Interval},
+		{"http.idle_timeout", c.HTTP.IdleTimeout}, {"http.head_timeout", c.HTTP.HeadTimeout}, {"http.body_timeout", c.HTTP.BodyTimeout},
+	} {
+		if d.value <= 0 {
+			bad(d.key, errors.New("want more than 0s"))
+		}
+	}
+	seen := map[uint32]bool{}
+	for _, s := range c.Storage {
+		if seen[s.ID] {
+			bad("storage", fmt.Errorf("id %d stands there twice", s.ID))
+		}
+		seen[s.ID] = true
+		if s.Dir == "" {
+			bad("storage", fmt.Errorf("storage %d has no dir", s.ID))
+		}
+		if err := c.diskOptions(s, nil).Validate(); err != nil {
+			bad("storage "+s.Dir, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (c *Config) proxies() ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for _, s := range c.Dispatcher.Proxies {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			a, addrErr := netip.ParseAddr(s)
+			if addrErr != nil {
+				return nil, fmt.Errorf("%q: want a network such as 10.0.0.0/8, or an address", s)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+func (c *Config) diskOptions(s StorageConfig, log *slog.Logger) disk.Options {
+	return disk.Options{
+		StorageID: store.StorageID(s.ID), Layout: s.Layout, PackSize: int64(c.Disk.PackSize), SmallLimit: int64(c.Disk.SmallLimit),
+		MinFree: int64(c.Disk.MinFree), NoVerify: !c.Disk.Verify, Log: log,
+	}
+}
+
+func (c *Config) catalogFile() string {
+	return cmp.Or(c.Catalog.File, filepath.Join(c.Data, "catalog.db"))
+}
+
+func (c *Config) secretFile() string { return cmp.Or(c.Secret, filepath.Join(c.Data, "secret")) }
+
+// readSecret reads the installation's secret.
+func (c *Config) readSecret() (storaged.Secret, error) {
+	text, err := os.ReadFile(c.secretFile())
+	if err != nil {
+		return nil, fmt.Errorf("read the installation's secret (copy it from the machine where wheelhouse was started first): %w", err)
+	}
+	secret, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(secret) < storaged.MinSecret {
+		return nil, fmt.Errorf("%s: want at least %d hex digits", c.secretFile(), 2*storaged.MinSecret)
+	}
+	return secret, nil
+}
+
+func (c *Config) logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Log.Level)) // Validate has checked it
+	o := &slog.HandlerOptions{Level: level}
+	if c.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// newFlags makes a flag set that reports mistakes as errors.
+func newFlags(name string, stderr io.Writer) *flag.FlagSet {
+	fs := flag.NewFlagSet("wheelhouse "+name, flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	return fs
+}
+
+// parseFlags parses flags wherever they stand between the other arguments, until "--".
+func parseFlags(fs *flag.FlagSet, args []string) (rest []string, err error) {
+	for {
+		if err := fs.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
+			}
+			return nil, &usageError{""} // the flag set has said what is wrong
+		}
+		left := fs.Args()
+		if len(left) == 0 {
+			return rest, nil
+		}
+		if consumed := len(args) - len(left); consumed > 0 && args[consumed-1] == "--" {
+			return append(rest, left...), nil
+		}
+		rest, args = append(rest, left[0]), left[1:]
+	}
+}

@@ -1,0 +1,124 @@
+// Command wheelhouse is the whole of Wheelhouse in one binary: the servers, the clients, and the operator's tools.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// command is one subcommand.
+type command struct {
+	name string
+	args string // what follows the name, in the list of commands
+	help string // one line
+	run  func(ctx context.Context, env *environment, args []string) error
+}
+
+// environment is what a command sees of the world.
+type environment struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// usageError is a command line that makes no sense: exit status 2.
+type usageError struct{ reason string }
+
+func (e *usageError) Error() string { return e.reason }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+func main() {
+	os.Exit(run(os.Args[1:], &environment{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// commands are listed in the order in which help shows them.
+func commands() []command {
+	return []command{
+		{"up", "[--data DIR] [--listen ADDR] [--auth keys|none]", "run everything in one process", runUp},
+		{"dispatcher", "--config FILE", "run the HTTP API alone", runDispatcher},
+		{"storaged", "--config FILE", "run storages alone", runStoraged},
+		{"worker", "--config FILE", "run background work alone", runWorker},
+		{"restart", "[--data DIR]", "hand a running server over to a new process of this program", runRestart},
+		{"put", "BUCKET[/PREFIX] FILE...", "store files; - is standard input", runPut},
+		{"get", "BUCKET/NAME [FILE]", "fetch an object; to standard output when no FILE is named", runGet},
+		{"ls", "[BUCKET[/PREFIX]]", "list buckets or objects", runLs},
+		{"rm", "BUCKET/NAME...", "delete objects", runRm},
+		{"mv", "BUCKET/NAME BUCKET/NAME", "rename an object", runMv},
+		{"stat", "BUCKET/NAME", "describe an object", runStat},
+		{"bucket", "create|list|set|rename|rm", "manage buckets", runBucket},
+		{"object", "stat|sign|repair", "an object's entities; signed URLs", runObject},
+		{"storage", "add|list|set-mode|rm", "manage storages", runStorage},
+		{"cluster", "add|list|set-mode|rm", "manage clusters", runCluster},
+		{"class", "set|list", "manage classes", runClass},
+		{"account", "add|list|rm|key-add|key-list|key-rm", "manage accounts and access keys", runAccount},
+		{"status", "", "show the whole installation", runStatus},
+		{"bench", "[--n N] [--c N] [--size BYTES]", "measure a running store with uploads and downloads", runBench},
+		{"config", "describe|check", "list what can be configured; check a file", runConfig},
+		{"version", "", "print the version", runVersion},
+	}
+}
+
+func run(args []string, env *environment) int {
+	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+		printHelp(env.stdout)
+		if len(args) == 0 {
+			return 2
+		}
+		return 0
+	}
+	for _, c := range commands() {
+		if c.name == args[0] {
+			// Servers handle their signals themselves; for the others an interrupt ends what they are doing.
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+			if isServer(c.name) {
+				stop()
+				ctx = context.Background()
+			}
+			defer stop()
+			return report(env, c, c.run(ctx, env, args[1:]))
+		}
+	}
+	fmt.Fprintf(env.stderr, "wheelhouse: no such command: %s (see: wheelhouse help)\n", args[0])
+	return 2
+}
+
+func isServer(name string) bool {
+	return name == "up" || name == "dispatcher" || name == "storaged" || name == "worker"
+}
+
+// report turns a command's error into an exit status: 0 done, 1 failed, 2 wrong usage.
+func report(env *environment, c command, err error) int {
+	switch bad, isUsage := errors.AsType[*usageError](err); {
+	case err == nil:
+		return 0
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case isUsage:
+		if bad.reason != "" {
+			fmt.Fprintf(env.stderr, "wheelhouse %s: %s\n", c.name, bad.reason)
+		}
+		fmt.Fprintf(env.stderr, "usage: wheelhouse %s %s\n", c.name, c.args)
+		return 2
+	case errors.Is(err, syscall.EPIPE): // whoever read our output has had enough
+		return 1
+	}
+	fmt.Fprintf(env.stderr, "wheelhouse %s: %v\n", c.name, err)
+	return 1
+}
+
+func printHelp(w io.Writer) {
+	fmt.Fprint(w, "Wheelhouse keeps other people's files.\n\nusage: wheelhouse COMMAND [ARGUMENTS]\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-11s %-46s %s\n", c.name, c.args, c.help)
+	}
+	fmt.Fprint(w, `
+Clients find the server by --server or WHEELHOUSE_SERVER (default http://127.0.0.1:8080) and authenticate by --key,
+WHEELHOUSE_KEY (ID:SECRET), or the root key in DIR/root.key (--data DIR, default ./data).
+`)
+}

@@ -1,0 +1,333 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sort"
+	"strings"
+	"time"
+
+	"wheelhouse/store"
+)
+
+// runBucket manages buckets.
+func runBucket(ctx context.Context, env *environment, args []string) error {
+	return subcommand(args, map[string]func([]string) error{
+		"create": func(args []string) error { return setBucket(ctx, env, args, (*store.Client).CreateBucket) },
+		"set":    func(args []string) error { return setBucket(ctx, env, args, (*store.Client).UpdateBucket) },
+		"list": func(args []string) error {
+			f := newClientFlags("bucket list", env).withJSON()
+			c, _, err := f.parse(args, 0, 0)
+			if err != nil {
+				return err
+			}
+			return listBuckets(ctx, env, c, f.json)
+		},
+		"rename": func(args []string) error {
+			c, rest, err := newClientFlags("bucket rename", env).parse(args, 2, 2)
+			if err != nil {
+				return err
+			}
+			return c.Move(ctx, rest[0], "", rest[1], "")
+		},
+		"rm": func(args []string) error {
+			f := newClientFlags("bucket rm", env)
+			recursive := f.Bool("r", false, "with all its objects")
+			c, rest, err := f.parse(args, 1, 1)
+			if err != nil {
+				return err
+			}
+			return c.DeleteBucket(ctx, rest[0], *recursive)
+		},
+	})
+}
+
+func setBucket(ctx context.Context, env *environment, args []string, do func(*store.Client, context.Context, string, string, string) error) error {
+	f := newClientFlags("bucket", env)
+	access := f.String("access", "", "`private` or public-read")
+	class := f.String("class", "", "`class` of the bucket")
+	c, rest, err := f.parse(args, 1, 1)
+	if err != nil {
+		return err
+	}
+	return do(c, ctx, rest[0], *access, *class)
+}
+
+// runObject shows and repairs an object's entities, and signs URLs.
+func runObject(ctx context.Context, env *environment, args []string) error {
+	return subcommand(args, map[string]func([]string) error{
+		"stat":   func(args []string) error { return objectStat(ctx, env, args) },
+		"sign":   func(args []string) error { return objectSign(env, args) },
+		"repair": func(args []string) error { return objectRepair(ctx, env, args) },
+	})
+}
+
+func objectStat(ctx context.Context, env *environment, args []string) error {
+	f := newClientFlags("object stat", env).withJSON()
+	c, rest, err := f.parse(args, 1, 1)
+	if err != nil {
+		return err
+	}
+	bucket, name, err := needName(rest[0])
+	if err != nil {
+		return err
+	}
+	var o store.ObjectStatus
+	if err := c.Call(ctx, http.MethodGet, "/-/objects?"+url.Values{"bucket": {bucket}, "name": {name}}.Encode(), nil, &o); err != nil {
+		return err
+	}
+	if f.json {
+		return printJSON(env.stdout, o)
+	}
+	fmt.Fprintf(env.stdout, "name:    %s/%s\nid:      %d\nsize:    %d (%s)\ntype:    %s\nmd5:     %s\ncreated: %s\ncluster: %d\n\n",
+		o.Bucket, o.Name, o.ID, o.Size, human(o.Size), o.ContentType, o.ETag, o.Created.Local().Format(time.DateTime), o.Cluster)
+	return table(env.stdout, "STORAGE\tMODE\tENTITY\tURI", func(row func(...any)) {
+		for _, e := range o.Entities {
+			state := e.State
+			if e.Owed {
+				state += ", owed"
+			}
+			if e.Error != "" {
+				state += ": " + e.Error
+			}
+			row(e.Storage, e.Mode, state, e.URI)
+		}
+	})
+}
+
+func objectSign(env *environment, args []string) error {
+	f := newClientFlags("object sign", env)
+	method := f.String("method", "GET", "`GET` or PUT")
+	valid := f.Duration("for", time.Hour, "how long the URL is good for")
+	c, rest, err := f.parse(args, 1, 1)
+	if err != nil {
+		return err
+	}
+	bucket, name, err := needName(rest[0])
+	if err != nil {
+		return err
+	}
+	if *method != http.MethodGet && *method != http.MethodPut {
+		return usagef("--method %s: want GET or PUT", *method)
+	}
+	if key, err := f.accessKey(); err != nil || key.ID == "" {
+		return fmt.Errorf("a URL is signed with an access key, and there is none: give --key, WHEELHOUSE_KEY or --data")
+	}
+	fmt.Fprintln(env.stdout, c.SignedURL(*method, bucket, name, time.Now().Add(*valid)))
+	return nil
+}
+
+func objectRepair(ctx context.Context, env *environment, args []string) error {
+	c, rest, err := newClientFlags("object repair", env).parse(args, 1, 1)
+	if err != nil {
+		return err
+	}
+	bucket, name, err := needName(rest[0])
+	if err != nil {
+		return err
+	}
+	return c.Call(ctx, http.MethodPost, "/-/objects/repair", map[string]string{"Bucket": bucket, "Name": name}, nil)
+}
+
+// runStorage manages storages.
+func runStorage(ctx context.Context, env *environment, args []string) error {
+	return subcommand(args, map[string]func([]string) error{
+		"add": func(args []string) error {
+			f := newClientFlags("storage add", env)
+			s := store.StorageStatus{}
+			f.StringVar(&s.URI, "uri", "", "`URL` of the storage, http://HOST:PORT/dev<ID>")
+			f.StringVar(&s.Mode, "mode", "rw", "`mode` to begin with")
+			cluster, id := f.Uint("cluster", 1, "cluster that it belongs to"), f.Uint("id", 0, "its id (default: the next free one)")
+			c, _, err := f.parse(args, 0, 0)
+			if err != nil {
+				return err
+			}
+			s.Cluster, s.ID = store.ClusterID(*cluster), store.StorageID(*id)
+			if err := c.Call(ctx, http.MethodPost, "/-/storages", s, &s); err != nil {
+				return err
+			}
+			fmt.Fprintf(env.stdout, "storage %d\n", s.ID)
+			return nil
+		},
+		"list": func(args []string) error {
+			f := newClientFlags("storage list", env).withJSON()
+			c, _, err := f.parse(args, 0, 0)
+			if err != nil {
+				return err
+			}
+			var list []store.StorageStatus
+			if err := c.Call(ctx, http.MethodGet, "/-/storages", nil, &list); err != nil {
+				return err
+			}
+			if f.json {
+				return printJSON(env.stdout, list)
+			}
+			return storageTable(env, list)
+		},
+		"set-mode": func(args []string) error { return setMode(ctx, env, "storage", args) },
+		"rm":       func(args []string) error { return removeByID(ctx, env, "storage", args) },
+	})
+}
+
+func storageTable(env *environment, list []store.StorageStatus) error {
+	return table(env.stdout, "STORAGE\tCLUSTER\tMODE\tUSED\tCAPACITY\tURI", func(row func(...any)) {
+		for _, s := range list {
+			used := "-"
+			if s.Capacity > 0 {
+				used = fmt.Sprintf("%s (%d%%)", human(s.Used), s.Used*100/s.Capacity)
+			}
+			row(s.ID, s.Cluster, s.Mode, used, human(s.Capacity), s.URI)
+		}
+	})
+}
+
+func setMode(ctx context.Context, env *environment, kind string, args []string) error {
+	c, rest, err := newClientFlags(kind+" set-mode", env).parse(args, 2, 2)
+	if err != nil {
+		return err
+	}
+	if kind == "storage" {
+		return c.Call(ctx, http.MethodPost, "/-/storages/"+url.PathEscape(rest[0])+"/mode", map[string]string{"Mode": rest[1]}, nil)
+	}
+	var list []store.ClusterStatus
+	if err := c.Call(ctx, http.MethodGet, "/-/clusters", nil, &list); err != nil {
+		return err
+	}
+	for _, k := range list {
+		if fmt.Sprint(k.ID) == rest[0] {
+			return c.Call(ctx, http.MethodPost, "/-/clusters", store.ClusterStatus{ID: k.ID, Name: k.Name, Mode: rest[1]}, nil)
+		}
+	}
+	return fmt.Errorf("no such cluster: %s", rest[0])
+}
+
+func removeByID(ctx context.Context, env *environment, kind string, args []string) error {
+	c, rest, err := newClientFlags(kind+" rm", env).parse(args, 1, 1)
+	if err != nil {
+		return err
+	}
+	return c.Call(ctx, http.MethodDelete, "/-/"+kind+"s/"+url.PathEscape(rest[0]), nil, nil)
+}
+
+// runCluster manages clusters.
+func runCluster(ctx context.Context, env *environment, args []string) error {
+	return subcommand(args, map[string]func([]string) error{
+		"add": func(args []string) error {
+			f := newClientFlags("cluster add", env)
+			in := store.ClusterStatus{}
+			f.StringVar(&in.Name, "name", "", "`name` of the cluster")
+			f.StringVar(&in.Mode, "mode", "rw", "`mode`: rw, ro or retire")
+			c, _, err := f.parse(args, 0, 0)
+			if err != nil {
+				return err
+			}
+			if err := c.Call(ctx, http.MethodPost, "/-/clusters", in, &in); err != nil {
+				return err
+			}
+			fmt.Fprintf(env.stdout, "cluster %d\n", in.ID)
+			return nil
+		},
+		"list": func(args []string) error {
+			f := newClientFlags("cluster list", env).withJSON()
+			c, _, err := f.parse(args, 0, 0)
+			if err != nil {
+				return err
+			}
+			var list []store.ClusterStatus
+			if err := c.Call(ctx, http.MethodGet, "/-/clusters", nil, &list); err != nil {
+				return err
+			}
+			if f.json {
+				return printJSON(env.stdout, list)
+			}
+			return table(env.stdout, "CLUSTER\tNAME\tMODE\tSTORAGES", func(row func(...any)) {
+				for _, k := range list {
+					row(k.ID, k.Name, k.Mode, strings.Trim(fmt.Sprint(k.Storages), "[]"))
+				}
+			})
+		},
+		"set-mode": func(args []string) error { return setMode(ctx, env, "cluster", args) },
+		"rm":       func(args []string) error { return removeByID(ctx, env, "cluster", args) },
+	})
+}
+
+// runClass manages classes.
+func runClass(ctx context.Context, env *environment, args []string) error {
+	return subcommand(args, map[string]func([]string) error{
+		"set": func(args []string) error {
+			f := newClientFlags("class set", env)
+			in := store.ClassStatus{}
+			f.IntVar(&in.MinDurable, "durable", 0, "entities that must be durable before a write is acknowledged (default 2)")
+			f.Func("cluster", "`id` of a cluster that may take its objects; may be repeated (default: all)", func(s string) error {
+				var id store.ClusterID
+				_, err := fmt.Sscan(s, &id)
+				in.Clusters = append(in.Clusters, id)
+				return err
+			})
+			c, rest, err := f.parse(args, 1, 1)
+			if err != nil {
+				return err
+			}
+			in.Name = rest[0]
+			return c.Call(ctx, http.MethodPost, "/-/classes", in, nil)
+		},
+		"list": func(args []string) error {
+			f := newClientFlags("class list", env).withJSON()
+			c, _, err := f.parse(args, 0, 0)
+			if err != nil {
+				return err
+			}
+			var list []store.ClassStatus
+			if err := c.Call(ctx, http.MethodGet, "/-/classes", nil, &list); err != nil {
+				return err
+			}
+			if f.json {
+				return printJSON(env.stdout, list)
+			}
+			return table(env.stdout, "CLASS\tDURABLE\tCLUSTERS", func(row func(...any)) {
+				for _, k := range list {
+					clusters := strings.Trim(fmt.Sprint(k.Clusters), "[]")
+					if clusters == "" {
+						clusters = "all"
+					}
+					row(k.Name, k.MinDurable, clusters)
+				}
+			})
+		},
+	})
+}
+
+// runStatus shows the whole installation on one screen.
+func runStatus(ctx context.Context, env *environment, args []string) error {
+	f := newClientFlags("status", env).withJSON()
+	c, _, err := f.parse(args, 0, 0)
+	if err != nil {
+		return err
+	}
+	var s store.Status
+	if err := c.Call(ctx, http.MethodGet, "/-/status", nil, &s); err != nil {
+		return err
+	}
+	if f.json {
+		return printJSON(env.stdout, s)
+	}
+	fmt.Fprintf(env.stdout, "%d buckets, %d objects, %s; %d entities owed; %d deleted objects to clear away\n\n",
+		s.Totals.Buckets, s.Totals.Objects, human(s.Totals.Bytes), s.Totals.Missing, s.Totals.DeletedObjects)
+	if err := storageTable(env, s.Storages); err != nil {
+		return err
+	}
+	fmt.Fprintln(env.stdout)
+	kinds := make([]string, 0, len(s.Queue))
+	for kind := range s.Queue {
+		kinds = append(kinds, kind)
+	}
+	sort.Strings(kinds)
+	return table(env.stdout, "JOBS\tREADY\tRUNNING\tDELAYED\tFAILED", func(row func(...any)) {
+		for _, kind := range kinds {
+			q := s.Queue[kind]
+			row(kind, q.Ready, q.Running, q.Delayed, q.Failed)
+		}
+	})
+}

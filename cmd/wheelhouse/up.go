@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"wheelhouse/internal/atomicfile"
+	"wheelhouse/internal/faultfs"
+	"wheelhouse/internal/http1"
+	"wheelhouse/internal/service"
+	"wheelhouse/store"
+	"wheelhouse/store/control"
+	"wheelhouse/store/storaged"
+)
+
+// The names of the endpoints, in the line "ready …" and between the processes of a handover.
+const (
+	endpointHTTP     = "http"
+	endpointStoraged = "storaged"
+	endpointHealth   = "health"
+)
+
+// upStorages is how many storages up makes by itself.
+const upStorages = 3
+
+// runUp runs everything in one process: catalog, storages, dispatcher, worker.
+func runUp(ctx context.Context, env *environment, args []string) error {
+	cfg, rest, err := loadConfig("up", args, env.stderr, map[string]string{
+		"data": "data", "listen": "dispatcher.listen", "auth": "dispatcher.auth", "storage-listen": "storaged.listen",
+	})
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return usagef("unexpected argument: %s", rest[0])
+	}
+	log := cfg.logger(env.stderr)
+	open := func(ctx context.Context, addrs map[string]net.Addr) (*service.Opened, error) {
+		a := newApp(cfg, env, log)
+		opened, err := a.openUp(ctx, addrs)
+		if err != nil {
+			return nil, errors.Join(err, a.close())
+		}
+		return opened, nil
+	}
+	endpoints := []service.Endpoint{
+		{Name: endpointHTTP, Addr: cfg.Dispatcher.Listen}, {Name: endpointStoraged, Addr: cfg.Storaged.Listen},
+	}
+	return service.Run(ctx, serveOptions(cfg, env, log, "up", endpoints, open))
+}
+
+func (a *app) openUp(ctx context.Context, addrs map[string]net.Addr) (*service.Opened, error) {
+	if err := a.lock("up", false); err != nil {
+		return nil, err
+	}
+	if err := a.ensureSecret(); err != nil {
+		return nil, err
+	}
+	if err := a.openCatalog(ctx); err != nil {
+		return nil, err
+	}
+	// Every write to the catalog goes through this process, so its cache is never wrong.
+	var cat store.Catalog = a.cat
+	list := a.cfg.Storage
+	if len(list) == 0 {
+		for i := range upStorages {
+			list = append(list, StorageConfig{ID: uint32(i + 1), Dir: filepath.Join(a.cfg.Data, "storage", strconv.Itoa(i+1))})
+		}
+	}
+	if err := a.openDisks(list); err != nil {
+		return nil, err
+	}
+	if err := registerStorages(ctx, cat, list, addrs[endpointStoraged]); err != nil {
+		return nil, err
+	}
+	if err := a.ensureRoot(ctx, cat); err != nil {
+		return nil, err
+	}
+	a.openFleet()
+	front, err := a.dispatcherHandler(cat)
+	if err != nil {
+		return nil, err
+	}
+	node, err := a.nodeHandler()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.startWorker(cat); err != nil {
+		return nil, err
+	}
+	return a.opened(map[string]http1.Handler{endpointHTTP: front, endpointStoraged: node}), nil
+}
+
+// registerStorages makes the catalog know this process's storages, in one cluster, and where they are reached now.
+func registerStorages(ctx context.Context, cat store.Catalog, list []StorageConfig, addr net.Addr) error {
+	top, err := cat.Topology(ctx)
+	if err != nil {
+		return err
+	}
+	cluster := store.ClusterID(0)
+	if len(top.Clusters) > 0 {
+		cluster = top.Clusters[0].ID
+	} else if cluster, err = cat.PutCluster(ctx, store.Cluster{Name: "main"}); err != nil {
+		return err
+	}
+	known := map[store.StorageID]store.Storage{}
+	for _, s := range top.Storages {
+		known[s.ID] = s
+	}
+	for _, c := range list {
+		s, ok := known[store.StorageID(c.ID)]
+		if !ok {
+			s = store.Storage{ID: store.StorageID(c.ID), Cluster: cluster}
+		}
+		if uri := "http://" + addr.String() + "/" + storaged.DeviceName(s.ID); s.URI != uri {
+			s.URI = uri
+			if _, err := cat.PutStorage(ctx, s); err != nil {
+				return fmt.Errorf("register storage %d: %w", c.ID, err)
+			}
+		}
+	}
+	return nil
+}
+
+// rootAccount is the name of the account that is made on the first start.
+const rootAccount = "root"
+
+// ensureRoot makes the root account and its key on the first start, keeps the key in DATA/root.key, and prints it once.
+func (a *app) ensureRoot(ctx context.Context, cat store.Catalog) error {
+	accounts, err := cat.Accounts(ctx)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(a.cfg.Data, "root.key")
+	if len(accounts) > 0 {
+		return nil
+	}
+	// The file first: a key that the catalog has and nobody knows would lock everybody out.
+	key, err := readRootKey(path)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	if fresh {
+		key = control.NewKey(0)
+		err = atomicfile.Write(faultfs.OS{}, path, 0o600, []byte(key.ID+":"+key.Secret+"\n"))
+	}
+	if err != nil {
+		return fmt.Errorf("root key: %w", err)
+	}
+	root, err := cat.CreateAccount(ctx, store.Account{Name: rootAccount, Role: store.RoleAdmin})
+	if err != nil {
+		return err
+	}
+	key.Account = root.ID
+	if err := cat.PutKey(ctx, key); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.env.stdout, "root key: %s:%s (kept in %s)\n", key.ID, key.Secret, path)
+	return nil
+}
+
+func readRootKey(path string) (store.AccessKey, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return store.AccessKey{}, err
+	}
+	return store.ParseKey(string(text))
+}
