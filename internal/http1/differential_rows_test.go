@@ -214,7 +214,7 @@ func addConnection(add adder, differ differer) {
 		for _, s := range []string{"close", "Close", "keep-alive", "Keep-Alive", "close, keep-alive", "keep-alive, close", "x", "x, close", "close,x", "closed", "Upgrade", "", ",", "te",
 			"close\r\nConnection: keep-alive", "keep-alive\r\nConnection: close"} {
 			raw := "GET / HTTP/" + v + "\r\nHost: h\r\nConnection: " + s + "\r\n\r\n"
-			if v == "1.0" && strings.Contains(s, "keep-alive") && strings.Contains(s, "close") {
+			if v == "1.0" && strings.Contains(s, "keep-alive") && strings.Contains(s, "close") && !strings.HasPrefix(s, "close\r") {
 				differ("connection "+s+" "+v, raw, 200, whyClose)
 			} else {
 				add("connection "+s+" "+v, raw)

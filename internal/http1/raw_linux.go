@@ -69,7 +69,7 @@ func (s *rawSend) writeSome(fd uintptr) bool {
 }
 
 // sendfile sends n bytes of f at off. The file is kept open meanwhile, whoever closes it.
-func (s *rawSend) sendfile(f *os.File, off, n int64) (sent int64, rerr, werr error) {
+func (s *rawSend) sendfile(f file, off, n int64) (sent int64, rerr, werr error) {
 	file, err := f.SyscallConn()
 	if err != nil {
 		return 0, err, nil

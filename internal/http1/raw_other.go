@@ -4,7 +4,6 @@ package http1
 
 import (
 	"errors"
-	"os"
 	"syscall"
 )
 
@@ -19,7 +18,7 @@ func (s *rawSend) bind(*conn) {}
 
 func (s *rawSend) write([]byte, bool) (int, error) { return 0, errors.ErrUnsupported }
 
-func (s *rawSend) sendfile(*os.File, int64, int64) (int64, error, error) {
+func (s *rawSend) sendfile(file, int64, int64) (int64, error, error) {
 	return 0, nil, errors.ErrUnsupported
 }
 

@@ -4,7 +4,6 @@ import (
 	"io"
 	"math"
 	"net"
-	"os"
 )
 
 // ReadFrom sends what r holds as body, but no more than is left of the announced size, beyond which r is not read. Where r
@@ -33,22 +32,22 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 // readKnown picks the fast path for what r is.
 func (c *conn) readKnown(r io.Reader, limit int64) (int64, error) {
 	switch src := r.(type) {
-	case *os.File:
-		if n, err, ok := c.readFile(src, limit); ok {
-			return n, err
-		}
 	case *Body:
 		return c.readBody(src, limit)
 	case *net.TCPConn, *net.UnixConn:
 		if raw := rawConnOf(src.(net.Conn)); raw != nil && c.spliceable(limit) {
 			return c.splice(raw, limit, nil)
 		}
+	case file:
+		if n, err, ok := c.readFile(src, limit); ok {
+			return n, err
+		}
 	}
 	return c.readFrom(r, limit)
 }
 
 // readFile sends a regular file from its present offset on, and moves that as reading would.
-func (c *conn) readFile(f *os.File, limit int64) (n int64, err error, ok bool) {
+func (c *conn) readFile(f file, limit int64) (n int64, err error, ok bool) {
 	fi, err := f.Stat()
 	if err != nil || !fi.Mode().IsRegular() {
 		return 0, nil, false
@@ -61,7 +60,7 @@ func (c *conn) readFile(f *os.File, limit int64) (n int64, err error, ok bool) {
 	if limit == 0 {
 		return 0, nil, true
 	}
-	n, err = c.SendFile(f, off, limit)
+	n, err = c.sendRange(f, off, limit)
 	if _, serr := f.Seek(off+n, io.SeekStart); err == nil && serr != nil {
 		err = readError(serr)
 	}

@@ -200,7 +200,9 @@ func (c *conn) endRaw() error {
 }
 
 // SendFile sends n bytes of f from off on. The file's own offset is neither used nor moved.
-func (c *conn) SendFile(f *os.File, off, n int64) (int64, error) {
+func (c *conn) SendFile(f *os.File, off, n int64) (int64, error) { return c.sendRange(f, off, n) }
+
+func (c *conn) sendRange(f file, off, n int64) (int64, error) {
 	if err := c.check(); err != nil {
 		return 0, err
 	}
@@ -238,9 +240,17 @@ func (c *conn) SendFile(f *os.File, off, n int64) (int64, error) {
 	return sent, err
 }
 
+// file is an *os.File, or what os.File.WriteTo hands on in its stead.
+type file interface {
+	io.ReaderAt
+	io.Seeker
+	syscall.Conn
+	Stat() (os.FileInfo, error)
+}
+
 // preader reads a file from off on, without moving its offset.
 type preader struct {
-	f   *os.File
+	f   file
 	off int64
 }
 
@@ -253,12 +263,12 @@ func (r *preader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func regular(f *os.File) bool {
+func regular(f file) bool {
 	fi, err := f.Stat()
 	return err == nil && fi.Mode().IsRegular()
 }
 
-func (c *conn) sendfile(f *os.File, off, n int64) (int64, error) {
+func (c *conn) sendfile(f file, off, n int64) (int64, error) {
 	if err := c.beginRaw(n); err != nil {
 		return 0, err
 	}

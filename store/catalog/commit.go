@@ -12,17 +12,23 @@ import (
 // Commit makes an object visible. Committing the version again that is visible already does nothing and succeeds: a caller
 // that did not learn the outcome may repeat it. ErrExists when its id is in use under another name.
 func (c *SQLite) Commit(ctx context.Context, cm store.Commit) (replaced store.Object, err error) {
+	replaced, _, err = c.commitFresh(ctx, cm)
+	return replaced, err
+}
+
+// commitFresh is Commit, and says whether it did something.
+func (c *SQLite) commitFresh(ctx context.Context, cm store.Commit) (replaced store.Object, fresh bool, err error) {
 	if err := checkObject(&cm.Object); err != nil {
-		return store.Object{}, err
+		return store.Object{}, false, err
 	}
 	err = c.write(ctx, func(t *txn) error {
-		replaced, err = t.commit(&cm)
+		replaced, fresh, err = t.commit(&cm)
 		return err
 	})
 	if err != nil {
-		return store.Object{}, err
+		return store.Object{}, false, err
 	}
-	return replaced, nil
+	return replaced, fresh, nil
 }
 
 // checkObject refuses what the tables must not hold.
@@ -43,60 +49,44 @@ func checkName(what, name string, most int) error {
 	return nil
 }
 
-func (t *txn) commit(cm *store.Commit) (replaced store.Object, err error) {
+func (t *txn) commit(cm *store.Commit) (replaced store.Object, fresh bool, err error) {
 	o := &cm.Object
 	if err := t.needLease(o.ID); err != nil {
-		return replaced, err
+		return replaced, false, err
 	}
 	if err := t.needBucket(o.Bucket); err != nil {
-		return replaced, err
+		return replaced, false, err
 	}
-	if cond := cm.Condition; cond.IsZero() || cond.Exists == false && cond.Match == nil && cond.UnmodifiedSince.IsZero() {
-		// Nothing is demanded of an object that is not there: usually it is not, and then one statement is enough.
-		fresh, err := t.insertObject(o)
+	if cm.Condition.Holds(nil) {
+		// Usually there is no object with the name, and then one statement is enough.
+		inserted, err := t.insertObject(o)
 		if err != nil {
-			return replaced, err
+			return replaced, false, err
 		}
-		if fresh {
-			return replaced, t.addCommitted(o)
+		if inserted {
+			return replaced, true, t.addCommitted(o)
 		}
 	}
 	old, status, err := t.objectNamed(o.Bucket, o.Name)
-	found := err == nil
-	if err != nil && !errors.Is(err, store.ErrNoObject) {
-		return replaced, err
+	if errors.Is(err, store.ErrNoObject) {
+		return replaced, false, store.ErrPrecondition // or it would have been inserted
 	}
-	if found && old.ID == o.ID {
-		return replaced, nil
+	if err != nil {
+		return replaced, false, err
 	}
-	if err := holds(cm.Condition, old, found); err != nil {
-		return replaced, err
+	if old.ID == o.ID {
+		return replaced, false, nil
 	}
-	if !found {
-		if _, err := t.insertObject(o); err != nil {
-			return replaced, err
-		}
-		return replaced, t.addCommitted(o)
+	if !cm.Condition.Holds(&old) {
+		return replaced, false, store.ErrPrecondition
 	}
 	if err := t.bury(&old, status); err != nil {
-		return replaced, err
+		return replaced, false, err
 	}
 	if err := t.replaceObject(o); err != nil {
-		return replaced, err
+		return replaced, false, err
 	}
-	return old, t.addCommitted(o)
-}
-
-// holds evaluates a condition.
-func holds(cond store.Condition, o store.Object, found bool) error {
-	p := &o
-	if !found {
-		p = nil
-	}
-	if !cond.Holds(p) {
-		return store.ErrPrecondition
-	}
-	return nil
+	return old, true, t.addCommitted(o)
 }
 
 func statusOf(o *store.Object) int64 {

@@ -29,8 +29,8 @@ func (t *txn) delete(bucket store.BucketID, name string, cond store.Condition) (
 	if err != nil {
 		return o, err
 	}
-	if err := holds(cond, o, true); err != nil {
-		return o, err
+	if !cond.Holds(&o) {
+		return o, store.ErrPrecondition
 	}
 	return o, t.remove(&o, status)
 }

@@ -32,7 +32,7 @@ var putReqs = sync.Pool{New: func() any { return &putReq{hdr: header{b: make([]b
 func (d *Disk) newPutReq(info store.EntityInfo, data []byte, done func(error)) *putReq {
 	r := putReqs.Get().(*putReq)
 	info.Size = int64(len(data))
-	info.Stored = d.o.Now()
+	info.Stored = d.storedNow()
 	r.m = member{info: info, crc: crc32.Checksum(data, castagnoli)}
 	r.data, r.done = data, done
 	appendHeader(&r.hdr, &r.m)
@@ -192,7 +192,7 @@ func (c *committer) publish(batch []*putReq) {
 	p.end = c.w.end
 	p.mu.Unlock()
 	for _, r := range batch {
-		c.d.supersede(r.m.info.ID, p)
+		c.d.supersede(r.m.info.ID, r.m.info.Stored, p)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"wheelhouse/store"
 )
@@ -126,10 +127,31 @@ func (d *Disk) deleteBatch(batch []delReq) error {
 	return nil
 }
 
+// deleteOlder deletes the entity of id if it was stored before a time.
+func (p *pack) deleteOlder(id store.ObjectID, than time.Time, now int64) error {
+	p.changing.Lock()
+	defer p.changing.Unlock()
+	e, h, ok, err := p.lookup(id)
+	if err != nil || !ok {
+		return err
+	}
+	info, err := readHeader(p, e, h)
+	h.release()
+	if err == nil && !info.Stored.Before(than) {
+		return nil
+	}
+	return p.deleteLocked([]store.ObjectID{id}, now)
+}
+
 // deleteAll makes the deletion of ids durable, and then visible.
 func (p *pack) deleteAll(ids []store.ObjectID, now int64) error {
 	p.changing.Lock()
 	defer p.changing.Unlock()
+	return p.deleteLocked(ids, now)
+}
+
+// deleteLocked is deleteAll with p.changing held.
+func (p *pack) deleteLocked(ids []store.ObjectID, now int64) error {
 	type hit struct {
 		pos int
 		e   entry
@@ -166,7 +188,7 @@ func (p *pack) syncDir() error { return p.fsys.SyncDir(filepath.Dir(p.base)) }
 
 // supersede lets go of the older entities of an id that was just stored in p. Nobody waits for it: as long as both are
 // there, the newer one is found. After a crash only the count of garbage is a little low.
-func (d *Disk) supersede(id store.ObjectID, p *pack) {
+func (d *Disk) supersede(id store.ObjectID, stored time.Time, p *pack) {
 	d.packs.view().holders(id, func(q *pack) bool {
 		if q.number < p.number {
 			d.dels.submit(delReq{ids: []store.ObjectID{id}, pack: q})
@@ -174,6 +196,6 @@ func (d *Disk) supersede(id store.ObjectID, p *pack) {
 		return true
 	})
 	if d.files.has(id) {
-		d.files.supersede(id)
+		d.files.supersede(id, stored)
 	}
 }

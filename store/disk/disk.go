@@ -32,9 +32,10 @@ type Disk struct {
 	dels     deleter
 	sealing  sync.Mutex // one pack is sealed or rewritten at a time
 
-	space  spaceState
-	full   atomic.Bool // less free space than Options.MinFree
-	broken atomic.Pointer[error]
+	lastStored atomic.Int64
+	space      spaceState
+	full       atomic.Bool // less free space than Options.MinFree
+	broken     atomic.Pointer[error]
 
 	bg     sync.WaitGroup
 	bgMu   sync.Mutex // guards closed
@@ -322,6 +323,18 @@ func (d *Disk) Usage(ctx context.Context) (store.Usage, error) {
 	u.Live += bytes
 	u.ReadOnly = sp.Free < d.minFree(sp) || d.failure() != nil
 	return u, nil
+}
+
+// storedNow is the time, later than it ever was before: it tells which of two entities of an id is the newer one.
+func (d *Disk) storedNow() time.Time {
+	now := d.o.Now().UnixNano()
+	for {
+		last := d.lastStored.Load()
+		now = max(now, last+1)
+		if d.lastStored.CompareAndSwap(last, now) {
+			return time.Unix(0, now)
+		}
+	}
 }
 
 // Dir is the storage's directory.

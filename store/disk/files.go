@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -284,7 +285,7 @@ func (s *fileStore) remove(ids []store.ObjectID) error {
 	var errs []error
 	dirs := map[string]bool{}
 	for _, id := range ids {
-		if err := s.removeOne(id); err != nil {
+		if err := s.removeOne(id, nil); err != nil {
 			errs = append(errs, err)
 		}
 		dirs[filepath.Dir(s.path(id))] = true
@@ -299,10 +300,14 @@ func (s *fileStore) remove(ids []store.ObjectID) error {
 
 // removeOne deletes an entity's record and data. In layout "files" the data says whether the entity is there, in
 // layout "packs" both do.
-func (s *fileStore) removeOne(id store.ObjectID) error {
+// cond, unless nil, is asked whether to do it.
+func (s *fileStore) removeOne(id store.ObjectID, cond func(*fileMeta) bool) error {
 	lock := s.stripe(id)
 	lock.Lock()
 	defer lock.Unlock()
+	if cond != nil && !cond(s.current(id)) {
+		return nil
+	}
 	s.metas.drop(id)
 	path := s.path(id)
 	st, statErr := s.fs.Stat(path)
@@ -319,10 +324,15 @@ func (s *fileStore) removeOne(id store.ObjectID) error {
 	return nil
 }
 
-// supersede removes an entity that was stored in a pack since. Nobody waits for it.
-func (s *fileStore) supersede(id store.ObjectID) {
+// supersede removes an entity if it is older than one that was stored in a pack. Nobody waits for it.
+func (s *fileStore) supersede(id store.ObjectID, stored time.Time) {
 	s.d.background(func() {
-		if err := s.remove([]store.ObjectID{id}); err != nil {
+		older := func(m *fileMeta) bool { return m == nil || m.info.Stored.Before(stored) }
+		err := s.removeOne(id, older)
+		if err == nil {
+			err = s.fs.SyncDir(filepath.Dir(s.path(id)))
+		}
+		if err != nil {
 			s.d.log.Warn("replaced entity not deleted", "object", id, "err", err)
 		}
 	})

@@ -88,7 +88,7 @@ func (w *fileWriter) commit(etag [16]byte) error {
 	if len(w.meta.blocks) <= 1 {
 		w.meta.blocks = nil
 	}
-	w.meta.info.Size, w.meta.info.ETag, w.meta.info.Stored = w.size, etag, w.s.d.o.Now()
+	w.meta.info.Size, w.meta.info.ETag, w.meta.info.Stored = w.size, etag, w.s.d.storedNow()
 	return w.s.publish(w.f, &w.meta)
 }
 

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"testing"
 
@@ -39,3 +40,9 @@ func xattr(t testing.TB, path, key string) string {
 }
 
 var background = context.Background()
+
+// quiet is for tests that damage much.
+func quiet(o Options) Options {
+	o.Log = slog.New(slog.DiscardHandler)
+	return o
+}

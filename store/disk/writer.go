@@ -110,7 +110,7 @@ func (w *entityWriter) Abort() {
 	}
 }
 
-// commitFile makes a file durable, and lets go of what the packs hold under its id: they are looked at first.
+// commitFile makes a file durable, and lets go of the older entity that a pack may hold: packs are looked at first.
 func (d *Disk) commitFile(w *fileWriter, etag [16]byte) error {
 	id := w.meta.info.ID
 	if err := w.commit(etag); err != nil {
@@ -119,7 +119,7 @@ func (d *Disk) commitFile(w *fileWriter, etag [16]byte) error {
 	v := d.packs.view()
 	var errs []error
 	v.holders(id, func(p *pack) bool {
-		errs = append(errs, p.deleteAll([]store.ObjectID{id}, d.o.Now().Unix()))
+		errs = append(errs, p.deleteOlder(id, w.meta.info.Stored, d.o.Now().Unix()))
 		return true
 	})
 	return errors.Join(errs...)

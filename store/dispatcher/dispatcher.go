@@ -208,7 +208,7 @@ func options(x http1.Exchange, allow string) *failure {
 
 func notAllowed(x http1.Exchange, allow string) *failure {
 	return failf(http.StatusMethodNotAllowed, "the method %s means nothing here; use one of %s",
-		quoteSome([]byte(x.Request().Method)), allow).with("Allow", allow)
+		x.Request().Method, allow).with("Allow", allow)
 }
 
 // refuse sends f, if there is one and an answer can still be sent, and logs what is our own fault.

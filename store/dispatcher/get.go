@@ -199,10 +199,11 @@ func (s *sender) send(p piece, t *target) (bool, *failure) {
 		if s.d.readFailed(ctx, s.o, m, s.asked, err) {
 			continue
 		}
-		if !s.begin(p.before, sent) {
+		if !s.begin(p.before) {
 			_ = r.Close()
 			return false, nil
 		}
+		p.before = nil // it has been sent, whatever becomes of the bytes
 		n, err := r.WriteTo(s.x)
 		_ = r.Close()
 		sent += n
@@ -223,18 +224,18 @@ func (s *sender) send(p piece, t *target) (bool, *failure) {
 }
 
 // begin sends the head before the first byte, and what stands before a piece. It reports false when the client has gone.
-func (s *sender) begin(before []byte, sent int64) bool {
+func (s *sender) begin(before []byte) bool {
 	if !s.started {
 		if err := s.x.Start(s.status, s.size); err != nil {
 			return false
 		}
 		s.started = true
 	}
-	if sent == 0 && len(before) > 0 {
-		_, err := s.x.Write(before)
-		return err == nil
+	if len(before) == 0 {
+		return true
 	}
-	return true
+	_, err := s.x.Write(before)
+	return err == nil
 }
 
 // readFailed takes in how a read from the i-th storage ended, and reports whether another must be asked. A storage that

@@ -157,7 +157,8 @@ func (s *stream) open(ctx context.Context) error {
 
 func (s *stream) openCluster(ctx context.Context, c store.ClusterID) error {
 	writers, owed := s.p.view.writersOf(c, s.p.durable, s.d.opt.Now())
-	s.owed, s.lanes, s.results = owed, nil, make(chan putResult, len(writers))
+	results := make(chan putResult, len(writers))
+	s.owed, s.lanes, s.results = owed, nil, results
 	info := s.p.info(s.id)
 	for _, m := range writers {
 		l := &lane{m: m, queue: make(chan *chunk, laneChunks), failed: make(chan struct{})}
@@ -175,7 +176,7 @@ func (s *stream) openCluster(ctx context.Context, c store.ClusterID) error {
 		s.d.late.add()
 		go func() {
 			defer s.d.late.done()
-			l.run(laneCtx, w, s.results)
+			l.run(laneCtx, w, results)
 		}()
 	}
 	if len(s.lanes) < s.p.durable {

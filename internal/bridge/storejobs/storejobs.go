@@ -32,28 +32,25 @@ func Enqueue(q *sqlqueue.Queue) func(tx *sqldb.Tx, tasks []store.Task) error {
 type Opened struct {
 	Catalog *catalog.SQLite
 	Queue   *sqlqueue.Queue
-	db      *sqldb.DB
 }
 
-// Open opens the catalog and the queue in the file at path. opts.Enqueue is set by it.
+// Open opens the catalog and the queue in the file at path. opts.Enqueue is set by it. Errors as of [catalog.OpenSQLite].
 func Open(ctx context.Context, path string, opts catalog.Options, qopts sqlqueue.Options) (*Opened, error) {
-	db, err := sqldb.Open(ctx, path, opts.DB)
-	if err != nil {
+	// The catalog opens the file and the queue joins it, so nothing is enqueued before Queue is set.
+	o := new(Opened)
+	opts.Enqueue = func(tx *sqldb.Tx, tasks []store.Task) error { return Enqueue(o.Queue)(tx, tasks) }
+	var err error
+	if o.Catalog, err = catalog.OpenSQLite(ctx, path, opts); err != nil {
 		return nil, err
 	}
-	o := &Opened{db: db}
-	if o.Queue, err = sqlqueue.New(ctx, db, qopts); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	opts.Enqueue = Enqueue(o.Queue)
-	if o.Catalog, err = catalog.NewSQLite(ctx, db, opts); err != nil {
-		return nil, errors.Join(err, db.Close())
+	if o.Queue, err = sqlqueue.New(ctx, o.Catalog.DB(), qopts); err != nil {
+		return nil, errors.Join(err, o.Catalog.Close())
 	}
 	return o, nil
 }
 
 // Close closes the database. Nobody may be using catalog or queue.
-func (o *Opened) Close() error { return o.db.Close() }
+func (o *Opened) Close() error { return o.Catalog.Close() }
 
 // Handle registers the store's task handlers, by kind of task, with a worker. All are tried for ever: what they do must be
 // done in the end. Handlers of kinds that are not the store's are an error, so that a misspelt one is noticed.
