@@ -15,6 +15,7 @@ import (
 	"wheelhouse/internal/http1"
 	"wheelhouse/internal/service"
 	"wheelhouse/store"
+	"wheelhouse/store/catalog"
 	"wheelhouse/store/control"
 	"wheelhouse/store/storaged"
 )
@@ -66,7 +67,7 @@ func (a *app) openUp(ctx context.Context, addrs map[string]net.Addr) (*service.O
 		return nil, err
 	}
 	// Every write to the catalog goes through this process, so its cache is never wrong.
-	var cat store.Catalog = a.cat
+	cat := catalog.Cached(a.cat, int64(a.cfg.Catalog.Cache))
 	list := a.cfg.Storage
 	if len(list) == 0 {
 		for i := range upStorages {

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// conn is one connection and, while a handler runs, its [Exchange]. All fields but word and those under mu belong to the
-// connection's goroutine.
+// conn is one connection and, while a handler runs, its [Exchange]. All fields but word, those of
+// the sweeper and those under mu belong to the connection's goroutine.
 type conn struct {
 	srv  *Server
 	nc   net.Conn
@@ -38,6 +38,9 @@ type conn struct {
 	werr    error   // the first write error
 	sending rawSend
 	file    preader // what SendFile copies from
+
+	stall  uint64 // of the sweeper: the word at which unsent was taken
+	unsent int    // of the sweeper: what the socket held then
 
 	mu     sync.Mutex // guards ctx and cancel, which the sweeper uses too
 	ctx    context.Context

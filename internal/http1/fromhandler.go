@@ -127,16 +127,38 @@ func (w *netWriter) ReadFrom(r io.Reader) (int64, error) {
 	if !bodyAllowed(w.status) {
 		return 0, http.ErrBodyNotAllowed
 	}
+	var n int64
 	if !w.x.Started() {
-		var err error
-		if w.header.Get("Content-Type") == "" { // its first bytes must be seen
-			return io.Copy(struct{ io.Writer }{w}, r)
+		h := w.Header()
+		if h.Get("Content-Type") == "" || h.Get("Content-Length") == "" { // both may be told from the first bytes
+			var err error
+			if n, err = w.hold(r); err != nil {
+				if err == io.EOF {
+					err = nil
+				}
+				return n, err
+			}
 		}
-		if err = w.start(nil); err != nil {
-			return 0, err
+		if err := w.start(nil); err != nil {
+			return n, err
 		}
 	}
-	return w.x.ReadFrom(r)
+	m, err := w.x.ReadFrom(r)
+	return n + m, err
+}
+
+// hold reads r into what is held back, until that is full (nil) or r ends (io.EOF).
+func (w *netWriter) hold(r io.Reader) (n int64, err error) {
+	for err == nil && len(w.held) < smallAnswer {
+		if cap(w.held) < smallAnswer {
+			w.held = append(make([]byte, 0, smallAnswer), w.held...)
+		}
+		var m int
+		m, err = r.Read(w.held[len(w.held):smallAnswer])
+		w.held = w.held[:len(w.held)+m]
+		n += int64(m)
+	}
+	return n, err
 }
 
 // Flush sends what is held back.
@@ -178,6 +200,8 @@ func (w *netWriter) finish() {
 	case w.x.Started():
 	case w.header.Get("Content-Length") != "" && bodyAllowed(w.status):
 		w.start(nil) // for HEAD, this is the length that a GET would be answered with
+	case len(w.held) == 0 && w.x.Request().Method == "HEAD":
+		w.start(nil) // that nothing was written says nothing of a GET's length
 	default:
 		w.render(nil)
 		w.x.Reply(w.status, w.held)

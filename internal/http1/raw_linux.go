@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+	"unsafe"
 )
 
 // haveRaw: the fast paths below exist on this system.
@@ -132,6 +133,15 @@ func peek(fd uintptr) (gone, data bool) {
 			return true, false
 		}
 	}
+}
+
+// unsent is how many bytes the socket holds that the peer has not acknowledged.
+func unsent(raw rawConn) int {
+	var n int32
+	raw.Control(func(fd uintptr) {
+		syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&n)))
+	})
+	return int(n)
 }
 
 // pipe is a kernel pipe that splice moves bytes through.

@@ -26,6 +26,8 @@ func peerClosed(rawConn) bool { return false }
 
 func readable(rawConn) bool { return false }
 
+func unsent(rawConn) int { return 0 }
+
 type splicer struct {
 	beforeRead  func() error
 	beforeWrite func()

@@ -110,13 +110,30 @@ func (s *Server) sweep(now time.Time) {
 		w := c.word.Load()
 		p := phaseOf(w)
 		age := ms - int64(w>>timeShift)
+		limit := s.limits[p]
+		switch {
+		case p == phaseWrite && limit > 0 && age > limit/2 && c.drains(w):
+			c.word.CompareAndSwap(w, uint64(ms)<<timeShift|uint64(p))
 		// The time was stamped by a clock that lags by up to a tick: only what exceeds the limit by one is surely late.
-		if limit := s.limits[p]; limit > 0 && age > limit+s.tick.Milliseconds() {
+		case limit > 0 && age > limit+s.tick.Milliseconds():
 			c.claim(w, p)
-		} else if p == phaseHandle && age > 0 {
+		case p == phaseHandle && age > 0:
 			c.watch()
 		}
 	}
+}
+
+// drains reports whether the peer has taken some of what the socket holds since it was last asked about the same stall.
+// The kernel lets a writer go on only when a good part of the socket's buffer is free, for which a slow peer can need
+// longer than the timeout.
+func (c *conn) drains(w uint64) bool {
+	if c.raw == nil {
+		return false
+	}
+	n, last := unsent(c.raw), c.unsent
+	same := c.stall == w
+	c.stall, c.unsent = w, n
+	return same && n < last
 }
 
 // setDate renders the Date field (RFC 9110 §6.6.1) if the second has changed.

@@ -20,7 +20,7 @@ type window struct {
 }
 
 func newWindow(r io.ReaderAt, size int64) *window {
-	return &window{r: r, size: size, buf: make([]byte, 0, scanWindow)}
+	return &window{r: r, size: size, buf: make([]byte, 0, min(size, scanWindow))}
 }
 
 // at gives n bytes at off, fewer at the end of the file. They are valid until the next call. n ≤ scanWindow.

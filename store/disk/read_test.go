@@ -132,6 +132,7 @@ func TestFileGone(t *testing.T) {
 	d := open(t, t.TempDir(), o)
 	for id, n := range map[store.ObjectID]int{1: 1 << 20, 2: 2 << 20} {
 		put(t, d, id, content(id, n))
+		waitZeros(d) // they would make it longer again
 		r, err := d.Open(t.Context(), id, 0, -1)
 		if err != nil {
 			t.Fatal(err)

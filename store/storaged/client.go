@@ -86,9 +86,14 @@ func finish(resp *http1.Response) {
 	_ = resp.Body.Close()
 }
 
-func (r *Remote) putRequest(info *store.EntityInfo) *http1.OutRequest {
+func (r *Remote) putRequest(info *store.EntityInfo) (*http1.OutRequest, error) {
+	if info.ID == 0 {
+		return nil, errors.New("store entity: object id 0")
+	}
 	q := r.request("PUT", store.EntityPath(info.ID))
-	q.Header.Set("Content-Type", info.ContentType)
+	if info.ContentType != "" {
+		q.Header.Set("Content-Type", info.ContentType)
+	}
 	q.Header.Set(headerTimestamp, strconv.FormatInt(info.Created.Unix(), 10))
 	if info.Bucket != "" {
 		q.Header.Set(headerName, store.ObjectPath(info.Bucket, info.Name))
@@ -96,12 +101,15 @@ func (r *Remote) putRequest(info *store.EntityInfo) *http1.OutRequest {
 	if info.ETag != ([16]byte{}) {
 		q.Header.Set(headerETag, `"`+hex.EncodeToString(info.ETag[:])+`"`)
 	}
-	return q
+	return q, nil
 }
 
 // Put stores a small entity.
 func (r *Remote) Put(ctx context.Context, info store.EntityInfo, data []byte) error {
-	q := r.putRequest(&info)
+	q, err := r.putRequest(&info)
+	if err != nil {
+		return err
+	}
 	q.Body, q.Size = data, int64(len(data))
 	resp, err := r.do(ctx, q, http.StatusCreated)
 	if err != nil {
@@ -111,11 +119,18 @@ func (r *Remote) Put(ctx context.Context, info store.EntityInfo, data []byte) er
 	return nil
 }
 
-// Create begins an entity that is streamed.
+// Create begins an entity that is streamed. The body goes in chunks even where its size is known, so that it is not
+// complete, and nothing is stored, before Commit.
 func (r *Remote) Create(ctx context.Context, info store.EntityInfo) (store.EntityWriter, error) {
+	q, err := r.putRequest(&info)
+	if err != nil {
+		return nil, err
+	}
 	pr, pw := io.Pipe()
-	q := r.putRequest(&info)
-	q.BodyReader, q.Size, q.Idempotent = pr, info.Size, false
+	q.BodyReader, q.Size, q.Idempotent = pr, -1, false
+	if info.Size >= 0 {
+		q.Header.Set(headerSize, strconv.FormatInt(info.Size, 10))
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	w := &remoteWriter{pipe: pw, cancel: cancel, done: make(chan struct{})}
 	go func() {
@@ -207,9 +222,9 @@ func (r *Remote) Open(ctx context.Context, id store.ObjectID, off, n int64) (sto
 	if err != nil {
 		return nil, err
 	}
-	if resp.Status == http.StatusRequestedRangeNotSatisfiable && n < 0 { // from the very end: nothing is right
+	if resp.Status == http.StatusRequestedRangeNotSatisfiable && resp.Header.Get("Content-Range") == "bytes */"+strconv.FormatInt(off, 10) {
 		finish(resp)
-		return emptyReader{}, nil
+		return emptyReader{}, nil // from the very end on there is nothing
 	}
 	if n == 0 {
 		_ = resp.Body.Close()

@@ -21,6 +21,7 @@ const (
 	headerTimestamp = "X-STF-Object-Timestamp" // the object's time of creation, unix seconds: STF's name for it
 	headerName      = "X-Wheelhouse-Name"      // its path, percent-encoded: /bucket/name
 	headerStored    = "X-Wheelhouse-Stored"    // when this storage made the entity durable, unix seconds
+	headerSize      = "X-Wheelhouse-Size"      // its length in bytes, where the body comes in chunks
 	headerETag      = "ETag"                   // MD5 of the content in hex, quoted
 )
 
@@ -81,7 +82,9 @@ func (n *Node) send(x http1.Exchange, d *Disk, id store.ObjectID, off, size int6
 }
 
 func describe(h *http1.Header, info *store.EntityInfo) {
-	h.Set("Content-Type", info.ContentType)
+	if info.ContentType != "" {
+		h.Set("Content-Type", info.ContentType)
+	}
 	h.Set("Last-Modified", info.Created.UTC().Format(http.TimeFormat))
 	h.Set("Accept-Ranges", "bytes")
 	if info.ETag != ([16]byte{}) {
@@ -197,8 +200,10 @@ func parseInfo(r *http1.Request, id store.ObjectID, now time.Time) (info store.E
 	if len(info.ContentType) > store.MaxContentType {
 		return info, nil, fmt.Errorf("Content-Type is longer than %d bytes", store.MaxContentType)
 	}
-	if info.ContentType == "" {
-		info.ContentType = "application/octet-stream"
+	if v := h.Get(headerSize); v != "" && info.Size < 0 {
+		if info.Size, err = strconv.ParseInt(v, 10, 64); err != nil || info.Size < 0 {
+			return info, nil, fmt.Errorf("%s is not a number of bytes: %q", headerSize, v)
+		}
 	}
 	if v := h.Get(headerTimestamp); v != "" {
 		seconds, err := strconv.ParseInt(v, 10, 64)
