@@ -102,14 +102,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	tick := time.NewTicker(w.opt.Interval)
 	defer tick.Stop()
 	for {
-		for _, step := range []struct {
-			name string
-			do   func(context.Context) error
-		}{{"usage", w.recordUsage}, {"missing entities", w.catchUp}, {"orphans", w.sweep}} {
-			if err := step.do(ctx); err != nil && ctx.Err() == nil {
-				w.metrics.Failures.Add(1)
-				w.opt.Log.Warn("a round was not finished", "round", step.name, "err", err)
-			}
+		if err := w.round(ctx); err != nil && ctx.Err() == nil {
+			w.metrics.Failures.Add(1)
+			w.opt.Log.Warn("a round was not finished", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -117,6 +112,11 @@ func (w *Worker) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// round does everything that has no task of its own once. One step that fails does not keep the others from being done.
+func (w *Worker) round(ctx context.Context) error {
+	return errors.Join(w.recordUsage(ctx), w.catchUp(ctx), w.sweep(ctx))
 }
 
 // recordUsage asks each storage for its space and notes it in the catalog, where placement sees it.

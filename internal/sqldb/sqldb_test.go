@@ -1,0 +1,522 @@
+package sqldb_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"wheelhouse/internal/sqldb"
+)
+
+var schema = sqldb.Schema{Name: "test", Steps: []string{"CREATE TABLE t(k INTEGER PRIMARY KEY, v INTEGER NOT NULL)"}}
+
+func open(t testing.TB, path string, opts sqldb.Options) *sqldb.DB {
+	t.Helper()
+	db, err := sqldb.Open(t.Context(), path, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	if err := db.Migrate(t.Context(), schema); err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+func insert(tx *sqldb.Tx, k, v int) error {
+	_, err := tx.Exec("INSERT INTO t(k,v) VALUES(?,?)", func(st *sqldb.Stmt) {
+		st.BindInt64(1, int64(k))
+		st.BindInt64(2, int64(v))
+	})
+	return err
+}
+
+func put(db *sqldb.DB, k, v int) error {
+	return db.Write(context.Background(), func(tx *sqldb.Tx) error { return insert(tx, k, v) })
+}
+
+// rows reads the whole table.
+func rows(t testing.TB, db *sqldb.DB) map[int]int {
+	t.Helper()
+	all := make(map[int]int)
+	err := db.Read(context.Background(), func(c *sqldb.Conn) error {
+		st, err := c.Select("SELECT k,v FROM t")
+		if err != nil {
+			return err
+		}
+		for {
+			row, err := st.Step()
+			if err != nil || !row {
+				return err
+			}
+			all[st.ColumnInt(0)] = st.ColumnInt(1)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func dbPath(t testing.TB) string { return filepath.Join(t.TempDir(), "test.db") }
+
+func TestOpenAgain(t *testing.T) {
+	path := dbPath(t)
+	db := open(t, path, sqldb.Options{})
+	if err := put(db, 1, 2); err != nil {
+		t.Fatal(err)
+	}
+	if got := rows(t, db); got[1] != 2 {
+		t.Errorf("read %v after the write", got)
+	}
+	for _, name := range []string{path, path + "-wal", path + "-shm", path + "-turn"} {
+		fi, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fi.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v; want 0600", name, fi.Mode())
+		}
+	}
+	for range 2 {
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(path + "-wal"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after Close the log is still there: %v", err)
+	}
+	if got := rows(t, open(t, path, sqldb.Options{})); got[1] != 2 {
+		t.Errorf("read %v after opening again", got)
+	}
+	if err := put(db, 2, 2); !errors.Is(err, sqldb.ErrClosed) {
+		t.Errorf("Write after Close = %v; want %v", err, sqldb.ErrClosed)
+	}
+	if err := db.Read(t.Context(), nil); !errors.Is(err, sqldb.ErrClosed) {
+		t.Errorf("Read after Close = %v; want %v", err, sqldb.ErrClosed)
+	}
+}
+
+func TestOptionsValidate(t *testing.T) {
+	_, err := sqldb.Open(t.Context(), dbPath(t), sqldb.Options{Readers: -1, MaxBatch: -2})
+	if err == nil || !strings.Contains(err.Error(), "Readers is -1") || !strings.Contains(err.Error(), "MaxBatch is -2") {
+		t.Errorf("Open = %v; want both fields named", err)
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	path := dbPath(t)
+	db := open(t, path, sqldb.Options{})
+	if err := put(db, 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	newer := schema
+	newer.Steps = append(newer.Steps[:1:1], "ALTER TABLE t ADD COLUMN w INTEGER NOT NULL DEFAULT 5", "UPDATE t SET v=v+w; UPDATE t SET v=v*2")
+	for range 2 { // the second time there is nothing to do
+		if err := db.Migrate(t.Context(), newer); err != nil {
+			t.Fatal(err)
+		}
+		if got := rows(t, db)[1]; got != 12 {
+			t.Errorf("value is %d; want 12", got)
+		}
+	}
+	// The older program must leave it alone.
+	err := db.Migrate(t.Context(), schema)
+	if !errors.Is(err, sqldb.ErrNewer) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "version 3") {
+		t.Errorf("Migrate = %v; want %v with file and version", err, sqldb.ErrNewer)
+	}
+	// One that fails leaves nothing behind, and others have versions of their own.
+	broken := newer
+	broken.Steps = append(broken.Steps[:3:3], "UPDATE t SET v=0", "NOT SQL")
+	if err := db.Migrate(t.Context(), broken); err == nil || !strings.Contains(err.Error(), "version 5") {
+		t.Errorf("Migrate = %v; want an error about version 5", err)
+	}
+	if got := rows(t, db)[1]; got != 12 {
+		t.Errorf("value is %d after a failed migration; want 12", got)
+	}
+	if err := db.Migrate(t.Context(), sqldb.Schema{Name: "other", Steps: []string{"CREATE TABLE o(x)"}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// raw opens the file behind sqldb's back.
+func raw(t *testing.T, path string, script string) *sqlite.Conn {
+	t.Helper()
+	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for q := range strings.SplitSeq(script, ";") {
+		if err := sqlitex.ExecuteTransient(c, q, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+func TestOpenRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		make func(t *testing.T, path string)
+		want error
+		text string
+	}{
+		{"garbage", func(t *testing.T, path string) { write(t, path, strings.Repeat("garbage!", 1000)) }, sqldb.ErrDamaged, "not an SQLite file"},
+		{"short", func(t *testing.T, path string) { write(t, path, "SQLite format 3\x00") }, sqldb.ErrDamaged, "backup"},
+		{"header only", func(t *testing.T, path string) { healthy(t, path); cut(t, path, 1000) }, sqldb.ErrDamaged, "backup"},
+		{"schema page", func(t *testing.T, path string) { healthy(t, path); overwrite(t, path, 100, 4000, 0xA5) }, sqldb.ErrDamaged, "backup"},
+		{"other program", func(t *testing.T, path string) { _ = raw(t, path, "PRAGMA application_id=7;CREATE TABLE x(y)").Close() }, sqldb.ErrForeign, "application id is 0x7"},
+		{"no program", func(t *testing.T, path string) { _ = raw(t, path, "CREATE TABLE x(y)").Close() }, sqldb.ErrForeign, "another program"},
+		{"newer format", func(t *testing.T, path string) { healthy(t, path); _ = raw(t, path, "PRAGMA user_version=2").Close() }, sqldb.ErrNewer, "format is 2"},
+		{"newer format in the log", func(t *testing.T, path string) {
+			healthy(t, path)
+			c := raw(t, path, "PRAGMA user_version=2")
+			t.Cleanup(func() { _ = c.Close() })
+		}, sqldb.ErrNewer, "format is 2"},
+		{"directory", func(t *testing.T, path string) { _ = os.Mkdir(path, 0o700) }, nil, "directory"},
+		{"no directory", func(t *testing.T, path string) { _ = os.Remove(filepath.Dir(path)) }, nil, "no such file"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "sub", "test.db")
+			if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			c.make(t, path)
+			db, err := sqldb.Open(t.Context(), path, sqldb.Options{})
+			if err == nil {
+				_ = db.Close()
+				t.Fatal("Open succeeded")
+			}
+			if c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("Open = %v; want %v with the file's name and %q", err, c.want, c.text)
+			}
+		})
+	}
+}
+
+func write(t *testing.T, path, data string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func cut(t *testing.T, path string, size int64) {
+	t.Helper()
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func overwrite(t *testing.T, path string, off int64, n int, with byte) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	junk := make([]byte, n)
+	for i := range junk {
+		junk[i] = with
+	}
+	_, err = f.WriteAt(junk, off)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// healthy makes a file with some rows.
+func healthy(t *testing.T, path string) {
+	t.Helper()
+	db, err := sqldb.Open(t.Context(), path, sqldb.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Migrate(t.Context(), schema)
+	for k := range 2000 {
+		if err == nil && k%500 == 0 {
+			err = db.Write(t.Context(), func(tx *sqldb.Tx) error {
+				for i := range 500 {
+					if err := insert(tx, k+i, k); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDamagedPage: damage behind the schema is found when it is read, and by Check.
+func TestDamagedPage(t *testing.T) {
+	path := dbPath(t)
+	healthy(t, path)
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	overwrite(t, path, fi.Size()-4096, 4096, 0x5A)
+	db := open(t, path, sqldb.Options{})
+	err = db.Check(t.Context())
+	if !errors.Is(err, sqldb.ErrDamaged) || !strings.Contains(err.Error(), path) {
+		t.Errorf("Check = %v; want %v", err, sqldb.ErrDamaged)
+	}
+	err = db.Read(t.Context(), func(c *sqldb.Conn) error {
+		st, err := c.Select("SELECT sum(v) FROM t")
+		if err != nil {
+			return err
+		}
+		_, err = st.Step()
+		return err
+	})
+	if !errors.Is(err, sqldb.ErrDamaged) || !strings.Contains(err.Error(), "backup") {
+		t.Errorf("Read = %v; want %v with advice", err, sqldb.ErrDamaged)
+	}
+}
+
+func TestCheckAndBackup(t *testing.T) {
+	path := dbPath(t)
+	db := open(t, path, sqldb.Options{})
+	for k := range 100 {
+		if err := put(db, k, k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Check(t.Context()); err != nil {
+		t.Errorf("Check = %v", err)
+	}
+	backup := path + ".backup"
+	if err := db.Backup(t.Context(), backup); err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Stat(backup); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("backup: %v, %v; want mode 0600", fi.Mode(), err)
+	}
+	if got := rows(t, open(t, backup, sqldb.Options{})); len(got) != 100 {
+		t.Errorf("the backup has %d rows; want 100", len(got))
+	}
+	if err := db.Backup(t.Context(), backup); err == nil {
+		t.Error("Backup wrote over a file")
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := db.Check(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("Check with an ended context = %v", err)
+	}
+}
+
+// TestLocked: somebody else keeps a transaction open.
+func TestLocked(t *testing.T) {
+	path := dbPath(t)
+	db := open(t, path, sqldb.Options{BusyTimeout: 100 * time.Millisecond})
+	other := raw(t, path, "BEGIN IMMEDIATE")
+	defer other.Close()
+	err := put(db, 1, 1)
+	if !errors.Is(err, sqldb.ErrBusy) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("Write = %v; want %v with the file and who it may be", err, sqldb.ErrBusy)
+	}
+	if got := rows(t, db); len(got) != 0 {
+		t.Errorf("read %v while locked", got)
+	}
+	second, err := sqldb.Open(t.Context(), path, sqldb.Options{BusyTimeout: 100 * time.Millisecond})
+	if !errors.Is(err, sqldb.ErrBusy) {
+		t.Errorf("Open = %v; want %v", err, sqldb.ErrBusy)
+		_ = second.Close()
+	}
+	if err := sqlitex.ExecuteTransient(other, "ROLLBACK", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(db, 1, 1); err != nil {
+		t.Errorf("Write after the lock was given up: %v", err)
+	}
+}
+
+// TestTurns: of two that write all the time, as two processes would, none starves.
+func TestTurns(t *testing.T) {
+	path := dbPath(t)
+	const most = 300
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	count := [2]int{}
+	var once sync.Once
+	for i := range 2 {
+		db := open(t, path, sqldb.Options{})
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := put(db, i*1_000_000+count[i], i); err != nil {
+					t.Error(err)
+					return
+				}
+				if count[i]++; count[i] == most {
+					once.Do(func() { close(stop) })
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if least := min(count[0], count[1]); least < most/5 {
+		t.Errorf("commits were %v; want no less than a fifth for the slower one", count)
+	}
+}
+
+func TestReadOnlyFile(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may write everything")
+	}
+	path := dbPath(t)
+	healthy(t, path)
+	if err := os.Chmod(path, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sqldb.Open(t.Context(), path, sqldb.Options{}); !errors.Is(err, sqldb.ErrReadOnly) {
+		t.Errorf("Open = %v; want %v", err, sqldb.ErrReadOnly)
+	}
+}
+
+// TestView: all statements see one state; Read's each see the newest.
+func TestView(t *testing.T) {
+	db := open(t, dbPath(t), sqldb.Options{})
+	n := func(c *sqldb.Conn) int {
+		st, err := c.Select("SELECT count(*) FROM t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := st.Step(); err != nil {
+			t.Fatal(err)
+		}
+		return st.ColumnInt(0)
+	}
+	look := func(read func(context.Context, func(*sqldb.Conn) error) error, want int) {
+		t.Helper()
+		before := n2(t, db, n)
+		err := read(t.Context(), func(c *sqldb.Conn) error {
+			first := n(c)
+			done := make(chan error)
+			go func() { done <- put(db, 1000+first, 0) }()
+			if err := <-done; err != nil {
+				return err
+			}
+			if second := n(c); first != before || second != before+want {
+				t.Errorf("saw %d, then %d rows; there were %d", first, second, before)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	look(db.View, 0)
+	look(db.Read, 1)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was lost")
+			}
+		}()
+		_ = db.View(t.Context(), func(c *sqldb.Conn) error { n(c); panic("in View") })
+	}()
+	look(db.Read, 1) // the connection came back in good order
+}
+
+func n2(t *testing.T, db *sqldb.DB, n func(*sqldb.Conn) int) (count int) {
+	t.Helper()
+	if err := db.Read(t.Context(), func(c *sqldb.Conn) error { count = n(c); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return count
+}
+
+// TestReadWaits: a call that finds all connections lent waits, until its context ends.
+func TestReadWaits(t *testing.T) {
+	db := open(t, dbPath(t), sqldb.Options{Readers: 1})
+	err := db.Read(t.Context(), func(*sqldb.Conn) error {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := db.Read(ctx, nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("Read = %v; want %v", err, context.Canceled)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWALBounded: the log does not grow for ever, though commits never pause and readers come and go.
+func TestWALBounded(t *testing.T) {
+	path := dbPath(t)
+	const pages = 64
+	db := open(t, path, sqldb.Options{WALPages: pages})
+	var wg sync.WaitGroup
+	const writers, each = 16, 400
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				// Scattered keys, so that each commit writes several pages.
+				if err := put(db, (w*each+i)*7919%1_000_003, i); err != nil {
+					t.Error(err)
+					return
+				}
+				if i%50 == 0 {
+					if err := db.Read(context.Background(), func(c *sqldb.Conn) error { _, err := c.Select("SELECT 1"); return err }); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	fi, err := os.Stat(path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The limit, and what may come between two looks.
+	if most := int64(4*pages+8000) * 4120; fi.Size() > most {
+		t.Errorf("the log has %d bytes; want at most %d", fi.Size(), most)
+	}
+	if got := rows(t, db); len(got) != writers*each {
+		t.Errorf("%d rows; want %d", len(got), writers*each)
+	}
+}
+
+func BenchmarkWrite(b *testing.B) {
+	for _, callers := range []int{1, 64} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			db := open(b, dbPath(b), sqldb.Options{})
+			var wg sync.WaitGroup
+			b.ReportAllocs()
+			b.ResetTimer()
+			for w := range callers {
+				wg.Go(func() {
+					for i := w; i < b.N; i += callers {
+						if err := put(db, i, i); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
