@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -40,8 +43,10 @@ func TestNetHTTP(t *testing.T) {
 		}
 		return fmt.Sprintf("%d %d %q %q %q", res.StatusCode, res.ContentLength, res.Header.Get("Content-Type"), res.Header["X-Evil"], b)
 	}
-	for _, path := range []string{"/reply", "/fields", "/fixed", "/chunked", "/chunked-empty", "/readfrom", "/readfrom-chunked", "/204", "/304", "/799",
-		"/nothing", "/short", "/abort", "/early", "/body", "/none", "/close"} {
+	for _, path := range []string{
+		"/reply", "/fields", "/fixed", "/chunked", "/chunked-empty", "/readfrom", "/readfrom-chunked", "/204", "/304", "/799",
+		"/nothing", "/short", "/abort", "/early", "/body", "/none", "/close",
+	} {
 		for _, method := range []string{"GET", "HEAD", "PUT"} {
 			want := see(method, "http://"+ours, path, "hello")
 			for _, base := range []string{plain.URL, h2.URL} {
@@ -114,9 +119,8 @@ func TestNetHTTPExchange(t *testing.T) {
 	}
 }
 
-// TestFromHandler runs an http.Handler on net/http and on this engine.
-func TestFromHandler(t *testing.T) {
-	data := randomBytes(300 << 10)
+// netSite is an http.Handler with one path for each way to answer.
+func netSite(t *testing.T, data []byte) http.Handler {
 	f := tempFile(t, data)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/small", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html>hello") })
@@ -155,8 +159,17 @@ func TestFromHandler(t *testing.T) {
 		fmt.Fprintf(w, "%s %s %s %s %s %s %d %q %s %v %v", r.Method, r.URL.Path, r.URL.RawQuery, r.Proto, r.PathValue("what"), r.FormValue("q"),
 			r.ContentLength, b, r.Header.Get("X-Mine"), r.TransferEncoding, err)
 	})
+	return mux
+}
+
+// TestFromHandler runs an http.Handler on net/http and on this engine.
+func TestFromHandler(t *testing.T) {
+	data := randomBytes(300 << 10)
+	mux := netSite(t, data)
 	s, ours := serve(t, FromHandler(mux), Options{})
-	theirs := httptest.NewServer(mux)
+	theirs := httptest.NewUnstartedServer(mux)
+	theirs.Config.ErrorLog = log.New(io.Discard, "", 0)
+	theirs.Start()
 	defer theirs.Close()
 	c := &http.Client{Timeout: wait}
 
@@ -222,4 +235,58 @@ func TestFromHandlerController(t *testing.T) {
 	close(release)
 	readUntil(t, c, "second\r\n0\r\n\r\n")
 	c.SetDeadline(time.Time{})
+}
+
+// TestFromHandlerReverseProxy: a handler that reads the body in another goroutine while it answers, and after.
+func TestFromHandlerReverseProxy(t *testing.T) {
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/early" {
+			w.WriteHeader(403)
+			return
+		}
+		http.NewResponseController(w).EnableFullDuplex()
+		io.Copy(w, r.Body)
+	}))
+	defer up.Close()
+	target, err := url.Parse(up.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := httputil.NewSingleHostReverseProxy(target)
+	p.ErrorLog = log.New(io.Discard, "", 0)
+	_, addr := serve(t, FromHandler(p), Options{})
+	data := randomBytes(1 << 20)
+	for i := range 20 {
+		path := "/echo"
+		if i%2 == 1 {
+			path = "/early"
+		}
+		res, err := http.Post("http://"+addr+path, "a/b", struct{ io.Reader }{bytes.NewReader(data)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if path == "/echo" && (err != nil || !bytes.Equal(b, data)) || path == "/early" && res.StatusCode != 403 && res.StatusCode != 502 {
+			t.Errorf("%s: %d, %d bytes, %v", path, res.StatusCode, len(b), err)
+		}
+	}
+}
+
+func TestFromHandlerEcho(t *testing.T) {
+	_, addr := serve(t, FromHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(w, r.Body)
+		go r.Body.Read(make([]byte, 10)) // too late, and harmless
+	})), Options{})
+	for range 10 {
+		data := randomBytes(50 << 10)
+		res, err := http.Post("http://"+addr, "a/b", bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(res.Body); err != nil || !bytes.Equal(b, data) {
+			t.Errorf("%d bytes, %v", len(b), err)
+		}
+		res.Body.Close()
+	}
 }

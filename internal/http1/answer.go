@@ -60,6 +60,8 @@ func (c *conn) Start(status int, size int64) error {
 	a.bodiless = c.req.Method == "HEAD" || status == 204 || status == 304 // RFC 9112 §6.3, 1
 	a.rem = size
 	switch {
+	case c.req.Method == "CONNECT" && status < 300: // RFC 9110 §9.3.6: neither length nor coding
+		a.mode = untilClose
 	case size >= 0:
 		a.mode = fixedLength
 	case c.req.Minor >= 1:
@@ -82,15 +84,18 @@ func (c *conn) keepAlive() bool {
 		return false
 	case a.mode == untilClose && !a.bodiless:
 		return false
-	case c.expect && int64(c.rend-c.rpos) < c.body.rem, c.expect && c.body.kind == bodyChunked:
-		// The client may or may not send the body now that it gets a final answer (RFC 9110 §10.1.1), so what comes next
-		// cannot be told from the next request.
+	case c.body.done():
+		return true
+	case c.body.err != nil:
 		return false
-	case c.body.err != nil, c.body.kind == bodyFixed && c.body.rem > drainBytes:
-		return false
+	case c.body.buffered():
+		c.expect = false // if it was owed, it is no more
+		return true
 	}
-	c.expect = false // if it was owed, the whole body is in the buffer nevertheless
-	return true
+	// The rest of the body has to be read, or skipped, for the connection to be used again. It must be known now whether that
+	// can be done: to close without a word would lose the client's next request. After an unanswered expectation the
+	// client may or may not send the body (RFC 9110 §10.1.1); a chunked body may be of any size.
+	return !c.expect && c.body.kind == bodyFixed && c.body.rem <= drainBytes
 }
 
 // asksForClose reports whether a handler's fields ask for the connection to be closed.

@@ -183,6 +183,29 @@ func (b *reqBody) fail(err error) error {
 	return b.err
 }
 
+// buffered reports whether all that is left of the body is in the connection's buffer.
+func (b *reqBody) buffered() bool {
+	unread := b.c.rbuf[b.c.rpos:b.c.rend]
+	if b.kind == bodyFixed {
+		return b.rem <= int64(len(unread))
+	}
+	d := b.chunk // a copy: the handler may still want to read
+	for len(unread) > 0 && !d.done() {
+		if d.state == chunkData {
+			n := min(d.rem, int64(len(unread)))
+			d.took(n)
+			unread = unread[n:]
+			continue
+		}
+		n, err := d.frame(unread)
+		if err != nil {
+			return false
+		}
+		unread = unread[n:]
+	}
+	return d.done()
+}
+
 // discard reads and drops the rest of the body if that is at most max bytes, and reports whether it got to the end.
 func (b *reqBody) discard(max int64) bool {
 	if b.err != nil || b.c.expect || b.kind == bodyFixed && b.rem > max {

@@ -70,10 +70,16 @@ func TestClientSends(t *testing.T) {
 		{"host", OutRequest{Method: "HEAD", Host: "e.org", Target: "/a?b"}, "HEAD /a?b HTTP/1.1\r\nHost: e.org\r\n\r\n"},
 		{"body", OutRequest{Method: "PUT", Body: []byte("hello")}, "PUT / HTTP/1.1\r\nHost: ADDR\r\nContent-Length: 5\r\n\r\nhello"},
 		{"no body", OutRequest{Method: "POST"}, "POST / HTTP/1.1\r\nHost: ADDR\r\nContent-Length: 0\r\n\r\n"},
-		{"reader", OutRequest{Method: "PUT", BodyReader: strings.NewReader("hello, more"), Size: 5},
-			"PUT / HTTP/1.1\r\nHost: ADDR\r\nContent-Length: 5\r\n\r\nhello"},
-		{"chunked", OutRequest{Method: "PUT", BodyReader: strings.NewReader("hello"), Size: -1},
-			"PUT / HTTP/1.1\r\nHost: ADDR\r\nTransfer-Encoding: chunked\r\n\r\n000005\r\nhello\r\n0\r\n\r\n"},
+		{
+			"reader",
+			OutRequest{Method: "PUT", BodyReader: strings.NewReader("hello, more"), Size: 5},
+			"PUT / HTTP/1.1\r\nHost: ADDR\r\nContent-Length: 5\r\n\r\nhello",
+		},
+		{
+			"chunked",
+			OutRequest{Method: "PUT", BodyReader: strings.NewReader("hello"), Size: -1},
+			"PUT / HTTP/1.1\r\nHost: ADDR\r\nTransfer-Encoding: chunked\r\n\r\n000005\r\nhello\r\n0\r\n\r\n",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -111,8 +117,13 @@ func TestClientRefusesToSend(t *testing.T) {
 	c := NewClient(ClientOptions{})
 	defer c.Close()
 	for _, r := range []*OutRequest{
-		{Method: ""}, {Method: "G T"}, {Method: "GET\r\nX:"}, {Method: "GET", Target: "/a b"}, {Method: "GET", Target: "/\r\nX: y"},
-		{Method: "GET", Host: "a\r\nb"}, {Method: "GET", Host: "a/b"},
+		{Method: ""},
+		{Method: "G T"},
+		{Method: "GET\r\nX:"},
+		{Method: "GET", Target: "/a b"},
+		{Method: "GET", Target: "/\r\nX: y"},
+		{Method: "GET", Host: "a\r\nb"},
+		{Method: "GET", Host: "a/b"},
 	} {
 		if _, err := c.Do(testContext(t), r); !errors.Is(err, errBadRequest) {
 			t.Errorf("%+v: %v", r, err)
@@ -143,8 +154,10 @@ func TestClientReads(t *testing.T) {
 		{"bad head", "HTTP/1.1 200 OK\nContent-Length: 0\n\n", "", false, errBareLF.Reason},
 		{"smuggled", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n", "", false, errLengthCoding.Reason},
 		{"large head", "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", 70<<10) + "\r\n\r\n", "", false, errHeadLong.Reason},
-		{"head of 60K", "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nA: " + strings.Repeat("a", 60<<10) + "\r\n\r\n" + strings.Repeat("b", 100000),
-			strings.Repeat("b", 100000), true, ""},
+		{
+			"head of 60K", "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nA: " + strings.Repeat("a", 60<<10) + "\r\n\r\n" + strings.Repeat("b", 100000),
+			strings.Repeat("b", 100000), true, "",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -262,8 +275,10 @@ func TestClientTimeoutsAndCancel(t *testing.T) {
 	}
 	deaf := func(c *net.TCPConn) { c.Read(make([]byte, 1)); <-time.After(300 * time.Millisecond) }
 	big := make([]byte, 64<<20)
-	short := ClientOptions{HeadTimeout: 30 * time.Millisecond, BodyTimeout: 30 * time.Millisecond, WriteTimeout: 30 * time.Millisecond,
-		ContinueTimeout: 10 * time.Millisecond}
+	short := ClientOptions{
+		HeadTimeout: 30 * time.Millisecond, BodyTimeout: 30 * time.Millisecond, WriteTimeout: 30 * time.Millisecond,
+		ContinueTimeout: 10 * time.Millisecond,
+	}
 	for name, tt := range map[string]struct {
 		step func(*net.TCPConn)
 		r    OutRequest

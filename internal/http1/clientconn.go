@@ -176,24 +176,28 @@ func (cc *clientConn) roundTrip(ctx context.Context, r *OutRequest) (*Response, 
 
 // readHead reads up to the end of a final response's head; of a 100's too, if that is waited for.
 func (cc *clientConn) readHead(method string, res *Response, timeout time.Duration, interim bool) error {
+	var h headScan
 	for skipped := 0; ; {
-		if cc.rpos < cc.rend {
-			n, err := parseResponseHead(cc.buf.b[cc.rpos:cc.rend], &cc.opts.Limits, method, res)
-			if err != nil {
+		unread := cc.buf.b[cc.rpos:cc.rend]
+		if h.worthParsing(unread, &cc.opts.Limits) {
+			n, err := parseResponseHead(unread, &cc.opts.Limits, method, res)
+			switch {
+			case err != nil:
 				return err
-			}
-			if n > 0 {
+			case n == 0:
+				h.parsed(unread)
+			case res.Status == 101:
+				return errSwitched
+			case skipped > maxInterim:
+				return errManyInterim
+			default:
 				cc.rpos += n
 				cc.low = cc.rpos
-				switch {
-				case res.Status >= 200, interim && res.Status == 100:
+				if res.Status >= 200 || interim && res.Status == 100 {
 					return nil
-				case res.Status == 101:
-					return errSwitched
 				}
-				if skipped++; skipped > maxInterim {
-					return errManyInterim
-				}
+				skipped++
+				h = headScan{}
 				continue
 			}
 		}

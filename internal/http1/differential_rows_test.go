@@ -19,7 +19,6 @@ const (
 	whyFragment = "RFC 9110 §7.1: a fragment is no part of a request target"
 	whyScheme   = "RFC 9110 §4.2: only http and https are served"
 	whyUserinfo = "RFC 9110 §4.2.4: userinfo in a target is deprecated and used to deceive"
-	whyHost     = "RFC 9112 §3.2: an invalid Host is refused"
 	whyLengths  = "RFC 9110 §8.6 allows repeated equal lengths to be refused"
 	whyBoth     = "RFC 9112 §6.1: length and coding together are the sign of smuggling"
 	whyCoding10 = "RFC 9112 §6.1: a coding in HTTP/1.0 is faulty framing"
@@ -97,8 +96,10 @@ func addTargets(add adder, differ differer) {
 	differ("CONNECT", "CONNECT e.org:443 HTTP/1.1\r\nHost: h\r\n\r\n", 200, whyConnect)
 	differ("CONNECT path", "CONNECT /a HTTP/1.1\r\nHost: h\r\n\r\n", 400, whyTarget)
 	differ("CONNECT without port", "CONNECT e.org HTTP/1.1\r\nHost: h\r\n\r\n", 400, whyTarget)
-	for _, v := range []string{"HTTP/1.2", "HTTP/1.9", "HTTP/1.10", "HTTP/01.1", "HTTP/1,1", "HTTP/1", "HTTP/1.", "HTTP/.1", "HTTP/11",
-		"http/1.1", "Http/1.1", "HTTP/2.0", "HTTP/3.0", "HTTP/0.9", "HTTP/a.b", "HTTP/-1.1", "HTTPS/1.1", "HTTP/1.1 ", "HTTP /1.1", "HTTP/1.1a", ""} {
+	for _, v := range []string{
+		"HTTP/1.2", "HTTP/1.9", "HTTP/1.10", "HTTP/01.1", "HTTP/1,1", "HTTP/1", "HTTP/1.", "HTTP/.1", "HTTP/11",
+		"http/1.1", "Http/1.1", "HTTP/2.0", "HTTP/3.0", "HTTP/0.9", "HTTP/a.b", "HTTP/-1.1", "HTTPS/1.1", "HTTP/1.1 ", "HTTP /1.1", "HTTP/1.1a", "",
+	} {
 		add("version "+v, "GET / "+v+"\r\nHost: h\r\n\r\n")
 	}
 }
@@ -113,15 +114,19 @@ func addFields(add adder, differ differer) {
 		}
 		add(fmt.Sprintf("value with %q", byte(c)), "GET / HTTP/1.1\r\nHost: h\r\nA: x"+string([]byte{byte(c)})+"y\r\n\r\n")
 	}
-	for _, s := range []string{"A:", "A: ", "A:\t", "A:b", "A: b ", "A:  b\t", "A: b: c", ":", ": b", " A: b", "\tA: b", "A : b", "A\t: b",
-		"A", "A b", "A: \"b\"", "A: (b)", "a: 1\r\nA: 2", "Cookie: a=b; c=d", "Host2: x"} {
+	for _, s := range []string{
+		"A:", "A: ", "A:\t", "A:b", "A: b ", "A:  b\t", "A: b: c", ":", ": b", " A: b", "\tA: b", "A : b", "A\t: b",
+		"A", "A b", "A: \"b\"", "A: (b)", "a: 1\r\nA: 2", "Cookie: a=b; c=d", "Host2: x",
+	} {
 		add("field "+s, field(s))
 	}
 	for _, s := range []string{"A: b\r\n c", "A: b\r\n\tc", "A: b\r\n \r\nC: d", "A:\r\n b"} {
 		differ("field "+s, field(s), 400, whyFold)
 	}
-	for _, s := range []string{"e.org", "e.org:80", "127.0.0.1", "[::1]", "[::1]:80", "E.ORG", "a-b_c.d", "", " e.org ", "e.org:", "a b", "a\tb", "a/b",
-		"a?b", "a#b", "a,b", "a\\b", "a\"b", "<a>", "a^b", "a{b", "a|b", "a`b", "ä.org", "a;b", "a=b", "a%41"} {
+	for _, s := range []string{
+		"e.org", "e.org:80", "127.0.0.1", "[::1]", "[::1]:80", "E.ORG", "a-b_c.d", "", " e.org ", "e.org:", "a b", "a\tb", "a/b",
+		"a?b", "a#b", "a,b", "a\\b", "a\"b", "<a>", "a^b", "a{b", "a|b", "a`b", "ä.org", "a;b", "a=b", "a%41",
+	} {
 		add("host "+s, "GET / HTTP/1.1\r\nHost: "+s+"\r\n\r\n")
 	}
 	add("no host", "GET / HTTP/1.1\r\n\r\n")
@@ -141,13 +146,17 @@ func addFields(add adder, differ differer) {
 }
 
 func addFraming(add adder, differ differer) {
-	for _, s := range []string{"5", "0", "05", "00000000000000000005", "5 ", " 5", "+5", "-5", "-0", "0x5", "5.0", "5e0", "5a", "a", "", " ", "5 5", "5\t5",
-		"9223372036854775808", "99999999999999999999", "18446744073709551621", "5;a", "\"5\"", "1_0", "٥"} {
+	for _, s := range []string{
+		"5", "0", "05", "00000000000000000005", "5 ", " 5", "+5", "-5", "-0", "0x5", "5.0", "5e0", "5a", "a", "", " ", "5 5", "5\t5",
+		"9223372036854775808", "99999999999999999999", "18446744073709551621", "5;a", "\"5\"", "1_0", "٥",
+	} {
 		add("length "+s, post("Content-Length: "+s, "hello"))
 	}
-	for _, s := range []string{"chunked", "Chunked", "CHUNKED", " chunked ", "\tchunked", "gzip", "identity", "gzip, chunked", "chunked, gzip", "chunked, chunked",
+	for _, s := range []string{
+		"chunked", "Chunked", "CHUNKED", " chunked ", "\tchunked", "gzip", "identity", "gzip, chunked", "chunked, gzip", "chunked, chunked",
 		"chunked,", ",chunked", "", "chunked;a=b", "\"chunked\"", "xchunked", "chunkedx", "chunked identity", "chu nked", "identity, chunked", "deflate", "compress",
-		"chunked\x00", "chunked\x0b", "trailers"} {
+		"chunked\x00", "chunked\x0b", "trailers",
+	} {
 		add("coding "+s, post("Transfer-Encoding: "+s, "5\r\nhello\r\n0\r\n\r\n"))
 	}
 	add("coding twice", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "0\r\n\r\n"))
@@ -211,8 +220,10 @@ func addChunks(add adder, differ differer) {
 
 func addConnection(add adder, differ differer) {
 	for _, v := range []string{"1.0", "1.1"} {
-		for _, s := range []string{"close", "Close", "keep-alive", "Keep-Alive", "close, keep-alive", "keep-alive, close", "x", "x, close", "close,x", "closed", "Upgrade", "", ",", "te",
-			"close\r\nConnection: keep-alive", "keep-alive\r\nConnection: close"} {
+		for _, s := range []string{
+			"close", "Close", "keep-alive", "Keep-Alive", "close, keep-alive", "keep-alive, close", "x", "x, close", "close,x", "closed", "Upgrade", "", ",", "te",
+			"close\r\nConnection: keep-alive", "keep-alive\r\nConnection: close",
+		} {
 			raw := "GET / HTTP/" + v + "\r\nHost: h\r\nConnection: " + s + "\r\n\r\n"
 			if v == "1.0" && strings.Contains(s, "keep-alive") && strings.Contains(s, "close") && !strings.HasPrefix(s, "close\r") {
 				differ("connection "+s+" "+v, raw, 200, whyClose)

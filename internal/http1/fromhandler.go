@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"context"
 	"crypto/tls"
 	"io"
 	"maps"
@@ -8,11 +9,13 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"sync"
 )
 
-// FromHandler serves an ordinary http.Handler by this engine. Its ResponseWriter has Flush and ReadFrom (with sendfile and
-// splice); hijacking, trailers, interim responses and http.Pusher are not offered. The request's context is the
-// connection's. panic(http.ErrAbortHandler) breaks the answer off.
+// FromHandler serves an ordinary http.Handler by this engine. Its ResponseWriter has Flush and ReadFrom (with sendfile);
+// hijacking, trailers, interim responses and http.Pusher are not offered. The request's body may be read by another
+// goroutine, as httputil.ReverseProxy does, but a read and a write wait for one another.
+// panic(http.ErrAbortHandler) breaks the answer off.
 func FromHandler(h http.Handler) Handler {
 	return HandlerFunc(func(x Exchange) {
 		r, err := netRequest(x)
@@ -20,8 +23,17 @@ func FromHandler(h http.Handler) Handler {
 			x.Reply(http.StatusBadRequest, []byte(errTarget.Error()+"\n"))
 			return
 		}
+		ctx, cancel := context.WithCancel(x.Context())
+		defer cancel() // as net/http does when ServeHTTP returns
+		r = r.WithContext(ctx)
 		w := &netWriter{x: x}
+		if x.Request().HasBody() {
+			r.Body = &guardedBody{w: w, r: x.Body()}
+		}
 		defer func() {
+			w.mu.Lock()
+			w.over = true
+			w.mu.Unlock()
 			switch v := recover(); v {
 			case nil:
 			case http.ErrAbortHandler:
@@ -60,9 +72,6 @@ func netRequest(x Exchange) (*http.Request, error) {
 		r.TransferEncoding = []string{"chunked"}
 		r.Header.Del("Transfer-Encoding")
 	}
-	if q.HasBody() {
-		r.Body = io.NopCloser(x.Body())
-	}
 	if x.TLS() {
 		r.TLS = &tls.ConnectionState{HandshakeComplete: true}
 		if c, ok := x.(*conn); ok {
@@ -70,14 +79,34 @@ func netRequest(x Exchange) (*http.Request, error) {
 			r.TLS = &cs
 		}
 	}
-	return r.WithContext(x.Context()), nil
+	return r, nil
 }
 
 // smallAnswer is how much of a body is held back to learn its length when the handler does not say.
 const smallAnswer = 4 << 10
 
+// guardedBody is a request's body, which http.Handlers may read in other goroutines, and beyond their own return.
+type guardedBody struct {
+	w *netWriter
+	r io.Reader
+}
+
+func (b *guardedBody) Read(p []byte) (int, error) {
+	b.w.mu.Lock()
+	defer b.w.mu.Unlock()
+	if b.w.over {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return b.r.Read(p)
+}
+
+func (b *guardedBody) Close() error { return nil }
+
 // netWriter is the http.ResponseWriter of an exchange.
 type netWriter struct {
+	mu   sync.Mutex // guards the exchange: between the writer and readers of the body
+	over bool       // the handler has returned
+
 	x      Exchange
 	header http.Header
 	status int
@@ -104,6 +133,8 @@ func (w *netWriter) WriteHeader(status int) {
 }
 
 func (w *netWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.WriteHeader(http.StatusOK)
 	if !bodyAllowed(w.status) {
 		return 0, http.ErrBodyNotAllowed
@@ -122,20 +153,30 @@ func (w *netWriter) Write(p []byte) (int, error) {
 
 func (w *netWriter) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
 
-func (w *netWriter) ReadFrom(r io.Reader) (int64, error) {
+// ReadFrom sends files by sendfile. Other sources are copied, and read without the lock: they may themselves depend on the
+// request's body being read.
+func (w *netWriter) ReadFrom(r io.Reader) (n int64, err error) {
+	src := r
+	if lr, ok := r.(*io.LimitedReader); ok {
+		src = lr.R
+	}
+	if _, ok := src.(file); !ok {
+		buf := getBuffer()
+		defer putBuffer(buf)
+		return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, buf.b[:cap(buf.b)])
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.WriteHeader(http.StatusOK)
 	if !bodyAllowed(w.status) {
 		return 0, http.ErrBodyNotAllowed
 	}
-	var n int64
 	if !w.x.Started() {
 		h := w.Header()
 		if h.Get("Content-Type") == "" || h.Get("Content-Length") == "" { // both may be told from the first bytes
-			var err error
-			if n, err = w.hold(r); err != nil {
-				if err == io.EOF {
-					err = nil
-				}
+			if n, err = w.hold(r); err == io.EOF {
+				return n, nil
+			} else if err != nil {
 				return n, err
 			}
 		}
@@ -166,6 +207,8 @@ func (w *netWriter) Flush() { w.FlushError() }
 
 // FlushError is Flush, for http.ResponseController.
 func (w *netWriter) FlushError() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.WriteHeader(http.StatusOK)
 	if !w.x.Started() {
 		if err := w.start(nil); err != nil {
@@ -195,6 +238,8 @@ func (w *netWriter) start(next []byte) error {
 
 // finish ends the answer when the handler has returned.
 func (w *netWriter) finish() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.WriteHeader(http.StatusOK)
 	switch {
 	case w.x.Started():

@@ -77,7 +77,9 @@ func (c *conn) readBody(b *Body, limit int64) (int64, error) {
 				return n, err
 			}
 		}
-		limit = min(limit-n, rest)
+		if limit = min(limit-n, rest); limit == 0 {
+			return n, c.werr
+		}
 		m, err := c.splice(b.cc.raw, limit, b)
 		return n + m, err
 	}

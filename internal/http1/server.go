@@ -86,6 +86,9 @@ func NewServer(h Handler, o Options) *Server {
 	if s.opts.Sequence == nil {
 		s.opts.Sequence = new(atomic.Uint64)
 	}
+	var clean Header
+	clean.Set("Server", o.Server)
+	s.opts.Server = clean.Get("Server")
 	s.limits, s.tick = s.lim.phases()
 	// The root of what the connections' contexts descend from: no caller's context lives as long as the server.
 	s.base, s.cancel = context.WithCancel(context.Background())

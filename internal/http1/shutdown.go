@@ -26,7 +26,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // Drain stops the server for a hot restart. It stops accepting, without closing the listeners, of which the caller has passed
-// a duplicate to the new process; closes nothing that can live on; lets the requests be answered of which a byte has
+// a duplicate to the new process (one that has no SetDeadline, as that of crypto/tls, can only be stopped by closing it;
+// Close of a duplicated TCP listener does no harm, of a unix listener it removes the socket's file); closes nothing that can live on; lets the requests be answered of which a byte has
 // been read, pipelined ones included; and returns the plain TCP and unix connections that are open, idle, and have no
 // byte in a buffer, for another process to serve (see [Server.ServeConn]). Their clients notice nothing. Connections
 // that cannot be handed over (TLS) are closed when they idle, after an answer with Connection: close if one was in

@@ -64,7 +64,9 @@ func (l *link) send(m message, files ...*os.File) error {
 	if len(files) > 0 {
 		fds := make([]int, len(files))
 		for i, f := range files {
-			fds[i] = int(f.Fd())
+			if fds[i], err = descriptor(f); err != nil {
+				return fmt.Errorf("handover: send %s: %w", m.Kind, err)
+			}
 		}
 		rights = syscall.UnixRights(fds...)
 	}
@@ -72,6 +74,17 @@ func (l *link) send(m message, files ...*os.File) error {
 		return fmt.Errorf("handover: send %s: %w", m.Kind, err)
 	}
 	return nil
+}
+
+// descriptor is the number of f. f.Fd would do, but it makes the descriptor blocking, and with it the listener or connection
+// that f is a duplicate of.
+func descriptor(f *os.File) (fd int, err error) {
+	c, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	err = c.Control(func(n uintptr) { fd = int(n) })
+	return fd, err
 }
 
 // receive reads one message and the descriptors that came with it.
@@ -207,20 +220,22 @@ func startSuccessor(names []string, listeners []net.Listener) (*successor, error
 		return nil, fmt.Errorf("handover: socketpair: %w", err)
 	}
 	theirs := os.NewFile(uintptr(fds[1]), "handover")
-	defer theirs.Close()
 	l, err := newLink(os.NewFile(uintptr(fds[0]), "handover"))
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, theirs.Close())
 	}
 	program, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, theirs.Close(), l.c.Close())
 	}
 	s := &successor{link: l, cmd: exec.Command(program, os.Args[1:]...), exited: make(chan struct{})}
 	s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	s.cmd.ExtraFiles = []*os.File{theirs} // becomes descriptor 3
 	s.cmd.Env = append(os.Environ(), handoverEnv+"=3")
-	if err := s.cmd.Start(); err != nil {
+	err = s.cmd.Start()
+	_ = theirs.Close() // the new process has its own; with this one open its end would not be noticed
+	if err != nil {
+		_ = l.c.Close()
 		return nil, fmt.Errorf("handover: start %s: %w", program, err)
 	}
 	go func() {

@@ -98,7 +98,7 @@ func TestPlans(t *testing.T) {
 	for query, want := range map[string]string{
 		`SELECT jobid FROM job WHERE funcid=?1 AND ifnull(priority,0)=?2 AND run_after<=?3 AND grabbed_until<=?3
 			ORDER BY run_after, jobid LIMIT ?4`: "SEARCH job USING INDEX job_ready (funcid=? AND <expr>=? AND run_after<?)",
-		"SELECT ifnull(priority,0) FROM job WHERE funcid=? AND ifnull(priority,0)<? ORDER BY ifnull(priority,0) DESC LIMIT 1": "SEARCH job USING INDEX job_ready (funcid=? AND <expr><?)",
+		"SELECT ifnull(priority,0) FROM job WHERE funcid=? AND ifnull(priority,0)<? ORDER BY ifnull(priority,0) DESC LIMIT 1": "SEARCH job USING COVERING INDEX job_ready (funcid=? AND <expr><?)",
 	} {
 		err := db.Read(t.Context(), func(c *sqldb.Conn) error {
 			st, err := c.Select("EXPLAIN QUERY PLAN " + query)

@@ -138,6 +138,19 @@ func BenchmarkFind(b *testing.B) {
 	start := time.Now()
 	names := fill(b, c, buckets, rows)
 	took := time.Since(start)
+	var pages int64
+	err := c.DB().Read(b.Context(), func(conn *sqldb.Conn) error {
+		st, err := conn.Select("SELECT page_count FROM pragma_page_count")
+		if err != nil {
+			return err
+		}
+		_, err = st.Step()
+		pages = st.ColumnInt64(0)
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
 	b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
 		b.ReportAllocs()
 		ctx := context.Background()
@@ -149,6 +162,7 @@ func BenchmarkFind(b *testing.B) {
 			}
 		}
 		b.ReportMetric(float64(rows)/took.Seconds(), "filled/s")
+		b.ReportMetric(float64(pages*4096)/float64(rows), "bytes/row")
 	})
 	b.Run(fmt.Sprintf("rows=%d/commit", rows), func(b *testing.B) {
 		fill(b, c, buckets, b.N)

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"wheelhouse/internal/sqldb"
@@ -62,20 +63,24 @@ func (c *SQLite) EmptyBucket(ctx context.Context, id store.BucketID, n int) (int
 			got, err = t.emptyBucket(id, want)
 			return err
 		})
-		total += got
-		if err != nil || got < want {
-			if err == nil && total > 0 {
-				return total, nil
-			}
+		if err != nil {
 			return total, err
+		}
+		total += got
+		if got < want {
+			break
 		}
 	}
 	return total, nil
 }
 
 func (t *txn) emptyBucket(id store.BucketID, n int) (int, error) {
-	if err := t.needBucket(id); err == nil {
+	err := t.needBucket(id)
+	if err == nil {
 		return 0, fmt.Errorf("%w: bucket %d is not deleted", store.ErrInUse, id)
+	}
+	if !errors.Is(err, store.ErrNoBucket) {
+		return 0, err
 	}
 	objects, status, err := t.someObjects(id, n)
 	if err != nil {

@@ -20,6 +20,7 @@ type entry struct {
 	object  store.Object
 	gone    bool // the object does not exist; object is zero
 	key     objectKey
+	hash    uint64 // of key
 	bytes   int64
 	place   int  // in shard.ring
 	visited bool // since the hand last came by
@@ -47,8 +48,9 @@ type objectCache struct {
 
 // shard is a part of the cache.
 type shard struct {
-	mu      sync.Mutex // guards what follows
-	entries map[objectKey]*entry
+	mu sync.Mutex // guards what follows
+	// entries are found by the hash of their keys. Two keys that have the same 64 bits push each other out.
+	entries map[uint64]*entry
 	flights map[objectKey]*flight
 	gen     uint64 // grows when a change of any key begins and when it ends
 	ring    []*entry
@@ -71,23 +73,32 @@ func (c *objectCache) init(maxBytes int64) {
 	c.seed = maphash.MakeSeed()
 	for i := range c.shard {
 		s := &c.shard[i]
-		s.entries = make(map[objectKey]*entry)
+		s.entries = make(map[uint64]*entry)
 		s.flights = make(map[objectKey]*flight)
 		s.most = max(1, maxBytes/shards)
 	}
 }
 
-func (c *objectCache) of(k objectKey) *shard {
+// of returns the shard of a key, and the key's hash.
+func (c *objectCache) of(k objectKey) (*shard, uint64) {
 	h := maphash.String(c.seed, k.name) ^ uint64(k.bucket)*0x9e3779b97f4a7c15
-	return &c.shard[(h^h>>32)%shards]
+	return &c.shard[(h^h>>32)%shards], h
+}
+
+// find returns the entry of a key, or nil.
+func (s *shard) find(k objectKey, h uint64) *entry {
+	if e := s.entries[h]; e != nil && e.key == k {
+		return e
+	}
+	return nil
 }
 
 // get returns an entry, or nil and what fill must be shown once the catalog has been asked.
 func (c *objectCache) get(k objectKey) (*entry, uint64) {
-	s := c.of(k)
+	s, h := c.of(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entries[k]
+	e := s.find(k, h)
 	if e == nil {
 		s.misses++
 		return nil, s.gen
@@ -99,22 +110,22 @@ func (c *objectCache) get(k objectKey) (*entry, uint64) {
 
 // fill puts in what the catalog has said since get.
 func (c *objectCache) fill(k objectKey, o *store.Object, gen uint64) {
-	s := c.of(k)
+	s, h := c.of(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gen != gen || s.flights[k] != nil || s.entries[k] != nil {
+	if s.gen != gen || s.flights[k] != nil || s.find(k, h) != nil {
 		return
 	}
-	s.add(k, &entry{object: *o})
+	s.add(k, h, &entry{object: *o})
 }
 
 // begin says that the object with a key is about to change. The caller calls end when that is over, however it went.
 func (c *objectCache) begin(k objectKey) *flight {
-	s := c.of(k)
+	s, h := c.of(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gen++
-	if e := s.entries[k]; e != nil {
+	if e := s.find(k, h); e != nil {
 		s.remove(e)
 	}
 	f := s.flights[k]
@@ -130,7 +141,7 @@ func (c *objectCache) begin(k objectKey) *flight {
 
 // end says that a change is over. outcome, if not nil, is what Find will say from then on, as far as this change knows.
 func (c *objectCache) end(f *flight, outcome *entry) {
-	s := c.of(f.key)
+	s, h := c.of(f.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gen++
@@ -140,7 +151,7 @@ func (c *objectCache) end(f *flight, outcome *entry) {
 	}
 	delete(s.flights, f.key)
 	if outcome != nil && !f.overlap {
-		s.add(f.key, outcome)
+		s.add(f.key, h, outcome)
 	}
 }
 
@@ -172,9 +183,12 @@ func (c *objectCache) stats() CacheStats {
 }
 
 // add puts an entry in. Nothing may be cached under the key. The name is copied: the caller's may be a part of a buffer.
-func (s *shard) add(k objectKey, e *entry) {
+func (s *shard) add(k objectKey, h uint64, e *entry) {
 	k.name = strings.Clone(k.name)
-	e.key = k
+	e.key, e.hash = k, h
+	if other := s.entries[h]; other != nil {
+		s.remove(other)
+	}
 	if !e.gone {
 		e.object.Name = k.name
 	}
@@ -189,7 +203,7 @@ func (s *shard) add(k objectKey, e *entry) {
 	}
 	e.place = len(s.ring)
 	s.ring = append(s.ring, e)
-	s.entries[k] = e
+	s.entries[h] = e
 }
 
 // evict removes the first entry from the hand on that has not been used since the hand last came by.
@@ -215,6 +229,6 @@ func (s *shard) remove(e *entry) {
 	s.ring[e.place].place = e.place
 	s.ring[last] = nil
 	s.ring = s.ring[:last]
-	delete(s.entries, e.key)
+	delete(s.entries, e.hash)
 	s.bytes -= e.bytes
 }

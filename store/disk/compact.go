@@ -52,6 +52,9 @@ type rewriting struct {
 func (d *Disk) rewrite(ctx context.Context, p *pack) (freed int64, err error) {
 	d.sealing.Lock()
 	defer d.sealing.Unlock()
+	if d.isClosed() {
+		return 0, errClosed
+	}
 	if err := d.failure(); err != nil {
 		return 0, err
 	}

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"testing"
 
+	"wheelhouse/internal/faultfs"
 	"wheelhouse/store"
 	"wheelhouse/store/disk"
 	"wheelhouse/store/storetest"
@@ -18,8 +19,10 @@ func TestDevice(t *testing.T) {
 		"plain":   {NoVerify: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			storetest.Device(t, func(t *testing.T) store.Device {
 				o.StorageID, o.MinFree, o.Log = 1, -1, slog.New(slog.DiscardHandler)
+				o.FS = faultfs.NoSync{}
 				d, err := disk.Open(t.TempDir(), o)
 				if err != nil {
 					t.Fatal(err)

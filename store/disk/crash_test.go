@@ -200,13 +200,13 @@ func sealNow(d *Disk) {
 // TestPowerCut cuts the power after each number of operations, and looks at what is left.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
-	runs := 400
+	runs := 200
 	if testing.Short() {
 		runs = 60
 	}
 	for i := range runs {
 		seed := uint64(i)
-		after := 3 + i*3
+		after := 3 + i*6
 		if err := powerCutRun(t.TempDir(), seed, after); err != nil {
 			t.Fatalf("seed %d, power cut after %d operations: %v", seed, after, err)
 		}
@@ -235,7 +235,7 @@ func powerCutRun(dir string, seed uint64, after int) error {
 // checkAfter opens what a crash has left, twice, and compares it with the model.
 func checkAfter(dir string, m *model) error {
 	for range 2 {
-		d, err := Open(dir, crashOptions(nil))
+		d, err := Open(dir, crashOptions(faultfs.NoSync{}))
 		if err != nil {
 			return err
 		}
@@ -263,8 +263,9 @@ func TestFaults(t *testing.T) {
 		}
 		t.Run(op.String(), func(t *testing.T) {
 			step := 1
-			if op == faultfs.OpWrite || op == faultfs.OpSync {
-				step = 2
+			switch op {
+			case faultfs.OpWrite, faultfs.OpSync, faultfs.OpSyncDir, faultfs.OpOpen:
+				step = 3 // there are hundreds
 			}
 			if testing.Short() {
 				step *= 5

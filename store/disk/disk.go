@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -71,13 +70,17 @@ func (d *Disk) open() (err error) {
 	if !st.IsDir() {
 		return fmt.Errorf("%s is not a directory", d.dir)
 	}
-	if err := checkForeign(d.dir, d.o); err != nil { // before anything is written there
+	if _, err := readMarker(d.dir, d.o); err != nil { // before anything is written there
 		return err
 	}
 	if d.lock, err = lockDir(d.fs, d.dir); err != nil {
 		return err
 	}
-	if err := checkMarker(d.dir, d.o); err != nil {
+	ours, err := readMarker(d.dir, d.o)
+	if err == nil && !ours {
+		err = writeMarker(d.dir, d.o)
+	}
+	if err != nil {
 		return err
 	}
 	d.packs.change(func(all []*pack) []*pack { return nil })
@@ -98,21 +101,10 @@ func (d *Disk) open() (err error) {
 	return nil
 }
 
-// checkForeign refuses a directory that is not to become this storage, without touching it.
-func checkForeign(dir string, o Options) error {
-	_, err := o.FS.Stat(filepath.Join(dir, markerName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return checkVirgin(dir, o)
-	}
-	return err
-}
-
-// Close finishes what is under way, and gives the directory free. Readers that are open may go on.
+// Close finishes what is under way, and gives the directory free. Readers that are open may go on; a rewriting that Run
+// or Compact is at is waited for.
 func (d *Disk) Close() error {
-	d.bgMu.Lock()
-	was := d.closed
-	d.bgMu.Unlock()
-	if was {
+	if d.isClosed() {
 		return nil
 	}
 	d.commits.close()
@@ -124,6 +116,8 @@ func (d *Disk) Close() error {
 		w.stop.Store(true)
 	}
 	d.bg.Wait()
+	d.sealing.Lock()
+	defer d.sealing.Unlock()
 	err := d.closeWriter()
 	return errors.Join(err, d.release())
 }
@@ -168,6 +162,12 @@ func (d *Disk) background(f func()) bool {
 	}
 	d.bg.Go(f)
 	return true
+}
+
+func (d *Disk) isClosed() bool {
+	d.bgMu.Lock()
+	defer d.bgMu.Unlock()
+	return d.closed
 }
 
 // fail makes the storage read-only until it is opened again: its disk is broken.

@@ -22,7 +22,7 @@ var created = time.Date(2026, 11, 7, 12, 0, 0, 0, time.UTC)
 
 // testOptions suits a storage in a test: the log goes to the test's.
 func testOptions(t testing.TB) Options {
-	return Options{StorageID: 7, MinFree: -1, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
+	return Options{StorageID: 7, MinFree: -1, FS: faultfs.NoSync{}, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
 }
 
 type testWriter struct{ t testing.TB }
@@ -203,7 +203,7 @@ func TestRefused(t *testing.T) {
 func TestFull(t *testing.T) {
 	var free atomic.Int64
 	free.Store(1 << 20)
-	f := &faultfs.Faulty{FS: faultfs.OS{}, Space: func() faultfs.Space { return faultfs.Space{Capacity: 1 << 30, Free: free.Load()} }}
+	f := &faultfs.Faulty{FS: faultfs.NoSync{}, Space: func() faultfs.Space { return faultfs.Space{Capacity: 1 << 30, Free: free.Load()} }}
 	o := testOptions(t)
 	o.FS, o.MinFree = f, 1<<20
 	now := created

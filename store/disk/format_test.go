@@ -133,8 +133,8 @@ func TestModel(t *testing.T) {
 		m := newModel()
 		r := rand.New(rand.NewPCG(seed, 7))
 		for range 5 {
-			workload(dir, crashOptions(nil), r, 40, m)
-			d := open(t, dir, crashOptions(nil))
+			workload(dir, crashOptions(faultfs.NoSync{}), r, 40, m)
+			d := open(t, dir, crashOptions(faultfs.NoSync{}))
 			if err := m.check(d); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}

@@ -68,30 +68,33 @@ func parseMarker(b []byte) (marker, error) {
 	return m, nil
 }
 
-// checkMarker reads the directory's marker, or writes it into a directory that may become a storage.
-func checkMarker(dir string, o Options) error {
+// readMarker reports whether the directory is this storage already. It refuses one that is another's, or that may not
+// become one, and writes nothing.
+func readMarker(dir string, o Options) (ours bool, err error) {
 	path := filepath.Join(dir, markerName)
 	b, err := faultfs.ReadFile(o.FS, path, 4<<10)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := checkVirgin(dir, o); err != nil {
-			return err
-		}
-		m := marker{version: markerVersion, id: o.StorageID, layout: o.Layout, created: o.Now()}
-		return atomicfile.Write(o.FS, path, 0o644, m.text())
+		return false, checkVirgin(dir, o)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	m, err := parseMarker(b)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%s: %w", path, err)
+		return false, fmt.Errorf("%s: %w", path, err)
 	case m.id != o.StorageID:
-		return fmt.Errorf("%s: the directory belongs to storage %d, not to storage %d", dir, m.id, o.StorageID)
+		return false, fmt.Errorf("%s: the directory belongs to storage %d, not to storage %d", dir, m.id, o.StorageID)
 	case m.layout != o.Layout:
-		return fmt.Errorf("%s: the directory has layout %q, not %q", dir, m.layout, o.Layout)
+		return false, fmt.Errorf("%s: the directory has layout %q, not %q", dir, m.layout, o.Layout)
 	}
-	return nil
+	return true, nil
+}
+
+// writeMarker makes a directory a storage.
+func writeMarker(dir string, o Options) error {
+	m := marker{version: markerVersion, id: o.StorageID, layout: o.Layout, created: o.Now()}
+	return atomicfile.Write(o.FS, filepath.Join(dir, markerName), 0o644, m.text())
 }
 
 // checkVirgin refuses a directory without a marker that holds something: with packs it must be empty, with files it may

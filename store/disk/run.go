@@ -56,16 +56,13 @@ func (d *Disk) sealLeftovers() {
 			continue // the last one is being written
 		}
 		d.sealing.Lock()
-		p.mu.RLock()
-		left = !p.sealed && !p.gone
-		p.mu.RUnlock()
-		if left {
-			p.changing.Lock()
+		p.changing.Lock()
+		if !d.isClosed() {
 			if err := d.sealIndex(p); err != nil {
 				d.log.Warn("pack not sealed", "pack", p.base, "err", err)
 			}
-			p.changing.Unlock()
 		}
+		p.changing.Unlock()
 		d.sealing.Unlock()
 	}
 }

@@ -41,6 +41,10 @@ func (d *Disk) seal(p *pack, f faultfs.File) error {
 // sealIndex writes the index of a pack that ends where it ends, and lets go of the one in memory. p.changing must be held.
 func (d *Disk) sealIndex(p *pack) error {
 	p.mu.RLock()
+	if p.sealed || p.gone {
+		p.mu.RUnlock()
+		return nil // it was sealed by someone else
+	}
 	entries := liveEntries(p)
 	p.mu.RUnlock()
 	if err := writeIndex(d.fs, p.path(idxExt), p.uid, p.end, true, entries); err != nil {

@@ -42,7 +42,7 @@ var imageSizes = []int{1000, 0, 512, 3000, 1}
 func TestTornTail(t *testing.T) {
 	t.Parallel()
 	image, ends := packImage(t)
-	step := 13
+	step := 61
 	if testing.Short() {
 		step = 301
 	}

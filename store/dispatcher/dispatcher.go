@@ -76,10 +76,12 @@ type Options struct {
 	PutTimeout    time.Duration // how long a storage may take for a small entity, or be silent in a large one; default 10 s
 	BufferLimit   int64         // bodies up to this are held in memory while they are stored; default 1 MiB
 	MemoryLimit   int64         // all bodies held at once, in bytes; more are answered 503; default 256 MiB
-	SpoolDir      string        // where larger bodies are kept for a second try in another cluster; "" is os.TempDir
-	HotReads      int64         // bytes of small objects kept in memory; 0 none
-	Log           *slog.Logger  // default: discarded
-	Now           func() time.Time
+	// RenewEvery is how often the process says that it still uses its blocks of ids. Workers take a block that has not
+	// been renewed for the catalog's grace time, which must be several times this, for abandoned. Default 10 s.
+	RenewEvery time.Duration
+	SpoolDir   string       // where larger bodies are kept for a second try in another cluster; "" is os.TempDir
+	Log        *slog.Logger // default: discarded
+	Now        func() time.Time
 }
 
 func (o Options) withDefaults() Options {
@@ -89,6 +91,7 @@ func (o Options) withDefaults() Options {
 	o.PutTimeout = cmp.Or(o.PutTimeout, 10*time.Second)
 	o.BufferLimit = cmp.Or(o.BufferLimit, 1<<20)
 	o.MemoryLimit = cmp.Or(o.MemoryLimit, 256<<20)
+	o.RenewEvery = cmp.Or(o.RenewEvery, 10*time.Second)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -128,7 +131,7 @@ func New(cat Catalog, devices Devices, auth *Authenticator, o Options) *Dispatch
 
 // Run keeps the leases of ids alive until ctx ends, then waits for writes to storages that outlived their requests.
 func (d *Dispatcher) Run(ctx context.Context) error {
-	d.ids.run(ctx, d.opt.Log)
+	d.ids.run(ctx, d.opt.RenewEvery, d.opt.Log)
 	d.late.wait()
 	return nil
 }

@@ -12,10 +12,6 @@ import (
 // idBlock is how many ids are leased at once: one row of the catalog for so many objects.
 const idBlock = 4096
 
-// renewEvery is how often a process says that it still uses its blocks. Workers take a block that has not been renewed for
-// the grace time, which is many times this, for abandoned, and remove what the catalog does not know of it.
-const renewEvery = 10 * time.Second
-
 type leaser interface {
 	LeaseIDs(ctx context.Context, owner string, n int) (store.ObjectID, error)
 	RenewLeases(ctx context.Context, owner string, firsts []store.ObjectID) error
@@ -72,10 +68,10 @@ func (s *idSource) discard() {
 	s.left = 0
 }
 
-// run renews the blocks in use until ctx ends. A current block that nothing is being written into is given back: its
+// run renews the blocks in use, at intervals, until ctx ends. A current block that nothing is being written into is given back: its
 // remaining ids are never used, so that the worker can settle the block.
-func (s *idSource) run(ctx context.Context, log *slog.Logger) {
-	tick := time.NewTicker(renewEvery)
+func (s *idSource) run(ctx context.Context, every time.Duration, log *slog.Logger) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {

@@ -139,7 +139,7 @@ func catalogConcurrentSwap(t *catalogTest) {
 // catalogConcurrentReaders: who reads after a write was acknowledged sees it or a later one, and nobody sees time go back.
 func catalogConcurrentReaders(t *catalogTest) {
 	b := t.bucket("b")
-	const names, writes = 4, 120
+	const names, writes = 4, 60
 	var acked [names]atomic.Int64
 	var done atomic.Bool
 	ids := t.block(names * (writes + 1))
@@ -168,7 +168,7 @@ func catalogConcurrentReaders(t *catalogTest) {
 		})
 	}
 	var readers sync.WaitGroup
-	for r := range 8 {
+	for r := range 4 {
 		readers.Go(func() {
 			var seen [names]int64
 			for i := r; !done.Load(); i++ {

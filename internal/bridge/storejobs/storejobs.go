@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"wheelhouse/internal/sqldb"
 	"wheelhouse/jobs"
@@ -52,6 +53,9 @@ func Open(ctx context.Context, path string, opts catalog.Options, qopts sqlqueue
 // Close closes the database. Nobody may be using catalog or queue.
 func (o *Opened) Close() error { return o.Catalog.Close() }
 
+// lease is how long the tasks of a worker that was killed wait for another. It is renewed while a task runs.
+const lease = 10 * time.Second
+
 // Handle registers the store's task handlers, by kind of task, with a worker. All are tried for ever: what they do must be
 // done in the end. Handlers of kinds that are not the store's are an error, so that a misspelt one is noticed.
 func Handle(w *jobs.Worker, handlers map[string]func(ctx context.Context, arg []byte) error, concurrency map[string]int) error {
@@ -63,6 +67,7 @@ func Handle(w *jobs.Worker, handlers map[string]func(ctx context.Context, arg []
 			Work:        func(ctx context.Context, job *jobs.Job) error { return work(ctx, job.Arg) },
 			Concurrency: concurrency[kind],
 			MaxFailures: -1,
+			Lease:       lease,
 		})
 		if err != nil {
 			return err
