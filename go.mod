@@ -20,6 +20,7 @@ require (
 	github.com/rogpeppe/go-internal v1.15.0 // indirect
 	github.com/twmb/murmur3 v1.2.2 // indirect
 	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/tools v0.52.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 	modernc.org/libc v1.79.0 // indirect
 	modernc.org/mathutil v1.7.1 // indirect

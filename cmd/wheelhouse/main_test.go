@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // asProgram makes the test binary behave as the program itself, so that tests can start, signal and kill real processes.
@@ -19,7 +21,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		os.Exit(run(os.Args[1:], &environment{os.Stdin, os.Stdout, os.Stderr}))
 	}
-	os.Exit(m.Run())
+	testscript.Main(m, map[string]func(){
+		"wheelhouse": func() { os.Exit(run(os.Args[1:], &environment{os.Stdin, os.Stdout, os.Stderr})) },
+	})
 }
 
 // process is a running server. Its output goes to files of its own: a process that takes over from it writes there too,
