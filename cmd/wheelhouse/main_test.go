@@ -197,3 +197,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 func fmtName(w, i int) string { return fmt.Sprintf("w%02d/%06d", w, i) }
+
+func shell(script string) (string, error) {
+	out, err := exec.Command("sh", "-c", script).CombinedOutput()
+	return string(out), err
+}
