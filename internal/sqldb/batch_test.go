@@ -37,6 +37,32 @@ func hold(t *testing.T, db *sqldb.DB) (release func()) {
 	}
 }
 
+// groupOp is a closure that inserts rows key, key+1, …, and fails before the failAt-th, or after all of them; -1: never.
+type groupOp struct{ key, value, writes, failAt int }
+
+func (o groupOp) run(tx *sqldb.Tx) error {
+	for w := range o.writes {
+		if w == o.failAt {
+			return errChosen
+		}
+		if err := insert(tx, o.key+w, o.value); err != nil {
+			return err
+		}
+		st, err := tx.Select("SELECT v FROM t WHERE k=?")
+		if err != nil {
+			return err
+		}
+		st.BindInt64(1, int64(o.key+w))
+		if row, err := st.Step(); err != nil || !row {
+			return fmt.Errorf("its own row: %v, %v", row, err)
+		}
+	}
+	if o.failAt == o.writes {
+		return errChosen
+	}
+	return nil
+}
+
 // TestGroupIsolation: closures of one group, some of which fail before, in the middle of or after their changes, leave
 // exactly what those that succeed leave alone.
 func TestGroupIsolation(t *testing.T) {
@@ -45,57 +71,31 @@ func TestGroupIsolation(t *testing.T) {
 	for round := range 60 {
 		r := rand.New(rand.NewPCG(uint64(round), 7))
 		release := hold(t, db)
-		const n = 20
-		type op struct{ key, writes, failAt int }
-		ops := make([]op, n)
-		errs := make([]error, n)
+		ops := make([]groupOp, 20)
+		errs := make([]error, len(ops))
 		var wg sync.WaitGroup
 		for i := range ops {
-			o := op{key: round*1000 + i*10, writes: 1 + r.IntN(4), failAt: -1}
+			o := groupOp{key: round*1000 + i*10, value: i, writes: 1 + r.IntN(4), failAt: -1}
 			if r.IntN(5) == 0 || round%7 == 0 && i%2 == 0 {
 				o.failAt = r.IntN(o.writes + 1)
 			}
 			ops[i] = o
-			wg.Go(func() {
-				errs[i] = db.Write(t.Context(), func(tx *sqldb.Tx) error {
-					for w := range o.writes {
-						if w == o.failAt {
-							return errChosen
-						}
-						if err := insert(tx, o.key+w, i); err != nil {
-							return err
-						}
-						// What this closure has done it sees itself.
-						if st, err := tx.Select("SELECT v FROM t WHERE k=?"); err != nil {
-							return err
-						} else {
-							st.BindInt64(1, int64(o.key+w))
-							if row, err := st.Step(); err != nil || !row {
-								return fmt.Errorf("own row: %v, %v", row, err)
-							}
-						}
-					}
-					if o.failAt == o.writes {
-						return errChosen
-					}
-					return nil
-				})
-			})
+			wg.Go(func() { errs[i] = db.Write(context.Background(), o.run) })
 		}
 		release()
 		wg.Wait()
 		for i, o := range ops {
-			switch {
-			case o.failAt >= 0:
+			if o.failAt >= 0 {
 				if !errors.Is(errs[i], errChosen) {
 					t.Fatalf("round %d: closure %d = %v; want %v", round, i, errs[i], errChosen)
 				}
-			case errs[i] != nil:
+				continue
+			}
+			if errs[i] != nil {
 				t.Fatalf("round %d: closure %d = %v", round, i, errs[i])
-			default:
-				for w := range o.writes {
-					want[o.key+w] = i
-				}
+			}
+			for w := range o.writes {
+				want[o.key+w] = i
 			}
 		}
 		if got := rows(t, db); !maps.Equal(got, want) {

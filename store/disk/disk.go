@@ -56,6 +56,9 @@ func Open(dir string, o Options) (*Disk, error) {
 	d.commits.d, d.dels.d = d, d
 	d.commits.idle.L, d.dels.idle.L = &d.commits.mu, &d.dels.mu
 	if err := d.open(); err != nil {
+		if w := d.commits.w; w != nil {
+			w.close()
+		}
 		d.release()
 		return nil, fmt.Errorf("disk: open: %w", err)
 	}
@@ -148,7 +151,9 @@ func (d *Disk) release() error {
 		d.files.close()
 	}
 	if d.lock != nil {
-		return d.lock.Close()
+		lock := d.lock
+		d.lock = nil
+		return unlockDir(lock)
 	}
 	return nil
 }

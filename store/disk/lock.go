@@ -22,7 +22,7 @@ func lockDir(fsys faultfs.FS, dir string) (faultfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(f.OSFile()); err != nil {
+	if err := flock(f.OSFile(), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		defer f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			b, _ := faultfs.ReadFile(fsys, path, 4<<10)
@@ -38,12 +38,18 @@ func lockDir(fsys faultfs.FS, dir string) (faultfs.File, error) {
 	return f, nil
 }
 
-func flock(f *os.File) error {
+// unlockDir gives the directory free. Closing alone would not, while a process that is just being started has a copy of
+// the descriptor.
+func unlockDir(f faultfs.File) error {
+	return errors.Join(flock(f.OSFile(), unix.LOCK_UN), f.Close())
+}
+
+func flock(f *os.File, how int) error {
 	c, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var lockErr error
-	err = c.Control(func(fd uintptr) { lockErr = unix.Flock(int(fd), unix.LOCK_EX|unix.LOCK_NB) })
+	err = c.Control(func(fd uintptr) { lockErr = unix.Flock(int(fd), how) })
 	return errors.Join(err, lockErr)
 }

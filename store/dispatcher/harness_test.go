@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"wheelhouse/internal/faultfs"
 	"wheelhouse/internal/http1"
 	"wheelhouse/store"
 	"wheelhouse/store/catalog"
@@ -38,6 +39,7 @@ type setup struct {
 	clusters int // of three storages each; 0: one
 	auth     dispatcher.Auth
 	options  dispatcher.Options
+	powered  bool // the disks' power can be cut
 }
 
 func newStore(t *testing.T, s setup) *testStore {
@@ -54,7 +56,7 @@ func newStore(t *testing.T, s setup) *testStore {
 			t.Fatal(err)
 		}
 		for range 3 {
-			ts.addStorage(cluster)
+			ts.addStorage(cluster, s.powered)
 		}
 	}
 	ts.key = ts.account("root", store.RoleAdmin)
@@ -86,17 +88,21 @@ func newStore(t *testing.T, s setup) *testStore {
 	return ts
 }
 
-func (ts *testStore) addStorage(cluster store.ClusterID) {
+func (ts *testStore) addStorage(cluster store.ClusterID, powered bool) {
 	ts.t.Helper()
 	id, err := ts.cat.PutStorage(ts.t.Context(), store.Storage{Cluster: cluster, URI: fmt.Sprintf("http://10.0.0.1:7500/dev%d", len(ts.devices)+1)})
 	if err != nil {
 		ts.t.Fatal(err)
 	}
-	d, err := disk.Open(ts.t.TempDir(), disk.Options{StorageID: id, MinFree: -1})
-	if err != nil {
+	dev := &faultyDevice{dir: ts.t.TempDir(), options: disk.Options{StorageID: id, MinFree: -1}}
+	if powered {
+		dev.power = faultfs.NewPowerCut(ts.t.TempDir(), -1)
+		dev.options.FS = dev.power
+	}
+	if dev.Device, err = disk.Open(dev.dir, dev.options); err != nil {
 		ts.t.Fatal(err)
 	}
-	ts.devices[id] = &faultyDevice{Device: d}
+	ts.devices[id] = dev
 }
 
 // account makes an account with a key.
@@ -185,7 +191,12 @@ type fault struct {
 // faultyDevice is a real device that can be told to fail.
 type faultyDevice struct {
 	store.Device
-	mu sync.Mutex
+	dir      string
+	options  disk.Options
+	power    *faultfs.PowerCut // nil: always on
+	reopened bool
+
+	mu sync.Mutex // guards f
 	f  fault
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -29,97 +30,97 @@ func open(t *testing.T, path string, opts catalog.Options) *storejobs.Opened {
 	return o
 }
 
-// TestLife is an object's, from a commit that leaves something owed to the deletion of what replaced it.
+// life is what happened to the tasks of a catalog.
+type life struct {
+	c    *catalog.SQLite
+	mu   sync.Mutex // guards did
+	did  []string
+	note chan struct{} // one for each
+}
+
+func (l *life) done(kind string, arg []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.did = append(l.did, kind+string(arg))
+	l.note <- struct{}{}
+}
+
+func (l *life) replicate(ctx context.Context, arg []byte) error {
+	defer l.done("replicate", arg)
+	var a store.ReplicateArg
+	if err := store.DecodeArg(store.TaskReplicate, arg, &a); err != nil {
+		return err
+	}
+	o, err := l.c.ObjectByID(ctx, a.Object)
+	if err != nil {
+		return err
+	}
+	return l.c.ClearMissing(ctx, o.ID, o.Missing)
+}
+
+func (l *life) delete(ctx context.Context, arg []byte) error {
+	defer l.done("delete", arg)
+	var a store.DeleteObjectArg
+	if err := store.DecodeArg(store.TaskDeleteObject, arg, &a); err != nil {
+		return err
+	}
+	return l.c.ForgetDeleted(ctx, []store.ObjectID{a.Object})
+}
+
+// TestLife is an object's, from a commit that leaves something owed to the deletion of its entities.
 func TestLife(t *testing.T) {
 	o := open(t, t.TempDir()+"/catalog.db", catalog.Options{Grace: -1})
 	ctx, c := t.Context(), o.Catalog
-
-	var mu sync.Mutex
-	var did []string
-	note := make(chan struct{}, 100)
-	handler := func(kind string, f func(ctx context.Context, arg []byte) error) func(context.Context, []byte) error {
-		return func(ctx context.Context, arg []byte) error {
-			err := f(ctx, arg)
-			mu.Lock()
-			did = append(did, kind+string(arg))
-			mu.Unlock()
-			note <- struct{}{}
-			return err
+	l := &life{c: c, note: make(chan struct{}, 10)}
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 	w := jobs.New(o.Queue, jobs.Options{})
-	err := storejobs.Handle(w, map[string]func(context.Context, []byte) error{
-		store.TaskReplicate: handler("replicate", func(ctx context.Context, arg []byte) error {
-			var a store.ReplicateArg
-			if err := store.DecodeArg(store.TaskReplicate, arg, &a); err != nil {
-				return err
-			}
-			obj, err := c.ObjectByID(ctx, a.Object)
-			if err != nil {
-				return err
-			}
-			return c.ClearMissing(ctx, obj.ID, obj.Missing)
-		}),
-		store.TaskDeleteObject: handler("delete", func(ctx context.Context, arg []byte) error {
-			var a store.DeleteObjectArg
-			if err := store.DecodeArg(store.TaskDeleteObject, arg, &a); err != nil {
-				return err
-			}
-			return c.ForgetDeleted(ctx, []store.ObjectID{a.Object})
-		}),
-	}, map[string]int{store.TaskReplicate: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ok(storejobs.Handle(w, map[string]func(context.Context, []byte) error{
+		store.TaskReplicate:    l.replicate,
+		store.TaskDeleteObject: l.delete,
+	}, map[string]int{store.TaskReplicate: 2}))
 	runCtx, stop := context.WithCancel(ctx)
 	done := make(chan error)
 	go func() { done <- w.Run(runCtx) }()
 
 	first, err := c.LeaseIDs(ctx, "test", 10)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ok(err)
 	b, err := c.CreateBucket(ctx, store.Bucket{Name: "b"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ok(err)
 	obj := store.Object{ID: first, Bucket: b.ID, Name: "x", Cluster: 1, Created: time.Now(), Missing: []store.StorageID{3}}
-	if _, err := c.Commit(ctx, store.Commit{Object: obj}); err != nil {
-		t.Fatal(err)
+	_, err = c.Commit(ctx, store.Commit{Object: obj})
+	ok(err)
+	<-l.note
+	_, got, err := c.Find(ctx, "b", "x")
+	ok(err)
+	if got.Missing != nil {
+		t.Errorf("after replication %v is missing", got.Missing)
 	}
-	<-note
-	if _, got, err := c.Find(ctx, "b", "x"); err != nil || got.Missing != nil {
-		t.Errorf("Find = %+v, %v; want nothing missing", got, err)
-	}
-	if _, err := c.Delete(ctx, b.ID, "x", store.Condition{}); err != nil {
-		t.Fatal(err)
-	}
-	<-note
-	if err := c.EnqueueRepair(ctx, first, 3); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.EnqueueRepair(ctx, first, 3); err != nil {
-		t.Fatal(err)
-	}
+	_, err = c.Delete(ctx, b.ID, "x", store.Condition{})
+	ok(err)
+	<-l.note
+	ok(c.EnqueueRepair(ctx, first, 3)) // nobody does this here
+	ok(c.EnqueueRepair(ctx, first, 3)) // folded
 	stop()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	ok(<-done)
+
 	totals, err := c.Totals(ctx)
-	if err != nil || totals != (store.Totals{Buckets: 1}) {
-		t.Errorf("Totals = %+v, %v; want one bucket", totals, err)
+	ok(err)
+	if totals != (store.Totals{Buckets: 1}) {
+		t.Errorf("Totals = %+v; want one bucket", totals)
 	}
-	if len(did) != 2 || did[0] != `replicate{"object":1}` || did[1] != `delete{"object":1}` {
-		t.Errorf("done: %q", did)
+	if len(l.did) != 2 || l.did[0] != `replicate{"object":1}` || l.did[1] != `delete{"object":1}` {
+		t.Errorf("done: %q", l.did)
 	}
 	stats, err := o.Queue.Stats(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range stats {
-		if want := int64(0); s.Func == store.TaskRepairObject && s.Ready != 1 || s.Func != store.TaskRepairObject && s.Ready != want {
-			t.Errorf("left: %+v", s)
-		}
+	ok(err)
+	want := []jobs.FuncStats{{Func: store.TaskDeleteObject}, {Func: store.TaskRepairObject, Ready: 1}, {Func: store.TaskReplicate}}
+	if !slices.Equal(stats, want) {
+		t.Errorf("Stats = %+v; want %+v", stats, want)
 	}
 }
 
