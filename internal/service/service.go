@@ -216,6 +216,9 @@ func (r *runner) announce() {
 		fmt.Fprintf(&b, " %s=http://%s", name, r.listeners[i].Addr())
 	}
 	fmt.Fprintln(r.o.Out, b.String())
+	if err := notifySystemd(); err != nil {
+		r.o.Log.Warn("systemd was not told", "err", err)
+	}
 }
 
 // loop waits for the end.

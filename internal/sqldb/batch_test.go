@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,8 +16,8 @@ import (
 
 var errChosen = errors.New("the closure failed")
 
-// hold occupies the writer until release is called, so that what is written meanwhile becomes one group.
-func hold(t *testing.T, db *sqldb.DB) (release func()) {
+// hold occupies the writer until release is called, which waits for n calls to be waiting, so that they become one group.
+func hold(t *testing.T, db *sqldb.DB) (release func(n int)) {
 	t.Helper()
 	entered, leave := make(chan struct{}), make(chan struct{})
 	done := make(chan error, 1)
@@ -28,8 +29,11 @@ func hold(t *testing.T, db *sqldb.DB) (release func()) {
 		})
 	}()
 	<-entered
-	return func() {
+	return func(n int) {
 		t.Helper()
+		for db.Waiting() < n {
+			runtime.Gosched()
+		}
 		close(leave)
 		if err := <-done; err != nil {
 			t.Error(err)
@@ -82,7 +86,7 @@ func TestGroupIsolation(t *testing.T) {
 			ops[i] = o
 			wg.Go(func() { errs[i] = db.Write(context.Background(), o.run) })
 		}
-		release()
+		release(len(ops))
 		wg.Wait()
 		for i, o := range ops {
 			if o.failAt >= 0 {
@@ -122,7 +126,7 @@ func TestGroupConstraint(t *testing.T) {
 			}
 		})
 	}
-	release()
+	release(10)
 	wg.Wait()
 	if ok.Load() != 5 || dup.Load() != 5 || len(rows(t, db)) != 5 {
 		t.Errorf("%d succeeded, %d were duplicates, %d rows; want 5 each", ok.Load(), dup.Load(), len(rows(t, db)))
@@ -173,7 +177,7 @@ func TestShared(t *testing.T) {
 			}
 		})
 	}
-	release()
+	release(10)
 	wg.Wait()
 	const want = 1 + 2 + 3 + 4 + 6 + 7 + 8 + 9
 	if got := rows(t, db); len(got) != 1 || got[0] != want {
@@ -203,7 +207,7 @@ func TestFlushFails(t *testing.T) {
 			}
 		})
 	}
-	release()
+	release(4)
 	wg.Wait()
 	if got := rows(t, db); len(got) != 0 {
 		t.Errorf("rows are %v; want none", got)
@@ -237,7 +241,7 @@ func TestPanic(t *testing.T) {
 			}
 		})
 	}
-	release()
+	release(6)
 	wg.Wait()
 	if got := rows(t, db); panics.Load() != 2 || len(got) != 4 {
 		t.Errorf("%d panics, rows %v; want 2 and 4 rows", panics.Load(), got)
@@ -254,11 +258,14 @@ func TestWriteContext(t *testing.T) {
 	go func() {
 		early <- db.Write(ctx, func(tx *sqldb.Tx) error { return insert(tx, 1, 1) })
 	}()
+	for db.Waiting() == 0 {
+		runtime.Gosched()
+	}
 	cancel()
 	if err := <-early; !errors.Is(err, context.Canceled) {
 		t.Errorf("Write = %v; want %v", err, context.Canceled)
 	}
-	release()
+	release(0)
 
 	ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()

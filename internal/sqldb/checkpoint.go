@@ -19,9 +19,11 @@ type checkpointer struct {
 	conn  *sqlite.Conn
 	total atomic.Int64 // closures committed
 	since atomic.Int64 // closures committed since the log was looked at
-	wake  chan struct{}
-	quit  chan struct{}
-	wg    sync.WaitGroup
+	// blocked is until when (Unix nanoseconds) nothing is tried because somebody reads an old state.
+	blocked atomic.Int64
+	wake    chan struct{}
+	quit    chan struct{}
+	wg      sync.WaitGroup
 }
 
 const (
@@ -30,6 +32,7 @@ const (
 	smallRest   = 512                   // pages that the writer may be burdened with
 	maxPasses   = 3                     // passive attempts to make the rest small
 	restartWait = 50 * time.Millisecond // for readers of old states to end
+	blockedFor  = time.Second           // how long nothing is tried after they did not
 	limitFactor = 4                     // × Options.WALPages
 )
 
@@ -83,8 +86,18 @@ func (k *checkpointer) note(db *DB, err error) {
 	}
 }
 
+// isBlocked reports whether trying now would be in vain.
+func (k *checkpointer) isBlocked() bool { return time.Now().UnixNano() < k.blocked.Load() }
+
+// block is called when somebody who reads an old state, as a backup does for minutes, keeps the log from being copied or
+// started again. The log grows meanwhile; trying all the time would only slow the commits down.
+func (k *checkpointer) block() { k.blocked.Store(time.Now().Add(blockedFor).UnixNano()) }
+
 // look copies if there is enough to copy, and asks the writer for the rest if the log is too long.
 func (k *checkpointer) look(db *DB) error {
+	if k.isBlocked() {
+		return nil
+	}
 	log, copied, err := walState(k.conn, "NOOP")
 	if err != nil {
 		return db.translate(err)
@@ -94,15 +107,20 @@ func (k *checkpointer) look(db *DB) error {
 		return nil
 	}
 	for range maxPasses {
+		before := copied
 		if log, copied, err = walState(k.conn, "PASSIVE"); err != nil {
 			return db.translate(err)
 		}
-		if log < limit {
-			return nil
-		}
-		if log-copied <= smallRest {
+		if log-copied <= smallRest || log < limit && copied > before {
 			break
 		}
+		if copied <= before {
+			k.block()
+			return nil
+		}
+	}
+	if log < limit {
+		return nil
 	}
 	db.writer.restart.Store(true)
 	db.writer.poke()
@@ -111,7 +129,11 @@ func (k *checkpointer) look(db *DB) error {
 
 // restartLog is run by the writer between two transactions.
 func (db *DB) restartLog() {
-	db.checks.note(db, db.checkpoint(db.writer.conn, "RESTART", restartWait))
+	err := db.checkpoint(db.writer.conn, "RESTART", restartWait)
+	if errors.Is(err, ErrBusy) {
+		db.checks.block()
+	}
+	db.checks.note(db, err)
 }
 
 // checkpoint runs one; waiting is how long it may wait for others.

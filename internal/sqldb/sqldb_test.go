@@ -361,6 +361,44 @@ func TestWALBounded(t *testing.T) {
 	}
 }
 
+// TestLongReader: one who keeps an old state does not keep others from committing, and the log is copied when it is gone.
+func TestLongReader(t *testing.T) {
+	path := dbPath(t)
+	db := open(t, path, sqldb.Options{WALPages: 16})
+	const n = 3000
+	err := db.View(t.Context(), func(c *sqldb.Conn) error {
+		st, err := c.Select("SELECT count(*) FROM t")
+		if err != nil {
+			return err
+		}
+		if _, err := st.Step(); err != nil {
+			return err
+		}
+		var wg sync.WaitGroup
+		for w := range 16 {
+			wg.Go(func() {
+				for i := w; i < n; i += 16 {
+					if err := put(db, i*7919%1_000_003, i); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := rows(t, open(t, path, sqldb.Options{})); len(got) != n {
+		t.Errorf("%d rows; want %d", len(got), n)
+	}
+}
+
 func BenchmarkWrite(b *testing.B) {
 	for _, callers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
