@@ -196,9 +196,14 @@ func (c *Config) Validate() error {
 		key   string
 		value config.Duration
 	}{
-		{"drain", c.Drain}, {"catalog.grace", c.Catalog.Grace}, {"dispatcher.tail_wait", c.Dispatcher.TailWait},
-		{"dispatcher.put_timeout", c.Dispatcher.PutTimeout}, {"worker.interval", c.Worker.Interval},
-		{"http.idle_timeout", c.HTTP.IdleTimeout}, {"http.head_timeout", c.HTTP.HeadTimeout}, {"http.body_timeout", c.HTTP.BodyTimeout},
+		{"drain", c.Drain},
+		{"catalog.grace", c.Catalog.Grace},
+		{"dispatcher.tail_wait", c.Dispatcher.TailWait},
+		{"dispatcher.put_timeout", c.Dispatcher.PutTimeout},
+		{"worker.interval", c.Worker.Interval},
+		{"http.idle_timeout", c.HTTP.IdleTimeout},
+		{"http.head_timeout", c.HTTP.HeadTimeout},
+		{"http.body_timeout", c.HTTP.BodyTimeout},
 	} {
 		if d.value <= 0 {
 			bad(d.key, errors.New("want more than 0s"))

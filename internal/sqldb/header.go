@@ -62,14 +62,18 @@ func checkHeader(path string, application int32) error {
 }
 
 func foreign(path string, id int32) error {
-	return &Error{Kind: ErrForeign, Path: path,
-		Advice: "it is an SQLite database of another program; check the path", Err: fmt.Errorf("its application id is %#x", id)}
+	return &Error{
+		Kind: ErrForeign, Path: path,
+		Advice: "it is an SQLite database of another program; check the path", Err: fmt.Errorf("its application id is %#x", id),
+	}
 }
 
 func checkFormat(path string, v int64) error {
 	if v > fileFormat {
-		return &Error{Kind: ErrNewer, Path: path, Advice: "use the program that wrote it, or a newer one",
-			Err: fmt.Errorf("its format is %d, this program knows %d", v, fileFormat)}
+		return &Error{
+			Kind: ErrNewer, Path: path, Advice: "use the program that wrote it, or a newer one",
+			Err: fmt.Errorf("its format is %d, this program knows %d", v, fileFormat),
+		}
 	}
 	return nil
 }

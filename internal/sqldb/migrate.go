@@ -21,8 +21,10 @@ func (db *DB) Migrate(ctx context.Context, s Schema) error {
 			return err
 		}
 		if have > len(s.Steps) {
-			return &Error{Kind: ErrNewer, Path: db.path, Advice: "use the program that wrote it, or a newer one",
-				Err: fmt.Errorf("its %s schema is version %d, this program knows %d", s.Name, have, len(s.Steps))}
+			return &Error{
+				Kind: ErrNewer, Path: db.path, Advice: "use the program that wrote it, or a newer one",
+				Err: fmt.Errorf("its %s schema is version %d, this program knows %d", s.Name, have, len(s.Steps)),
+			}
 		}
 		if have == len(s.Steps) {
 			return nil

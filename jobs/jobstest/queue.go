@@ -41,6 +41,7 @@ func Queue(t *testing.T, open func(t *testing.T, now func() time.Time) jobs.Queu
 		{"Concurrent", concurrent},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // they wait for disks most of the time
 			clock := &clock{t: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)}
 			c.run(&queueTest{T: t, q: open(t, clock.now), clock: clock, ctx: t.Context()})
 		})

@@ -27,8 +27,10 @@ func (q *Queue) Stats(ctx context.Context) ([]jobs.FuncStats, error) {
 			if err != nil || !row {
 				return err
 			}
-			list = append(list, jobs.FuncStats{Func: st.ColumnText(0), Ready: st.ColumnInt64(1), Running: st.ColumnInt64(2),
-				Delayed: st.ColumnInt64(3), Failed: st.ColumnInt64(4)})
+			list = append(list, jobs.FuncStats{
+				Func: st.ColumnText(0), Ready: st.ColumnInt64(1), Running: st.ColumnInt64(2),
+				Delayed: st.ColumnInt64(3), Failed: st.ColumnInt64(4),
+			})
 		}
 	})
 	return list, err

@@ -33,8 +33,10 @@ func (c *SQLite) CreateAccount(ctx context.Context, a store.Account) (store.Acco
 
 // scanAccount reads id, name, role, created.
 func scanAccount(st *sqldb.Stmt) store.Account {
-	return store.Account{ID: store.AccountID(st.ColumnInt64(0)), Name: st.ColumnText(1),
-		Role: store.Role(st.ColumnInt64(2)), Created: unixTime(st.ColumnInt64(3))}
+	return store.Account{
+		ID: store.AccountID(st.ColumnInt64(0)), Name: st.ColumnText(1),
+		Role: store.Role(st.ColumnInt64(2)), Created: unixTime(st.ColumnInt64(3)),
+	}
 }
 
 // Accounts lists all accounts by id.
@@ -116,8 +118,10 @@ func (c *SQLite) RemoveKey(ctx context.Context, id string) error {
 
 // scanKey reads id, secret, account_id, created.
 func scanKey(st *sqldb.Stmt) store.AccessKey {
-	return store.AccessKey{ID: st.ColumnText(0), Secret: st.ColumnText(1), Account: store.AccountID(st.ColumnInt64(2)),
-		Created: unixTime(st.ColumnInt64(3))}
+	return store.AccessKey{
+		ID: st.ColumnText(0), Secret: st.ColumnText(1), Account: store.AccountID(st.ColumnInt64(2)),
+		Created: unixTime(st.ColumnInt64(3)),
+	}
 }
 
 // Key finds an access key and its account.

@@ -76,8 +76,10 @@ func (c *SQLite) Leases(ctx context.Context, before time.Time, limit int) ([]sto
 		st.BindInt64(1, before.Unix())
 		st.BindInt64(2, int64(max(0, limit)))
 		return each(st, func() {
-			list = append(list, store.Lease{First: store.ObjectID(st.ColumnInt64(0)), N: st.ColumnInt(1),
-				Owner: st.ColumnText(2), Seen: unixTime(st.ColumnInt64(3))})
+			list = append(list, store.Lease{
+				First: store.ObjectID(st.ColumnInt64(0)), N: st.ColumnInt(1),
+				Owner: st.ColumnText(2), Seen: unixTime(st.ColumnInt64(3)),
+			})
 		})
 	})
 	return list, err

@@ -48,6 +48,7 @@ func openSuite(t *testing.T, now func() time.Time, db sqldb.Options) (*catalog.S
 }
 
 func TestSQLite(t *testing.T) {
+	t.Parallel()
 	storetest.Catalog(t, func(t *testing.T, now func() time.Time) storetest.CatalogSetup {
 		c, r := openSuite(t, now, sqldb.Options{})
 		return storetest.CatalogSetup{Catalog: c, Tasks: r.take, Grace: testGrace}
@@ -55,6 +56,7 @@ func TestSQLite(t *testing.T) {
 }
 
 func TestCached(t *testing.T) {
+	t.Parallel()
 	storetest.Catalog(t, func(t *testing.T, now func() time.Time) storetest.CatalogSetup {
 		c, r := openSuite(t, now, sqldb.Options{})
 		return storetest.CatalogSetup{Catalog: catalog.Cached(c, 0), Tasks: r.take, Grace: testGrace}
@@ -63,6 +65,7 @@ func TestCached(t *testing.T) {
 
 // TestCachedSmall is a cache that evicts all the time.
 func TestCachedSmall(t *testing.T) {
+	t.Parallel()
 	storetest.Catalog(t, func(t *testing.T, now func() time.Time) storetest.CatalogSetup {
 		c, r := openSuite(t, now, sqldb.Options{})
 		return storetest.CatalogSetup{Catalog: catalog.Cached(c, 64*1000), Tasks: r.take, Grace: testGrace}

@@ -74,8 +74,10 @@ func readTopology(s selector, version uint64) (*store.Topology, error) {
 		return nil, err
 	}
 	err = each(st, func() {
-		t.Clusters = append(t.Clusters, store.Cluster{ID: store.ClusterID(st.ColumnInt64(0)), Name: st.ColumnText(1),
-			Mode: store.ClusterMode(st.ColumnInt64(2))})
+		t.Clusters = append(t.Clusters, store.Cluster{
+			ID: store.ClusterID(st.ColumnInt64(0)), Name: st.ColumnText(1),
+			Mode: store.ClusterMode(st.ColumnInt64(2)),
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -84,9 +86,11 @@ func readTopology(s selector, version uint64) (*store.Topology, error) {
 		return nil, err
 	}
 	err = each(st, func() {
-		t.Storages = append(t.Storages, store.Storage{ID: store.StorageID(st.ColumnInt64(0)), Cluster: store.ClusterID(st.ColumnInt64(1)),
+		t.Storages = append(t.Storages, store.Storage{
+			ID: store.StorageID(st.ColumnInt64(0)), Cluster: store.ClusterID(st.ColumnInt64(1)),
 			URI: st.ColumnText(2), Mode: store.StorageMode(st.ColumnInt64(3)), Capacity: st.ColumnInt64(4), Used: st.ColumnInt64(5),
-			Created: unixTime(st.ColumnInt64(6))})
+			Created: unixTime(st.ColumnInt64(6)),
+		})
 	})
 	if err != nil {
 		return nil, err

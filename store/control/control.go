@@ -113,8 +113,13 @@ func statusOf(err error) int {
 		err    error
 		status int
 	}{
-		{store.ErrNoStorage, 404}, {store.ErrNoCluster, 404}, {store.ErrNoAccount, 404}, {store.ErrNoBucket, 404},
-		{store.ErrNoObject, 404}, {store.ErrExists, 409}, {store.ErrInUse, 409},
+		{store.ErrNoStorage, 404},
+		{store.ErrNoCluster, 404},
+		{store.ErrNoAccount, 404},
+		{store.ErrNoBucket, 404},
+		{store.ErrNoObject, 404},
+		{store.ErrExists, 409},
+		{store.ErrInUse, 409},
 	} {
 		if errors.Is(err, s.err) {
 			return s.status

@@ -241,13 +241,14 @@ func (s *sender) begin(before []byte) bool {
 // readFailed takes in how a read from the i-th storage ended, and reports whether another must be asked. A storage that
 // should have the entity and does not, or has it damaged, gets it again by a job.
 func (d *Dispatcher) readFailed(ctx context.Context, o *store.Object, m *member, i int, err error) bool {
-	m.sus.note(err, d.opt.Now())
 	if err == nil {
+		m.sus.cleared()
 		if i > 0 {
 			d.metrics.Failovers.Add(1)
 		}
 		return false
 	}
+	m.sus.note(err, d.opt.Now())
 	if ctx.Err() != nil {
 		return true
 	}

@@ -102,8 +102,12 @@ func TestNames(t *testing.T) {
 	for _, tt := range []struct{ path, want string }{
 		{"/b/" + strings.Repeat("n", store.MaxObjectName+1), "the object name is 1025 bytes long"},
 		{"/" + strings.Repeat("b", store.MaxBucketName+1), "the bucket name is 256 bytes long"},
-		{"/b/a%00b", "NUL"}, {"/a%2Fb", "contains a slash"}, {"/b/%zz", "percent-encoding"}, {"/b/%4", "percent-encoding"},
-		{"/%2E%2E", "means another path"}, {"/-", "reserved"},
+		{"/b/a%00b", "NUL"},
+		{"/a%2Fb", "contains a slash"},
+		{"/b/%zz", "percent-encoding"},
+		{"/b/%4", "percent-encoding"},
+		{"/%2E%2E", "means another path"},
+		{"/-", "reserved"},
 	} {
 		if a := raw(t, ts, "PUT", tt.path); a.status != 400 || !strings.Contains(a.body, tt.want) {
 			t.Errorf("PUT %.40s = %d %q; want 400 with %q", tt.path, a.status, a.body, tt.want)
@@ -215,8 +219,14 @@ func TestRanges(t *testing.T) {
 			spec     string
 			from, to int // exclusive
 		}{
-			{"bytes=0-0", 0, 1}, {"bytes=5-9", 5, 10}, {"bytes=10-", 10, n}, {"bytes=-5", n - 5, n}, {"bytes=3-99999999999999999999", 3, n},
-			{"bytes=-99999999", 0, n}, {fmt.Sprintf("bytes=%d-", n-1), n - 1, n}, {fmt.Sprintf("bytes=%d-%d", n/2, n/2+3), n / 2, n/2 + 4},
+			{"bytes=0-0", 0, 1},
+			{"bytes=5-9", 5, 10},
+			{"bytes=10-", 10, n},
+			{"bytes=-5", n - 5, n},
+			{"bytes=3-99999999999999999999", 3, n},
+			{"bytes=-99999999", 0, n},
+			{fmt.Sprintf("bytes=%d-", n-1), n - 1, n},
+			{fmt.Sprintf("bytes=%d-%d", n/2, n/2+3), n / 2, n/2 + 4},
 		} {
 			a := ts.want(206, "GET", "/b/"+name, "", "Range: "+tt.spec)
 			if a.body != string(data[tt.from:tt.to]) {
@@ -258,10 +268,17 @@ func TestDigests(t *testing.T) {
 		header string
 		status int
 	}{
-		{"Content-MD5: " + good, 201}, {"Content-MD5: " + wrong, 400}, {"Content-MD5: nonsense", 400},
-		{"Digest: SHA-256=" + sha, 201}, {"Digest: md5=" + good + ",sha-256=" + sha, 201}, {"Digest: SHA-256=" + shaWrong, 400}, {"Digest: crc64=xyz", 201},
+		{"Content-MD5: " + good, 201},
+		{"Content-MD5: " + wrong, 400},
+		{"Content-MD5: nonsense", 400},
+		{"Digest: SHA-256=" + sha, 201},
+		{"Digest: md5=" + good + ",sha-256=" + sha, 201},
+		{"Digest: SHA-256=" + shaWrong, 400},
+		{"Digest: crc64=xyz", 201},
 		{"Digest: nonsense", 400},
-		{"Repr-Digest: sha-256=:" + sha + ":", 201}, {"Repr-Digest: sha-256=:" + shaWrong + ":", 400}, {"Repr-Digest: sha-256=" + sha, 400},
+		{"Repr-Digest: sha-256=:" + sha + ":", 201},
+		{"Repr-Digest: sha-256=:" + shaWrong + ":", 400},
+		{"Repr-Digest: sha-256=" + sha, 400},
 	} {
 		ts.do("DELETE", "/b/o", nil)
 		ts.want(tt.status, "PUT", "/b/o", body, tt.header)

@@ -42,17 +42,16 @@ func (d *Dispatcher) put(x http1.Exchange, t *target) *failure {
 
 // upload is a PUT whose head has been read and found good.
 type upload struct {
-	t        *target
-	bucket   store.Bucket
-	attrs    attributes
-	cond     store.Condition
-	digest   *digester
-	view     *view
-	class    *store.Class
-	durable  int // entities that must be durable before the answer
-	size     int64
-	created  time.Time
-	clusters []store.ClusterID
+	t       *target
+	bucket  store.Bucket
+	attrs   attributes
+	cond    store.Condition
+	digest  *digester
+	view    *view
+	class   *store.Class
+	durable int // entities that must be durable before the answer
+	size    int64
+	created time.Time
 }
 
 // placed is an object whose entities are durable and which the catalog does not know yet.

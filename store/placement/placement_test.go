@@ -88,10 +88,14 @@ func TestClustersThatMayTakeAnObject(t *testing.T) {
 		{name: "all", need: two, want: []store.ClusterID{1, 2}},
 		{name: "class", class: &store.Class{Clusters: []store.ClusterID{2}}, need: two, want: []store.ClusterID{2}},
 		{name: "class that names none", class: &store.Class{}, need: two, want: []store.ClusterID{1, 2}},
-		{name: "read-only", need: two, want: []store.ClusterID{2},
-			change: func(t *store.Topology) { t.Clusters[0].Mode = store.ClusterRO }},
-		{name: "retire", need: two, want: []store.ClusterID{2},
-			change: func(t *store.Topology) { t.Clusters[0].Mode = store.ClusterRetire }},
+		{
+			name: "read-only", need: two, want: []store.ClusterID{2},
+			change: func(t *store.Topology) { t.Clusters[0].Mode = store.ClusterRO },
+		},
+		{
+			name: "retire", need: two, want: []store.ClusterID{2},
+			change: func(t *store.Topology) { t.Clusters[0].Mode = store.ClusterRetire },
+		},
 		{name: "two storages down", need: two, want: []store.ClusterID{1}, change: func(t *store.Topology) {
 			t.Storages[3].Mode, t.Storages[4].Mode = store.ModeDown, store.ModeDead
 		}},
@@ -99,8 +103,10 @@ func TestClustersThatMayTakeAnObject(t *testing.T) {
 			t.Storages[3].Mode, t.Storages[4].Mode, t.Storages[5].Mode = store.ModeSpare, store.ModeFilling, store.ModeRO
 		}},
 		{name: "more copies than storages", need: placement.Need{Storages: 4, Durable: 2}},
-		{name: "dead storages hold no copies", need: placement.Need{Storages: 3, Durable: 2}, want: []store.ClusterID{1},
-			change: func(t *store.Topology) { t.Storages[5].Mode = store.ModeDead }},
+		{
+			name: "dead storages hold no copies", need: placement.Need{Storages: 3, Durable: 2}, want: []store.ClusterID{1},
+			change: func(t *store.Topology) { t.Storages[5].Mode = store.ModeDead },
+		},
 		{name: "no room", need: placement.Need{Durable: 2, Size: 100}, want: []store.ClusterID{2}, change: func(t *store.Topology) {
 			for i := range 2 {
 				t.Storages[i].Capacity, t.Storages[i].Used = 1000, 950

@@ -70,6 +70,7 @@ func Catalog(t *testing.T, open func(t *testing.T, now func() time.Time) Catalog
 		{"ConcurrentBuckets", catalogConcurrentBuckets},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // they wait for disks most of the time
 			clock := &catalogClock{t: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)}
 			s := open(t, clock.now)
 			t.Cleanup(func() {

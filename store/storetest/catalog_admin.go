@@ -51,7 +51,8 @@ func catalogTopology(t *catalogTest) {
 		t.Fatalf("ids are %d, %d, %d", one, two, nine)
 	}
 	t.equal("clusters", changed("PutCluster").Clusters, []store.Cluster{
-		{ID: one, Name: "one"}, {ID: two, Name: "two", Mode: store.ClusterRO}, {ID: 9, Name: "nine"}})
+		{ID: one, Name: "one"}, {ID: two, Name: "two", Mode: store.ClusterRO}, {ID: 9, Name: "nine"},
+	})
 	if next := t.cluster(store.Cluster{Name: "next"}); next <= 9 {
 		t.Errorf("next free id after 9 is %d", next)
 	}
@@ -85,7 +86,8 @@ func catalogTopology(t *catalogTest) {
 	t.ok(t.Catalog.PutClass(t.ctx, store.Class{Name: store.DefaultClass}))
 	t.ok(t.Catalog.PutClass(t.ctx, store.Class{Name: "photos", Clusters: []store.ClusterID{two}, MinDurable: 1}))
 	t.equal("classes", changed("PutClass").Classes, []store.Class{
-		{Name: store.DefaultClass}, {Name: "photos", Clusters: []store.ClusterID{two}, MinDurable: 1}})
+		{Name: store.DefaultClass}, {Name: "photos", Clusters: []store.ClusterID{two}, MinDurable: 1},
+	})
 }
 
 func catalogRemoveCluster(t *catalogTest) {

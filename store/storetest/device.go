@@ -223,8 +223,23 @@ func deviceRanges(t *testing.T, d store.Device) {
 		data := deviceContent(id, int(size))
 		devicePut(t, d, id, data)
 		for _, r := range [][2]int64{
-			{0, 0}, {0, 1}, {0, -1}, {0, size}, {0, size + 100}, {1, 1}, {size / 2, -1}, {size / 2, size / 4}, {size - 1, 1}, {size, -1},
-			{size, 5}, {mib - 1, 2}, {mib, mib}, {mib - 7, 2*mib + 9}, {2 * mib, -1}, {3*mib - 1, 1}, {3*mib + 1, 100},
+			{0, 0},
+			{0, 1},
+			{0, -1},
+			{0, size},
+			{0, size + 100},
+			{1, 1},
+			{size / 2, -1},
+			{size / 2, size / 4},
+			{size - 1, 1},
+			{size, -1},
+			{size, 5},
+			{mib - 1, 2},
+			{mib, mib},
+			{mib - 7, 2*mib + 9},
+			{2 * mib, -1},
+			{3*mib - 1, 1},
+			{3*mib + 1, 100},
 		} {
 			off, n := r[0], r[1]
 			if off < 0 || off > size {
