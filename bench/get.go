@@ -79,16 +79,22 @@ func (l *lab) compareGets(ctx context.Context, name string, s *server, n, size i
 		return l.span(4 * time.Second)
 	}
 	d, err := alternate(ctx, l.opt.rounds,
-		func(ctx context.Context, round int) (reading, error) { return g.measure(ctx, s.url, s.pids, span(round)) },
-		func(ctx context.Context, round int) (reading, error) { return g.measure(ctx, peer.url, peer.pids, span(round)) })
+		func(ctx context.Context, round int) (reading, error) {
+			return g.measure(ctx, s.url, s.pids, span(round))
+		},
+		func(ctx context.Context, round int) (reading, error) {
+			return g.measure(ctx, peer.url, peer.pids, span(round))
+		})
 	if err != nil {
 		return nil, err
 	}
 	r := Result{
 		Name: name, Target: target, Ratio: d.ratio(rateOf), Rounds: d,
 		Ours: Figure{median(over(d.Ours, rateOf)), "GET/s"}, Peer: Figure{median(over(d.Peer, rateOf)), "GET/s"},
-		Notes: []string{fmt.Sprintf("%d objects of %d bytes, wrk -t%d -c%d; peer: nginx, open_file_cache, 2 workers", n, size, wrkThreads, getConns),
-			d.cpuNote("GET"), d.timeNote()},
+		Notes: []string{
+			fmt.Sprintf("%d objects of %d bytes, wrk -t%d -c%d; peer: nginx, open_file_cache, 2 workers", n, size, wrkThreads, getConns),
+			d.cpuNote("GET"), d.timeNote(),
+		},
 	}
 	return []Result{r}, nil
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -139,27 +141,16 @@ func ParseEntityPath(p string) (ObjectID, bool) {
 	if len(p) < dirs+len("0000000000.fid") || len(p) > dirs+len("18446744073709551615.fid") {
 		return 0, false
 	}
-	digits, ok := cutSuffix(p[dirs:], ".fid")
+	digits, ok := strings.CutSuffix(p[dirs:], ".fid")
 	if !ok || len(digits) > 10 && digits[0] == '0' {
 		return 0, false
 	}
-	var id uint64
-	for i := range len(digits) {
-		c := digits[i]
-		if c < '0' || c > '9' || id > (1<<64-1-9)/10 {
-			return 0, false
-		}
-		id = id*10 + uint64(c-'0')
+	id, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil {
+		return 0, false
 	}
 	if id == 0 || EntityPath(ObjectID(id)) != p {
 		return 0, false
 	}
 	return ObjectID(id), true
-}
-
-func cutSuffix(s, suffix string) (string, bool) {
-	if len(s) < len(suffix) || s[len(s)-len(suffix):] != suffix {
-		return s, false
-	}
-	return s[:len(s)-len(suffix)], true
 }
