@@ -100,9 +100,23 @@ func runGet(ctx context.Context, env *environment, args []string) error {
 	if len(rest) == 1 || rest[1] == "-" {
 		return fetch(ctx, env, c, bucket, name, env.stdout)
 	}
-	file := rest[1]
-	if st, err := os.Stat(file); err == nil && st.IsDir() {
+	return fetchFile(ctx, env, c, bucket, name, rest[1])
+}
+
+// fetchFile fetches into a file, which appears under its name when it is whole. What is there and is not a regular file, a
+// device or a pipe, is written to as it is.
+func fetchFile(ctx context.Context, env *environment, c *store.Client, bucket, name, file string) error {
+	st, err := os.Stat(file)
+	if err == nil && st.IsDir() {
 		file = filepath.Join(file, path.Base(name))
+		st, err = os.Stat(file)
+	}
+	if err == nil && !st.Mode().IsRegular() {
+		out, err := os.OpenFile(file, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(fetch(ctx, env, c, bucket, name, out), out.Close())
 	}
 	out, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".part-")
 	if err != nil {

@@ -205,7 +205,7 @@ func (c *committer) roll() {
 
 // abandon ends the pack at its last durable member, for it can no longer be trusted.
 func (c *committer) abandon(cause error) {
-	c.d.o.Log.Error("pack abandoned after a failed write", "storage", c.d.o.StorageID, "pack", c.w.p.base, "end", c.w.end, "err", cause)
+	c.d.log.Error("pack abandoned after a failed write", "pack", c.w.p.base, "end", c.w.end, "err", cause)
 	c.d.sealLater(c.w)
 	c.w = nil
 }

@@ -186,7 +186,7 @@ func (w *packWriter) writeZeros(target int64) {
 		}
 		w.growing.Unlock()
 		if err != nil {
-			w.d.o.Log.Warn("zeros ahead of a pack not written", "storage", w.d.o.StorageID, "pack", w.p.base, "err", err)
+			w.d.log.Warn("zeros ahead of a pack not written", "pack", w.p.base, "err", err)
 			return
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 
@@ -23,16 +24,34 @@ func (n *Node) usage(x http1.Exchange, d *Disk) {
 		n.fail(x, err)
 		return
 	}
+	load := loadAverages()
 	if bytes.Contains(x.Request().Header.Bytes("Accept"), []byte("application/json")) {
-		replyJSON(x, u)
+		replyJSON(x, struct {
+			store.Usage
+			Load []float64 // of the machine, over 1, 5 and 15 minutes; null where it is not known
+		}{u, load})
 		return
 	}
 	used, percent := u.Capacity-u.Free, int64(0)
 	if u.Capacity > 0 {
 		percent = (used*100 + u.Capacity - 1) / u.Capacity
 	}
-	text(x, http.StatusOK, fmt.Sprintf("available: %d\ndevice: %s\ndisk: %s\ntime: %d\ntotal: %d\nuse: %d%%\nused: %d\n",
-		u.Free>>10, DeviceName(d.ID), DeviceName(d.ID), n.opt.Now().Unix(), u.Capacity>>10, percent, used>>10))
+	text(x, http.StatusOK, fmt.Sprintf("available: %d\ndevice: %s\ndisk: %s\ntime: %d\ntotal: %d\nuse: %d%%\nused: %d\nload: %s\n",
+		u.Free>>10, DeviceName(d.ID), DeviceName(d.ID), n.opt.Now().Unix(), u.Capacity>>10, percent, used>>10,
+		strings.Trim(fmt.Sprint(load), "[]")))
+}
+
+// loadAverages are those of the machine, over 1, 5 and 15 minutes (proc_loadavg(5)); nil where there are none.
+func loadAverages() []float64 {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return nil
+	}
+	load := make([]float64, 3)
+	if _, err := fmt.Sscan(string(text), &load[0], &load[1], &load[2]); err != nil {
+		return nil
+	}
+	return load
 }
 
 const maxManifest = 100_000 // entries in one answer

@@ -204,10 +204,13 @@ func TestPlainProtocol(t *testing.T) {
 		}
 	}
 	_, _, usage := ask(t, n, "GET", "/dev1/usage", nil)
-	for _, key := range []string{"available: ", "device: ", "disk: ", "time: ", "total: ", "use: ", "used: "} {
+	for _, key := range []string{"available: ", "device: ", "disk: ", "time: ", "total: ", "use: ", "used: ", "load: "} {
 		if !strings.Contains("\n"+usage, "\n"+key) {
 			t.Errorf("usage has no %q:\n%s", key, usage)
 		}
+	}
+	if _, _, text := ask(t, n, "GET", "/dev1/usage", nil, "Accept: application/json"); !strings.Contains(text, `"Capacity":`) || !strings.Contains(text, `"Load":[`) {
+		t.Errorf("usage as JSON: %s", text)
 	}
 }
 
