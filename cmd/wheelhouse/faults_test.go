@@ -13,6 +13,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 )
 
 // A catalog that cannot be opened is named, with what to do.
@@ -64,6 +67,28 @@ func TestCatalogThatCannotBeOpened(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A catalog that another program keeps locked is named, with what to do.
+func TestCatalogLockedByAnother(t *testing.T) {
+	dir := t.TempDir()
+	p := start(t, upArgs(dir)...)
+	p.stop()
+	conn, err := sqlite.OpenConn(filepath.Join(dir, "catalog.db"), sqlite.OpenReadWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, q := range []string{"PRAGMA locking_mode=EXCLUSIVE", "BEGIN EXCLUSIVE", "CREATE TABLE held(x)"} {
+		if err := sqlitex.ExecuteTransient(conn, q, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status, _, errOut := runOnce(t, upArgs(dir)...)
+	if status != 1 || !strings.Contains(errOut, "catalog.db") || !strings.Contains(errOut, "lock") {
+		t.Errorf("up with a locked catalog = %d %s", status, errOut)
+	}
+	t.Log(errOut)
 }
 
 // Two processes that must not share a directory are told about each other.
