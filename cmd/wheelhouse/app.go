@@ -171,6 +171,10 @@ func (p packs) Packs() []storaged.PackInfo {
 	return out
 }
 
+func (p packs) Files(ctx context.Context, from store.ObjectID, limit int) ([]store.ManifestEntry, error) {
+	return p.d.Files(ctx, from, limit)
+}
+
 func (p packs) OpenPack(name string) (storaged.PackReader, error) { return p.d.OpenPack(name) }
 
 // openFleet reaches all storages: this process's own directly, the others over HTTP.

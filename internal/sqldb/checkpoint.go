@@ -33,7 +33,7 @@ const (
 	maxPasses   = 3                     // passive attempts to make the rest small
 	restartWait = 50 * time.Millisecond // for readers of old states to end
 	blockedFor  = time.Second           // how long nothing is tried after they did not
-	limitFactor = 4                     // × Options.WALPages
+	limitFactor = 2                     // × Options.WALPages
 )
 
 func newCheckpointer(c *sqlite.Conn) *checkpointer {

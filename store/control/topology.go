@@ -37,9 +37,8 @@ func (a *api) addStorage(r *http.Request) (any, error) {
 	if err != nil || u.Scheme != "http" || u.Host == "" {
 		return nil, badf("uri %q: want http://HOST:PORT/dev<ID>", in.URI)
 	}
-	in.ID, err = a.cat.PutStorage(r.Context(), store.Storage{
-		ID: in.ID, Cluster: in.Cluster, URI: strings.TrimRight(in.URI, "/"), Mode: mode,
-	})
+	in.URI = strings.TrimRight(in.URI, "/")
+	in.ID, err = a.cat.PutStorage(r.Context(), store.Storage{ID: in.ID, Cluster: in.Cluster, URI: in.URI, Mode: mode})
 	return in, err
 }
 

@@ -10,6 +10,7 @@
 //	delete                     POST                  entities by id, one a line
 //	bulk                       GET                   the packs
 //	bulk/<pack>                GET                   a pack's bytes, resumable by Range
+//	bulk/files?from=&limit=    GET                   the entities that are files of their own, as a manifest
 //	anything else              GET HEAD PUT DELETE   a plain file, for clients that bring their own paths
 //	any directory              MKCOL                 needless, and allowed
 //

@@ -3,6 +3,7 @@ package storaged
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -27,12 +28,14 @@ type Disk struct {
 	Plain  *os.Root   // directory of plain files; nil: only entities are served
 }
 
-// PackSource gives a disk's packs as streams, for bulk copies.
+// PackSource gives all that a disk holds as streams, for bulk copies.
 type PackSource interface {
 	// Packs lists the packs there are now.
 	Packs() []PackInfo
 	// OpenPack opens one for reading; its bytes up to Size do not change. The caller closes it.
 	OpenPack(name string) (PackReader, error)
+	// Files lists the entities that are files of their own, with ids >= from, in order of id, up to limit.
+	Files(ctx context.Context, from store.ObjectID, limit int) ([]store.ManifestEntry, error)
 }
 
 // PackInfo describes one pack.

@@ -77,19 +77,32 @@ func idRange(q url.Values) (from, to store.ObjectID, err error) {
 // manifest answers with the entities in a range of ids, one a line: id, size, crc32c in hex, time stored.
 func (n *Node) manifest(x http1.Exchange, d *Disk) {
 	q, from, to, err := rangeQuery(x)
-	if err != nil {
-		refuse(x, http.StatusBadRequest, "%v", err)
-		return
-	}
-	limit := maxManifest
-	if v := q.Get("limit"); v != "" {
-		if limit, err = strconv.Atoi(v); err != nil || limit < 1 {
-			refuse(x, http.StatusBadRequest, "limit is not a positive number: %q", v)
+	if err == nil {
+		var limit int
+		if limit, err = parseLimit(q); err == nil {
+			entries, err := d.Device.Manifest(x.Context(), from, to, limit)
+			n.sendEntries(x, entries, err)
 			return
 		}
-		limit = min(limit, maxManifest)
 	}
-	entries, err := d.Device.Manifest(x.Context(), from, to, limit)
+	refuse(x, http.StatusBadRequest, "%v", err)
+}
+
+// files answers with the entities that are files of their own, in the form of a manifest; each is fetched by its path.
+func (n *Node) files(x http1.Exchange, d *Disk) {
+	q, from, _, err := rangeQuery(x)
+	if err == nil {
+		var limit int
+		if limit, err = parseLimit(q); err == nil {
+			entries, err := d.Packs.Files(x.Context(), from, limit)
+			n.sendEntries(x, entries, err)
+			return
+		}
+	}
+	refuse(x, http.StatusBadRequest, "%v", err)
+}
+
+func (n *Node) sendEntries(x http1.Exchange, entries []store.ManifestEntry, err error) {
 	if err != nil {
 		n.fail(x, err)
 		return
@@ -100,6 +113,18 @@ func (n *Node) manifest(x http1.Exchange, d *Disk) {
 	}
 	x.Header().Set("Content-Type", "text/plain")
 	_ = x.Reply(http.StatusOK, body)
+}
+
+func parseLimit(q url.Values) (int, error) {
+	v := q.Get("limit")
+	if v == "" {
+		return maxManifest, nil
+	}
+	limit, err := strconv.Atoi(v)
+	if err != nil || limit < 1 {
+		return 0, fmt.Errorf("limit is not a positive number: %q", v)
+	}
+	return min(limit, maxManifest), nil
 }
 
 func rangeQuery(x http1.Exchange) (url.Values, store.ObjectID, store.ObjectID, error) {
@@ -161,8 +186,12 @@ func (n *Node) bulk(x http1.Exchange, d *Disk, name string) {
 		refuse(x, http.StatusNotFound, "this device keeps no packs")
 		return
 	}
-	if name == "" {
+	switch name {
+	case "":
 		replyJSON(x, d.Packs.Packs())
+		return
+	case "files":
+		n.files(x, d)
 		return
 	}
 	p, err := d.Packs.OpenPack(name)

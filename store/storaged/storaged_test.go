@@ -75,6 +75,10 @@ func (p packs) Packs() []storaged.PackInfo {
 	return out
 }
 
+func (p packs) Files(ctx context.Context, from store.ObjectID, limit int) ([]store.ManifestEntry, error) {
+	return p.d.Files(ctx, from, limit)
+}
+
 func (p packs) OpenPack(name string) (storaged.PackReader, error) { return p.d.OpenPack(name) }
 
 func remote(t *testing.T, n *node, s storaged.Secret) *storaged.Remote {
@@ -243,6 +247,13 @@ func TestManifestAndBulk(t *testing.T) {
 	}
 	if status, _, part := ask(t, n, "GET", "/dev1/bulk/"+name, nil, "Range: bytes=512-"); status != 206 || part != whole[512:] {
 		t.Errorf("the rest of pack %s: %d, %d bytes", name, status, len(part))
+	}
+	large := make([]byte, 3<<20)
+	for id := store.ObjectID(10); id <= 12; id++ {
+		ask(t, n, "PUT", "/dev1/"+store.EntityPath(id), large)
+	}
+	if _, _, files := ask(t, n, "GET", "/dev1/bulk/files?from=11&limit=5", nil); !strings.HasPrefix(files, "11 3145728 ") || strings.Count(files, "\n") != 2 {
+		t.Errorf("files:\n%s", files)
 	}
 	if status, _, _ := ask(t, n, "GET", "/dev1/bulk/..%2fmarker", nil); status != 404 {
 		t.Errorf("bulk of another file = %d", status)

@@ -1,0 +1,112 @@
+package control_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"wheelhouse/store"
+	"wheelhouse/store/catalog"
+	"wheelhouse/store/control"
+)
+
+// nowhere is a fleet whose storages cannot be reached.
+type nowhere struct{}
+
+func (nowhere) Device(*store.Storage) store.Device { return unreachable{} }
+
+type unreachable struct{ store.Device }
+
+func (unreachable) Stat(context.Context, store.ObjectID) (store.EntityInfo, error) {
+	return store.EntityInfo{}, context.DeadlineExceeded
+}
+
+// Each call, in an order in which they build on each other.
+func TestCalls(t *testing.T) {
+	cat, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cat.Close()
+	queue := func(context.Context) (map[string]store.QueueStats, error) {
+		return map[string]store.QueueStats{"replicate": {Ready: 3}}, nil
+	}
+	h := control.Handler(cat, nowhere{}, queue)
+	for _, tt := range []struct {
+		method, path, body string
+		status             int
+		want               string
+	}{
+		{"POST", "/-/clusters", `{"name":"main"}`, 200, `"id":1`},
+		{"POST", "/-/clusters", `{"name":"x","mode":"odd"}`, 400, "want one of"},
+		{"POST", "/-/clusters", `{"nonsense":1}`, 400, "unknown field"},
+		{"POST", "/-/clusters", `{`, 400, "not the JSON"},
+		{"POST", "/-/storages", `{"cluster":1,"uri":"http://10.0.0.1:7500/dev1/"}`, 200, `"uri":"http://10.0.0.1:7500/dev1"`},
+		{"POST", "/-/storages", `{"cluster":1,"uri":"http://10.0.0.1:7500/dev1"}`, 409, "exists"},
+		{"POST", "/-/storages", `{"cluster":9,"uri":"http://10.0.0.1:7500/dev2"}`, 404, "no such cluster"},
+		{"POST", "/-/storages", `{"cluster":1,"uri":"file:///x"}`, 400, "want http"},
+		{"GET", "/-/storages", "", 200, `"mode":"rw"`},
+		{"POST", "/-/storages/1/mode", `{"Mode":"ro"}`, 204, ""},
+		{"POST", "/-/storages/x/mode", `{"Mode":"ro"}`, 400, "not an id"},
+		{"POST", "/-/storages/5/mode", `{"Mode":"ro"}`, 404, "no such storage"},
+		{"GET", "/-/clusters", "", 200, `"storages":[1]`},
+		{"DELETE", "/-/clusters/1", "", 409, "in use"},
+		{"POST", "/-/classes", `{"name":"careful","min_durable":3}`, 200, ""},
+		{"POST", "/-/classes", `{"name":"","min_durable":3}`, 400, "name"},
+		{"POST", "/-/classes", `{"name":"x","min_durable":99}`, 400, "min_durable"},
+		{"GET", "/-/classes", "", 200, `"careful"`},
+		{"POST", "/-/accounts", `{"name":"alice","role":"write"}`, 200, `"id":1`},
+		{"POST", "/-/accounts", `{"name":"alice","role":"write"}`, 409, ""},
+		{"POST", "/-/accounts", `{"name":"bob","role":"king"}`, 400, "want read, write or admin"},
+		{"POST", "/-/accounts/1/keys", "", 200, `"secret":`},
+		{"POST", "/-/accounts/9/keys", "", 404, "no such account"},
+		{"GET", "/-/accounts/1/keys", "", 200, `"id":`},
+		{"GET", "/-/accounts", "", 200, "alice"},
+		{"DELETE", "/-/keys/none", "", 404, "no such account or key"},
+		{"POST", "/-/buckets/none/owner", `{"Account":1}`, 404, "no such bucket"},
+		{"GET", "/-/objects?bucket=b&name=o", "", 404, "no such bucket"},
+		{"POST", "/-/settings", `{"Key":"a","Value":"1"}`, 204, ""},
+		{"POST", "/-/settings", `{"Value":"1"}`, 400, "no key"},
+		{"GET", "/-/settings", "", 200, `{"a":"1"}`},
+		{"GET", "/-/status", "", 200, `"replicate":{"ready":3`},
+		{"GET", "/-/nonsense", "", 404, "no such call: GET /-/nonsense"},
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), tt.method, tt.path, strings.NewReader(tt.body)))
+		if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.want) {
+			t.Errorf("%s %s %s = %d %s; want %d with %s", tt.method, tt.path, tt.body, w.Code, w.Body, tt.status, tt.want)
+		}
+		if w.Code != http.StatusNoContent && !json.Valid(w.Body.Bytes()) {
+			t.Errorf("%s %s: not JSON: %s", tt.method, tt.path, w.Body)
+		}
+	}
+}
+
+// Secrets are told when a key is made and never again.
+func TestSecretsAreToldOnce(t *testing.T) {
+	cat, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cat.Close()
+	a, err := cat.CreateAccount(t.Context(), store.Account{Name: "a", Role: store.RoleRead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := control.NewKey(a.ID)
+	if len(k.ID) != 20 || len(k.Secret) != 40 || control.NewKey(a.ID).Secret == k.Secret {
+		t.Errorf("NewKey = %+v", k)
+	}
+	if err := cat.PutKey(t.Context(), k); err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	control.Handler(cat, nowhere{}, nil).ServeHTTP(w, httptest.NewRequest("GET", "/-/accounts/1/keys", nil))
+	if !strings.Contains(w.Body.String(), k.ID) || strings.Contains(w.Body.String(), k.Secret) {
+		t.Errorf("keys: %s", w.Body)
+	}
+}
