@@ -211,7 +211,7 @@ func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
 		Owner:   fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6]),
 		Proxies: proxies, Reproxy: reproxy, AccelRedirect: c.AccelRedirect, TailWait: time.Duration(c.TailWait),
 		PutTimeout: time.Duration(c.PutTimeout), BufferLimit: int64(c.BufferLimit), MemoryLimit: int64(c.MemoryLimit),
-		RenewEvery: min(10*time.Second, time.Duration(a.cfg.Catalog.Grace)/4), SpoolDir: c.SpoolDir, Log: a.log,
+		RenewEvery: min(10*time.Second, time.Duration(a.cfg.Catalog.Grace)/4), HotBytes: int64(c.HotCache), SpoolDir: c.SpoolDir, Log: a.log,
 	})
 	a.background = append(a.background, d.Run)
 	a.metrics.dispatcher(d.Metrics())

@@ -47,6 +47,7 @@ type Config struct {
 		PutTimeout    config.Duration `toml:"put_timeout" doc:"how long a storage may take for a small object, or be silent in a large one"`
 		BufferLimit   config.Size     `toml:"buffer_limit" doc:"bodies up to this are held in memory while they are stored, larger ones are streamed"`
 		MemoryLimit   config.Size     `toml:"memory_limit" doc:"all bodies held in memory at once; more uploads are answered 503"`
+		HotCache      config.Size     `toml:"hot_cache" doc:"memory that keeps small objects that are read often; 0: none"`
 		SpoolDir      string          `toml:"spool_dir" doc:"where large bodies are kept for a second try in another cluster; empty: the system's directory for temporary files"`
 	} `toml:"dispatcher"`
 	Storaged struct {
@@ -92,7 +93,7 @@ func defaultConfig() *Config {
 	c.Dispatcher.Listen, c.Dispatcher.Auth, c.Dispatcher.Reproxy = "127.0.0.1:8080", "keys", "asked"
 	c.Dispatcher.Proxies = []string{"127.0.0.0/8", "::1/128"}
 	c.Dispatcher.TailWait, c.Dispatcher.PutTimeout = config.Duration(100*time.Millisecond), config.Duration(10*time.Second)
-	c.Dispatcher.BufferLimit, c.Dispatcher.MemoryLimit = 1<<20, 256<<20
+	c.Dispatcher.BufferLimit, c.Dispatcher.MemoryLimit, c.Dispatcher.HotCache = 1<<20, 256<<20, 32<<20
 	c.Storaged.Listen, c.Storaged.Auth = "127.0.0.1:0", "secret"
 	c.Disk.PackSize, c.Disk.SmallLimit, c.Disk.Verify = 1<<30, 1<<20, true
 	c.Worker.Listen, c.Worker.Interval, c.Worker.Concurrency = "127.0.0.1:0", config.Duration(5*time.Second), 4

@@ -52,6 +52,7 @@ func (m *metrics) dispatcher(d *dispatcher.Metrics) {
 	m.counter("dispatcher_failures_total", "Answers of 500 and above.", d.Failures.Load, nil)
 	m.counter("dispatcher_degraded_writes_total", "Writes acknowledged while a storage was owed its entity.", d.Degraded.Load, nil)
 	m.counter("dispatcher_failovers_total", "Reads for which another storage had to be asked.", d.Failovers.Load, nil)
+	m.counter("dispatcher_hot_reads_total", "Reads answered from memory.", d.HotReads.Load, nil)
 	m.counter("dispatcher_reproxied_total", "Reads handed to a proxy.", d.Reproxied.Load, nil)
 	m.counter("dispatcher_repairs_total", "Repairs enqueued after a failed read.", d.Repairs.Load, nil)
 	m.counter("dispatcher_spooled_total", "Large uploads that were spooled.", d.SpooledBodies.Load, nil)

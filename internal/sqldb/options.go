@@ -24,8 +24,10 @@ type Options struct {
 	// MaxBatch is how many closures share one transaction at most. Default 512.
 	MaxBatch int
 	// WALPages is the size of the write-ahead log, in pages of 4 KiB, from which its pages are copied into the
-	// database in the background. Default 4096 (16 MiB). At four times that the writer itself finishes the copying and
-	// starts the log again from its beginning.
+	// database in the background. Default 8192 (32 MiB): with random names a page is written to again and again, and the
+	// longer the log, the fewer pages are copied. At twice that the writer itself finishes the copying and
+	// starts the log again from its beginning; under full load its file grows to some times that, and is not shortened
+	// before Close.
 	WALPages int
 	// ApplicationID is written into the header of a new file and required of an existing one. Default [ApplicationID].
 	ApplicationID int32
@@ -42,7 +44,7 @@ func (o Options) withDefaults() Options {
 	o.WriterCache = cmp.Or(o.WriterCache, 16<<20)
 	o.BusyTimeout = cmp.Or(o.BusyTimeout, 10*time.Second)
 	o.MaxBatch = cmp.Or(o.MaxBatch, 512)
-	o.WALPages = cmp.Or(o.WALPages, 4096)
+	o.WALPages = cmp.Or(o.WALPages, 8192)
 	o.ApplicationID = cmp.Or(o.ApplicationID, ApplicationID)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

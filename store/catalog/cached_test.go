@@ -253,19 +253,21 @@ func BenchmarkCachedHit(b *testing.B) {
 		}
 	}
 	commitAll(b, k, buckets, names, first)
-	b.Run("Find", func(b *testing.B) {
-		b.ReportAllocs()
-		ctx := context.Background()
-		i := 0
-		for b.Loop() {
-			if i += 7919; i >= n {
-				i -= n
+	for _, set := range []int{1000, n} { // of them, what is asked for: in the processor's caches, and mostly not
+		b.Run(fmt.Sprintf("Find/objects=%d", set), func(b *testing.B) {
+			b.ReportAllocs()
+			ctx := context.Background()
+			i := 0
+			for b.Loop() {
+				if i += 7919; i >= set {
+					i %= set
+				}
+				if _, _, err := k.Find(ctx, buckets[i%4].Name, names[i]); err != nil {
+					b.Fatal(err)
+				}
 			}
-			if _, _, err := k.Find(ctx, buckets[i%4].Name, names[i]); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+		})
+	}
 	b.Run("Lookup", func(b *testing.B) {
 		b.ReportAllocs()
 		bucket, name := []byte(buckets[3].Name), []byte(names[3])

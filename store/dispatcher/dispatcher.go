@@ -79,9 +79,11 @@ type Options struct {
 	// RenewEvery is how often the process says that it still uses its blocks of ids. Workers take a block that has not
 	// been renewed for the catalog's grace time, which must be several times this, for abandoned. Default 10 s.
 	RenewEvery time.Duration
-	SpoolDir   string       // where larger bodies are kept for a second try in another cluster; "" is os.TempDir
-	Log        *slog.Logger // default: discarded
-	Now        func() time.Time
+	// HotBytes is how much memory keeps small objects (up to 64 KiB) that are read often. 0: none.
+	HotBytes int64
+	SpoolDir string       // where larger bodies are kept for a second try in another cluster; "" is os.TempDir
+	Log      *slog.Logger // default: discarded
+	Now      func() time.Time
 }
 
 func (o Options) withDefaults() Options {
@@ -113,6 +115,7 @@ type Dispatcher struct {
 	views   viewCache
 	metrics *Metrics
 	late    lateWork
+	hot     *hotCache // nil: none
 }
 
 // New makes a Dispatcher. [Dispatcher.Run] must run while it serves writes.
@@ -123,6 +126,7 @@ func New(cat Catalog, devices Devices, auth *Authenticator, o Options) *Dispatch
 		ids:     newIDSource(cat, o.Owner, o.Now),
 		buffers: newBufferPool(o.MemoryLimit),
 		metrics: &Metrics{},
+		hot:     newHotCache(o.HotBytes),
 	}
 	d.finder, _ = cat.(Finder)
 	d.views.devices = devices
@@ -143,6 +147,7 @@ type Metrics struct {
 	Failures                     atomic.Int64 // answers of 500 and above
 	Degraded                     atomic.Int64 // writes acknowledged while a storage was still owed its entity
 	Failovers                    atomic.Int64 // reads that a second storage had to be asked for
+	HotReads                     atomic.Int64 // reads answered from memory
 	Reproxied                    atomic.Int64 // reads handed to a proxy
 	Repairs                      atomic.Int64 // repairs enqueued after a failed read
 	BufferedBytes, SpooledBodies atomic.Int64

@@ -47,7 +47,7 @@ func TestWritesGoOnWithoutOneStorage(t *testing.T) {
 			{"full", fault{err: store.ErrFull}},
 		} {
 			t.Run(fmt.Sprintf("%s/%d", tt.name, size), func(t *testing.T) {
-				ts := newStore(t, setup{options: dispatcher.Options{TailWait: 20 * time.Millisecond}})
+				ts := newStore(t, setup{options: dispatcher.Options{TailWait: 20 * time.Millisecond, HotBytes: 8 << 20}})
 				ts.bucket("b")
 				ts.devices[2].set(tt.f)
 				body := randomBody(size)
