@@ -12,7 +12,8 @@ import (
 // They were verified when they came from the storage.
 //
 // An object gets in when it is read a second time soon after the first, so that one pass over everything does not empty the
-// cache. Within a shard, what has not been read since the hand came by last goes first (CLOCK). A hit does not allocate.
+// cache. Within a shard, a hand goes round and takes one reading off each entry; one that has none left goes (CLOCK with
+// counters, as in S3-FIFO). A hit does not allocate.
 type hotCache struct {
 	shards [hotShards]hotShard
 }
@@ -21,12 +22,14 @@ const (
 	hotShards = 64
 	// hotOverhead is what an entry takes besides its bytes: the map's slot, the ring's, and the entry itself.
 	hotOverhead = 128
+	// hotMost is how many rounds of the hand an entry survives without being read.
+	hotMost = 3
 	// hotSeen is how many ids a shard remembers having been read once.
 	hotSeen = 4096
 )
 
 type hotShard struct {
-	mu    sync.RWMutex // guards what follows, but for entries' used
+	mu    sync.RWMutex // guards what follows, but for the entries' counts
 	limit int64
 	bytes int64
 	byID  map[store.ObjectID]*hotEntry
@@ -38,7 +41,7 @@ type hotShard struct {
 type hotEntry struct {
 	id   store.ObjectID
 	data []byte // never changed
-	used atomic.Bool
+	used atomic.Uint32 // readings since the hand came by, up to hotMost
 }
 
 // newHotCache makes a cache that holds about limit bytes. limit 0 caches nothing and gives nil.
@@ -68,8 +71,8 @@ func (c *hotCache) get(id store.ObjectID) []byte {
 	if e == nil {
 		return nil
 	}
-	if !e.used.Load() { // a write that changes nothing would still take the cache line from the other processors
-		e.used.Store(true)
+	if n := e.used.Load(); n < hotMost { // beyond that, no write: it would take the cache line from the other processors
+		e.used.Store(n + 1) // one of two readers at the same moment may be lost: it is a hint
 	}
 	return e.data
 }
@@ -106,7 +109,8 @@ func (s *hotShard) evict() {
 			s.hand = 0
 		}
 		e := s.ring[s.hand]
-		if e.used.Swap(false) {
+		if n := e.used.Load(); n > 0 {
+			e.used.Store(n - 1)
 			s.hand++
 			continue
 		}
