@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"wheelhouse/store"
 )
@@ -159,9 +160,14 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- d.Run(ctx) }()
-	for len(d.Packs()) > 0 && ctx.Err() == nil {
-		d.sealing.Lock() // nothing to wait on but the rewriting itself
-		d.sealing.Unlock()
+	tick := time.NewTicker(time.Millisecond) // nothing to wait on but the rewriting itself
+	defer tick.Stop()
+	for end := time.After(time.Minute); len(d.Packs()) > 0; {
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatal("the pack is not rewritten")
+		}
 	}
 	cancel()
 	if err := <-done; err != nil {

@@ -40,7 +40,7 @@ type hotShard struct {
 
 type hotEntry struct {
 	id   store.ObjectID
-	data []byte // never changed
+	data []byte        // never changed
 	used atomic.Uint32 // readings since the hand came by, up to hotMost
 }
 
