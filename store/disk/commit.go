@@ -146,12 +146,12 @@ func finishAll(batch []*putReq, err error) {
 	}
 }
 
-// room is how many of batch still fit into the pack. An empty pack takes at least one.
+// room is how many of batch still fit into the pack, by bytes and by number. An empty pack takes at least one.
 func (w *packWriter) room(batch []*putReq) int {
 	end := w.end
 	for i, r := range batch {
 		end += r.m.length()
-		if end > w.limit-trailer && (i > 0 || w.end > packHeaderLen) || i > 0 && end-w.end > maxBatch {
+		if i == w.left || end > w.limit-trailer && (i > 0 || w.end > packHeaderLen) || i > 0 && end-w.end > maxBatch {
 			return i
 		}
 	}
@@ -191,6 +191,7 @@ func (c *committer) publish(batch []*putReq) {
 	}
 	p.end = c.w.end
 	p.mu.Unlock()
+	c.w.left -= len(batch)
 	for _, r := range batch {
 		c.d.supersede(r.m.info.ID, r.m.info.Stored, p)
 	}

@@ -140,6 +140,10 @@ func openIndex(fsys faultfs.FS, path string) (x *mapIndex, err error) {
 		x.idxHeader, err = parseIndex(data)
 		return err
 	})
+	if err == nil {
+		// The check has touched every page; those that look-ups need come back by themselves.
+		err = unix.Madvise(data, unix.MADV_DONTNEED)
+	}
 	return x, err
 }
 

@@ -33,6 +33,7 @@ type packWriter struct {
 	limit int64        // the pack's size when full
 	f     faultfs.File // members are written and synced through it
 	end   int64        // of the last durable member; the committer's own
+	left  int          // entities that it still takes; the committer's own
 
 	// growing is held while the file is made longer: by the zeros, or by a batch that found too few of them.
 	growing sync.Mutex
@@ -88,6 +89,7 @@ func (d *Disk) openWriter(p *pack, f faultfs.File, zeroed, step int64) (*packWri
 		return nil, err
 	}
 	w := &packWriter{d: d, p: p, uid: p.uid, limit: d.o.PackSize, f: f, zf: zf, end: p.end}
+	w.left = max(0, d.o.PackEntities-p.idx.count())
 	w.zeroed.Store(zeroed)
 	w.step.Store(max(step, minStep))
 	return w, nil

@@ -67,11 +67,7 @@ type placed struct {
 // preparePut checks all that can be checked before the body is read.
 func (d *Dispatcher) preparePut(x http1.Exchange, t *target) (*upload, *failure) {
 	r := x.Request()
-	b, current, err := d.cat.Find(x.Context(), string(t.bucket), string(t.name))
-	visible := &current
-	if errors.Is(err, store.ErrNoObject) {
-		visible, err = nil, nil
-	}
+	b, err := d.cat.Bucket(x.Context(), string(t.bucket))
 	if err != nil {
 		return nil, fail(err, t)
 	}
@@ -93,14 +89,33 @@ func (d *Dispatcher) preparePut(x http1.Exchange, t *target) (*upload, *failure)
 	if f != nil {
 		return nil, f
 	}
-	p.cond = cond.forWrite()
-	if !p.cond.Holds(visible) { // the catalog decides in the end; this spares the client the upload
-		return nil, fail(store.ErrPrecondition, t)
+	if cond != nil {
+		p.cond = cond.forWrite()
+		if f := d.checkCondition(x, p); f != nil {
+			return nil, f
+		}
 	}
 	if p.digest, f = newDigester(&r.Header); f != nil {
 		return nil, f
 	}
 	return p, d.place(x, p)
+}
+
+// checkCondition refuses an upload whose conditions do not hold now. The catalog decides in the end; this spares the client
+// the sending.
+func (d *Dispatcher) checkCondition(x http1.Exchange, p *upload) *failure {
+	_, current, err := d.cat.Find(x.Context(), p.bucket.Name, string(p.t.name))
+	visible := &current
+	if errors.Is(err, store.ErrNoObject) {
+		visible, err = nil, nil
+	}
+	if err != nil {
+		return fail(err, p.t)
+	}
+	if !p.cond.Holds(visible) {
+		return fail(store.ErrPrecondition, p.t)
+	}
+	return nil
 }
 
 // place finds the clusters that may take the object.
