@@ -89,7 +89,7 @@ func describe(h *http1.Header, b *store.Bucket, o *store.Object) {
 	var buf [64]byte
 	h.Set("Content-Type", o.ContentType)
 	h.SetBytes("ETag", appendETag(buf[:0], o.ETag))
-	h.SetBytes("Last-Modified", o.Created.UTC().AppendFormat(buf[:0], http.TimeFormat))
+	h.SetBytes("Last-Modified", appendDate(buf[:0], o.Created))
 	h.Set("Accept-Ranges", "bytes")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if o.CacheControl != "" {
