@@ -3,6 +3,7 @@ package http1
 import (
 	"iter"
 	"strings"
+	"unsafe"
 )
 
 // Field is one field line: name and value byte for byte, without the white space around the value.
@@ -59,46 +60,50 @@ func (h *Header) Joined(name string) string { return strings.Join(h.Values(name)
 // In Set and all that add: octets that a value must not hold (controls: CR, LF, NUL among them) become spaces, those
 // that a name must not hold become '_', so that nothing that comes from outside can end a line. A field without a
 // name is dropped.
-func (h *Header) Set(name, value string) { set(h, name, value) }
+func (h *Header) Set(name, value string) { h.set(name, view(value)) }
 
 // SetBytes is [Header.Set] of a value that is copied.
-func (h *Header) SetBytes(name string, value []byte) { set(h, name, value) }
+func (h *Header) SetBytes(name string, value []byte) { h.set(name, value) }
 
 // Add appends a field.
-func (h *Header) Add(name, value string) { add(h, name, value) }
+func (h *Header) Add(name, value string) { h.add(view(name), view(value)) }
 
 // AddBytes appends a field, of which it takes copies.
-func (h *Header) AddBytes(name, value []byte) { add(h, name, value) }
+func (h *Header) AddBytes(name, value []byte) { h.add(name, value) }
 
 // AddAll appends copies of all fields of src.
 func (h *Header) AddAll(src *Header) {
 	for _, f := range src.fields {
-		add(h, f.Name, f.Value)
+		h.add(f.Name, f.Value)
 	}
 }
 
-func set[V string | []byte](h *Header, name string, value V) {
+// view is a string's bytes, without a copy. They must not be written to, nor kept.
+func view(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+func (h *Header) set(name string, value []byte) {
 	for i := range h.fields {
 		if foldEqual(h.fields[i].Name, name) {
-			h.fields[i].Value = keep(h, value, inValue, ' ')
+			h.fields[i].Value = h.keep(value, inValue, ' ')
 			h.remove(i+1, name)
 			return
 		}
 	}
-	add(h, name, value)
+	h.add(view(name), value)
 }
 
-func add[N, V string | []byte](h *Header, name N, value V) {
+func (h *Header) add(name, value []byte) {
 	if len(name) == 0 {
 		return
 	}
-	n := keep(h, name, inToken, '_')
-	h.fields = append(h.fields, Field{n, keep(h, value, inValue, ' ')})
+	n := h.keep(name, inToken, '_')
+	h.fields = append(h.fields, Field{n, h.keep(value, inValue, ' ')})
 }
 
 // keep copies s into the header's storage, octets outside class m replaced by r. When the storage must grow, earlier
-// fields go on pointing into the old array.
-func keep[T string | []byte](h *Header, s T, m, r byte) []byte {
+// fields go on pointing into the old array. It is not generic over strings and bytes, because then s would escape, and each
+// caller's scratch buffer with it.
+func (h *Header) keep(s []byte, m, r byte) []byte {
 	i := len(h.store)
 	h.store = append(h.store, s...)
 	b := h.store[i:len(h.store):len(h.store)]

@@ -187,7 +187,7 @@ func forbid(p Principal, what *target) *failure {
 	if p.Role == 0 {
 		return unauthorized("credentials are needed: " + what.String())
 	}
-	return failf(http.StatusForbidden, "this access key may not do that: %s", what)
+	return failf(http.StatusForbidden, "this access key may not do that: %s", what.String())
 }
 
 // AdminOnly passes requests of administrators on to next, and refuses all others.

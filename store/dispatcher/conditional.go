@@ -35,6 +35,13 @@ func (l *tagList) has(etag [16]byte) bool {
 // parseConditions reads the four conditional headers. A malformed date means that the header is ignored (RFC 9110
 // §13.1.3); a malformed tag list is the client's mistake and an error.
 func parseConditions(h *http1.Header) (*conditions, *failure) {
+	if !h.Has("If-None-Match") && !h.Has("If-Modified-Since") && !h.Has("If-Match") && !h.Has("If-Unmodified-Since") {
+		return nil, nil // without allocating: most requests have none
+	}
+	return parseSomeConditions(h)
+}
+
+func parseSomeConditions(h *http1.Header) (*conditions, *failure) {
 	var c conditions
 	var some bool
 	for _, t := range []struct {

@@ -177,17 +177,24 @@ func (d *Dispatcher) ServeExchange(x http1.Exchange) {
 	}
 	if len(t.name) == 0 {
 		d.metrics.Others.Add(1)
-		d.refuse(x, d.serveBucket(x, &t))
+		bucket := t
+		d.refuse(x, d.serveBucket(x, &bucket))
 		return
 	}
 	d.refuse(x, d.serveObject(x, &t))
 }
 
 func (d *Dispatcher) serveObject(x http1.Exchange, t *target) *failure {
-	switch x.Request().Method {
-	case http.MethodGet, http.MethodHead:
+	if m := x.Request().Method; m == http.MethodGet || m == http.MethodHead {
 		d.metrics.Gets.Add(1)
 		return d.get(x, t)
+	}
+	kept := *t // reads need no copy on the heap
+	return d.changeObject(x, &kept)
+}
+
+func (d *Dispatcher) changeObject(x http1.Exchange, t *target) *failure {
+	switch x.Request().Method {
 	case http.MethodPut:
 		d.metrics.Puts.Add(1)
 		return d.put(x, t)

@@ -68,7 +68,7 @@ func fail(err error, what *target) *failure {
 		if !errors.Is(err, s.err) {
 			continue
 		}
-		f := failf(s.status, "%s: %s", s.reason, what)
+		f := failf(s.status, "%s: %s", s.reason, what.String()) // a *target here would make every request's escape
 		if s.status >= 500 {
 			f.cause = err
 			f.with("Retry-After", "2")

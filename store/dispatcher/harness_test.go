@@ -39,13 +39,18 @@ type setup struct {
 	clusters int // of three storages each; 0: one
 	auth     dispatcher.Auth
 	options  dispatcher.Options
+	cached   bool // look-ups from memory, as in up
 	powered  bool // the disks' power can be cut
 }
 
 func newStore(t *testing.T, s setup) *testStore {
 	t.Helper()
 	ctx := t.Context()
-	cat, err := catalog.OpenSQLite(ctx, filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{TopologyAge: time.Nanosecond})
+	age := time.Nanosecond // changes of the topology are seen at once
+	if s.cached {
+		age = time.Hour
+	}
+	cat, err := catalog.OpenSQLite(ctx, filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{TopologyAge: age})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +66,11 @@ func newStore(t *testing.T, s setup) *testStore {
 	}
 	ts.key = ts.account("root", store.RoleAdmin)
 	auth := dispatcher.NewAuthenticator(s.auth, cat, time.Now)
-	ts.d = dispatcher.New(cat, ts, auth, s.options)
+	var front dispatcher.Catalog = cat
+	if s.cached {
+		front = catalog.Cached(cat, 1<<20)
+	}
+	ts.d = dispatcher.New(front, ts, auth, s.options)
 	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() { _ = ts.d.Run(runCtx) })
