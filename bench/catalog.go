@@ -159,7 +159,7 @@ func catalogLookup(ctx context.Context, l *lab) (rows []Result, err error) {
 		}
 	}
 	return []Result{{
-		Name: "catalog-lookup", Target: atMost(lookupTarget, "µs"), Ours: Figure{median(p50), "µs"},
+		Name: "catalog-lookup" + l.reduced(f.rows, rowsSmall), Target: atMost(lookupTarget, "µs"), Ours: Figure{median(p50), "µs"},
 		Notes: []string{fmt.Sprintf("p50 of Find by one goroutine, %d rows, uniform, no cache but SQLite's pages; p50 of the rounds %s, p99 %s µs",
 			f.rows, spreadOf(p50), spreadOf(p99))},
 	}}, nil

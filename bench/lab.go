@@ -27,25 +27,33 @@ func newLab(o options) (*lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{opt: o, begun: time.Now(), bin: o.bin, catalogs: map[int]*filled{}}
-	if l.bin == "" {
-		l.bin = filepath.Join(root, "bin", "wheelhouse")
-	}
-	if l.bin, err = filepath.Abs(l.bin); err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(l.bin); err != nil {
-		return nil, fmt.Errorf("%w (make build makes it)", err)
+	program := o.bin
+	if program == "" {
+		program = filepath.Join(root, "bin", "wheelhouse")
 	}
 	parent, err := workParent(o.dir, root)
 	if err != nil {
 		return nil, err
 	}
+	l := &lab{opt: o, begun: time.Now(), catalogs: map[int]*filled{}}
 	if l.dir, err = os.MkdirTemp(parent, "wheelhouse-bench-"); err != nil {
 		return nil, err
 	}
 	spreadDirs(l.dir)
+	l.bin = filepath.Join(l.dir, "wheelhouse")
+	if err := copyProgram(program, l.bin); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w (make build makes it)", err), l.close())
+	}
 	return l, nil
+}
+
+// copyProgram gives the run a copy of its own, so that all of it measures the same program whatever is built meanwhile.
+func copyProgram(from, to string) error {
+	program, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, program, 0o755) //nolint:gosec // a program
 }
 
 // moduleRoot finds the directory of go.mod, upwards from here.
@@ -120,6 +128,14 @@ func (l *lab) count(n int) int {
 		return n / 10
 	}
 	return n
+}
+
+// reduced is what the name of a row says when it was measured with n of something instead of full.
+func (l *lab) reduced(n, full int) string {
+	if n == full {
+		return ""
+	}
+	return fmt.Sprintf(" (%d k)", n/1000)
 }
 
 // logf tells on standard error how far the run is.

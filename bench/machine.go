@@ -1,6 +1,7 @@
 package main
 
 import (
+	"debug/buildinfo"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +15,27 @@ import (
 func machineFacts(dir string) string {
 	return fmt.Sprintf("machine: %d cores (%s), %s, %s, Linux %s, %s at %s, load %s",
 		runtime.NumCPU(), orUnknown(cpuModel()), memTotal(), runtime.Version(), kernel(), fileSystem(dir), dir, loadAverage())
+}
+
+// programFacts says which source the measured program was built from.
+func programFacts(file string) string {
+	info, err := buildinfo.ReadFile(file)
+	if err != nil {
+		return "program: of unknown origin"
+	}
+	settings := map[string]string{}
+	for _, s := range info.Settings {
+		settings[s.Key] = s.Value
+	}
+	state := ""
+	if settings["vcs.modified"] == "true" {
+		state = " with changes"
+	}
+	revision := settings["vcs.revision"]
+	if revision == "" {
+		revision = "not recorded"
+	}
+	return fmt.Sprintf("program: revision %.12s%s, built with %s", revision, state, info.GoVersion)
 }
 
 func orUnknown(s string) string {

@@ -16,6 +16,8 @@ import (
 	"regexp"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // options are the command line.
@@ -41,11 +43,20 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
 	}
+	endWithGo()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the whole run took longer than %v (-timeout)", o.timeout))
 	defer cancel()
 	exit(measure(ctx, o))
+}
+
+// endWithGo has this process asked to end when it was started by "go run" and that is gone: go run does not pass signals on.
+func endWithGo() {
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", os.Getppid()))
+	if err == nil && string(comm) == "go\n" {
+		_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0) // a convenience: without it the run goes on to its end
+	}
 }
 
 func exit(err error) {
@@ -128,8 +139,8 @@ func measure(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
-	report := Report{Machine: machineFacts(l.dir), Quick: o.quick, Rounds: o.rounds, Begun: time.Now().UTC()}
-	fmt.Println(report.Machine)
+	report := Report{Machine: machineFacts(l.dir), Program: programFacts(l.bin), Quick: o.quick, Rounds: o.rounds, Begun: time.Now().UTC()}
+	fmt.Printf("%s\n%s\n", report.Machine, report.Program)
 	found := false
 	for _, n := range suite() {
 		if !n.matches(o.run) {

@@ -14,9 +14,9 @@ const growthTarget = 32
 
 // memory5GB uploads one object of 5 GB and fetches it again, and watches the server's memory.
 func memory5GB(ctx context.Context, l *lab) ([]Result, error) {
-	size := int64(5e9)
+	size, label := int64(5e9), ""
 	if l.opt.quick {
-		size /= 10
+		size, label = size/10, " (0.5 GB)"
 	}
 	if err := l.needSpace(3*size + 2<<30); err != nil {
 		return nil, err
@@ -25,11 +25,11 @@ func memory5GB(ctx context.Context, l *lab) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	put, err := l.transfer(ctx, s, "memory-5gb-put", size, upload)
+	put, err := l.transfer(ctx, s, "memory-5gb-put"+label, size, upload)
 	if err != nil {
 		return nil, err
 	}
-	get, err := l.transfer(ctx, s, "memory-5gb-get", size, download)
+	get, err := l.transfer(ctx, s, "memory-5gb-get"+label, size, download)
 	if err != nil {
 		return []Result{put}, err
 	}

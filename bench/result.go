@@ -14,6 +14,7 @@ import (
 // Report is one run.
 type Report struct {
 	Machine   string    `json:"machine"`
+	Program   string    `json:"program"`
 	LoadAfter string    `json:"load_after"`
 	Begun     time.Time `json:"begun"`
 	Seconds   float64   `json:"seconds"`
@@ -130,7 +131,7 @@ func (p *Report) print(w io.Writer) {
 			fmt.Fprintf(w, "%s: NOT MEASURED: %s\n", r.Name, r.Error)
 		}
 	}
-	fmt.Fprintln(w, p.Machine)
+	fmt.Fprintf(w, "%s\n%s\n", p.Machine, p.Program)
 	fmt.Fprintf(w, "%d rounds, %.0f s, load afterwards %s\n", p.Rounds, p.Seconds, p.LoadAfter)
 	if p.Quick {
 		fmt.Fprintln(w, "-quick: short rounds and small sets; the verdicts are indications only")

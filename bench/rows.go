@@ -13,7 +13,7 @@ func catalogRows1M(ctx context.Context, l *lab) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []Result{f.sizeRow("catalog-rows-1m")}, nil
+	return []Result{f.sizeRow("catalog-rows-1m" + l.reduced(f.rows, rowsSmall))}, nil
 }
 
 func (f *filled) sizeRow(name string) Result {
@@ -63,15 +63,16 @@ func catalogRows5M(ctx context.Context, l *lab) (rows []Result, err error) {
 		return nil, err
 	}
 	speed := func(r reading) float64 { return 1 / r.P50 }
+	label := l.reduced(large.rows, rowsLarge)
 	return []Result{
-		large.sizeRow("catalog-rows-5m"),
+		large.sizeRow("catalog-rows-5m" + label),
 		{
-			Name: "catalog-rows-5m commit", Target: atLeast(grownLoss), Ratio: commits.ratio(rateOf), Rounds: commits,
+			Name: "catalog-rows-5m commit" + label, Target: atLeast(grownLoss), Ratio: commits.ratio(rateOf), Rounds: commits,
 			Ours: Figure{median(over(commits.Ours, rateOf)), "obj/s"}, Peer: Figure{median(over(commits.Peer, rateOf)), "obj/s"},
 			Notes: []string{fmt.Sprintf("%d rows; peer: %d rows", large.rows, small.rows), commits.cpuNote("object")},
 		},
 		{
-			Name: "catalog-rows-5m lookup", Target: atLeast(grownLoss), Ratio: lookups.ratio(speed), Rounds: lookups,
+			Name: "catalog-rows-5m lookup" + label, Target: atLeast(grownLoss), Ratio: lookups.ratio(speed), Rounds: lookups,
 			Ours: Figure{median(over(lookups.Ours, p50Of)), "µs"}, Peer: Figure{median(over(lookups.Peer, p50Of)), "µs"},
 			Notes: []string{fmt.Sprintf("p50, %d rows; peer: %d rows; the ratio is that of speeds, the peer's time to ours", large.rows, small.rows)},
 		},
