@@ -74,7 +74,7 @@ func (l *lab) compareGets(ctx context.Context, name string, s *server, n, size i
 	}
 	span := func(round int) time.Duration {
 		if round < 0 {
-			return 2 * time.Second
+			return l.span(2 * time.Second)
 		}
 		return l.span(4 * time.Second)
 	}

@@ -119,7 +119,7 @@ func (l *lab) span(d time.Duration) time.Duration {
 	if l.opt.quick {
 		d /= 2
 	}
-	return max(time.Second, d.Round(time.Second))
+	return max(time.Second, d.Truncate(time.Second))
 }
 
 // count is how many objects a step of n takes in this run.

@@ -18,11 +18,13 @@ func put10k(ctx context.Context, l *lab, conns int) ([]Result, error) {
 	p := &loader{addr: s.addr, conns: conns, size: size, name: photoName}
 	span := l.span(3 * time.Second)
 	var first, inRound int64
+	var generator []float64 // µs of this process for an object
 	ours := func(ctx context.Context, _ int) (reading, error) {
 		before, err := cpuTime(s.pids)
 		if err != nil {
 			return reading{}, err
 		}
+		own := ownCPU()
 		times, elapsed, err := p.putFor(ctx, first, span)
 		if err != nil {
 			return reading{}, err
@@ -32,6 +34,7 @@ func put10k(ctx context.Context, l *lab, conns int) ([]Result, error) {
 		if err != nil || n == 0 {
 			return reading{}, errors.Join(err, fmt.Errorf("%d objects in %v", n, elapsed))
 		}
+		generator = append(generator, micros(ownCPU()-own)/float64(n))
 		inRound, first = first, first+int64(n+conns) // each connection takes one number that it does not use
 		return reading{
 			Rate: float64(n) / elapsed.Seconds(), CPU: micros(after-before) / float64(n),
@@ -53,7 +56,7 @@ func put10k(ctx context.Context, l *lab, conns int) ([]Result, error) {
 		Ours: Figure{median(over(d.Ours, rateOf)), "PUT/s"}, Peer: Figure{median(over(d.Peer, rateOf)), "obj/s"},
 		Notes: []string{
 			fmt.Sprintf("%d connections, three storages on one disk, two copies durable before 201; peer: %d threads, two synced files an object", conns, conns),
-			d.cpuNote("object"), d.timeNote(),
+			d.cpuNote("object") + fmt.Sprintf("; the generator of our load takes %.0f µs besides", median(generator)), d.timeNote(),
 		},
 	}
 	if cpu := median(over(d.Peer, cpuOf)); cpu > slowCreate {
