@@ -38,22 +38,12 @@ func accountAdd(ctx context.Context, env *environment, args []string) error {
 }
 
 func accountList(ctx context.Context, env *environment, args []string) error {
-	f := newClientFlags("account list", env).withJSON()
-	c, _, err := f.parse(args, 0, 0)
-	if err != nil {
-		return err
-	}
-	var list []store.AccountStatus
-	if err := c.Call(ctx, http.MethodGet, "/-/accounts", nil, &list); err != nil {
-		return err
-	}
-	if f.json {
-		return printJSON(env.stdout, list)
-	}
-	return table(env.stdout, "ACCOUNT\tNAME\tROLE\tCREATED", func(row func(...any)) {
-		for _, a := range list {
-			row(a.ID, a.Name, a.Role, a.Created.Local().Format(time.DateTime))
-		}
+	return listing(ctx, env, args, "account list", "/-/accounts", func(list []store.AccountStatus) error {
+		return table(env.stdout, "ACCOUNT\tNAME\tROLE\tCREATED", func(row func(...any)) {
+			for _, a := range list {
+				row(a.ID, a.Name, a.Role, a.Created.Local().Format(time.DateTime))
+			}
+		})
 	})
 }
 
@@ -72,21 +62,11 @@ func keyAdd(ctx context.Context, env *environment, args []string) error {
 }
 
 func keyList(ctx context.Context, env *environment, args []string) error {
-	f := newClientFlags("account key-list", env).withJSON()
-	c, rest, err := f.parse(args, 1, 1)
-	if err != nil {
-		return err
-	}
-	var list []store.KeyStatus
-	if err := c.Call(ctx, http.MethodGet, "/-/accounts/"+url.PathEscape(rest[0])+"/keys", nil, &list); err != nil {
-		return err
-	}
-	if f.json {
-		return printJSON(env.stdout, list)
-	}
-	return table(env.stdout, "KEY\tCREATED", func(row func(...any)) {
-		for _, k := range list {
-			row(k.ID, k.Created.Local().Format(time.DateTime))
-		}
+	return listing(ctx, env, args, "account key-list", "/-/accounts/%s/keys", func(list []store.KeyStatus) error {
+		return table(env.stdout, "KEY\tCREATED", func(row func(...any)) {
+			for _, k := range list {
+				row(k.ID, k.Created.Local().Format(time.DateTime))
+			}
+		})
 	})
 }

@@ -2,12 +2,15 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,6 +96,28 @@ func subcommand(args []string, list map[string]func(args []string) error) error 
 		return usagef("no such subcommand: %s", args[0])
 	}
 	return f(args[1:])
+}
+
+// listing runs a command that prints what one call of the operator's API lists: as JSON, or as show does. A %s in path takes
+// the command's only argument.
+func listing[T any](ctx context.Context, env *environment, args []string, name, path string, show func([]T) error) error {
+	f := newClientFlags(name, env).withJSON()
+	most := strings.Count(path, "%s")
+	c, rest, err := f.parse(args, most, most)
+	if err != nil {
+		return err
+	}
+	if most > 0 {
+		path = fmt.Sprintf(path, url.PathEscape(rest[0]))
+	}
+	var list []T
+	if err := c.Call(ctx, http.MethodGet, path, nil, &list); err != nil {
+		return err
+	}
+	if f.json {
+		return printJSON(env.stdout, list)
+	}
+	return show(list)
 }
 
 // table prints aligned columns.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -152,19 +153,9 @@ func runStorage(ctx context.Context, env *environment, args []string) error {
 			return nil
 		},
 		"list": func(args []string) error {
-			f := newClientFlags("storage list", env).withJSON()
-			c, _, err := f.parse(args, 0, 0)
-			if err != nil {
-				return err
-			}
-			var list []store.StorageStatus
-			if err := c.Call(ctx, http.MethodGet, "/-/storages", nil, &list); err != nil {
-				return err
-			}
-			if f.json {
-				return printJSON(env.stdout, list)
-			}
-			return storageTable(env, list)
+			return listing(ctx, env, args, "storage list", "/-/storages", func(list []store.StorageStatus) error {
+				return storageTable(env, list)
+			})
 		},
 		"set-mode": func(args []string) error { return setMode(ctx, env, "storage", args) },
 		"rm":       func(args []string) error { return removeByID(ctx, env, "storage", args) },
@@ -230,22 +221,12 @@ func runCluster(ctx context.Context, env *environment, args []string) error {
 			return nil
 		},
 		"list": func(args []string) error {
-			f := newClientFlags("cluster list", env).withJSON()
-			c, _, err := f.parse(args, 0, 0)
-			if err != nil {
-				return err
-			}
-			var list []store.ClusterStatus
-			if err := c.Call(ctx, http.MethodGet, "/-/clusters", nil, &list); err != nil {
-				return err
-			}
-			if f.json {
-				return printJSON(env.stdout, list)
-			}
-			return table(env.stdout, "CLUSTER\tNAME\tMODE\tSTORAGES", func(row func(...any)) {
-				for _, k := range list {
-					row(k.ID, k.Name, k.Mode, strings.Trim(fmt.Sprint(k.Storages), "[]"))
-				}
+			return listing(ctx, env, args, "cluster list", "/-/clusters", func(list []store.ClusterStatus) error {
+				return table(env.stdout, "CLUSTER\tNAME\tMODE\tSTORAGES", func(row func(...any)) {
+					for _, k := range list {
+						row(k.ID, k.Name, k.Mode, strings.Trim(fmt.Sprint(k.Storages), "[]"))
+					}
+				})
 			})
 		},
 		"set-mode": func(args []string) error { return setMode(ctx, env, "cluster", args) },
@@ -274,26 +255,12 @@ func runClass(ctx context.Context, env *environment, args []string) error {
 			return c.Call(ctx, http.MethodPost, "/-/classes", in, nil)
 		},
 		"list": func(args []string) error {
-			f := newClientFlags("class list", env).withJSON()
-			c, _, err := f.parse(args, 0, 0)
-			if err != nil {
-				return err
-			}
-			var list []store.ClassStatus
-			if err := c.Call(ctx, http.MethodGet, "/-/classes", nil, &list); err != nil {
-				return err
-			}
-			if f.json {
-				return printJSON(env.stdout, list)
-			}
-			return table(env.stdout, "CLASS\tDURABLE\tCLUSTERS", func(row func(...any)) {
-				for _, k := range list {
-					clusters := strings.Trim(fmt.Sprint(k.Clusters), "[]")
-					if clusters == "" {
-						clusters = "all"
+			return listing(ctx, env, args, "class list", "/-/classes", func(list []store.ClassStatus) error {
+				return table(env.stdout, "CLASS\tDURABLE\tCLUSTERS", func(row func(...any)) {
+					for _, k := range list {
+						row(k.Name, k.MinDurable, cmp.Or(strings.Trim(fmt.Sprint(k.Clusters), "[]"), "all"))
 					}
-					row(k.Name, k.MinDurable, clusters)
-				}
+				})
 			})
 		},
 	})
