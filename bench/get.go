@@ -110,7 +110,7 @@ func (s *fileSet) write(ctx context.Context, into *server) error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(path, content(int64(i), s.size), 0o644); err != nil { //nolint:gosec // nginx's workers read it
+		if err := os.WriteFile(path, content(int64(i), s.size), 0o644); err != nil { // nginx's workers read it
 			return err
 		}
 	}

@@ -53,7 +53,7 @@ func copyProgram(from, to string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(to, program, 0o755) //nolint:gosec // a program
+	return os.WriteFile(to, program, 0o755) // a program
 }
 
 // moduleRoot finds the directory of go.mod, upwards from here.
@@ -111,7 +111,7 @@ func (l *lab) mkdir(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return dir, os.Chmod(dir, 0o755) //nolint:gosec // nginx's workers must be able to look in
+	return dir, os.Chmod(dir, 0o755) // nginx's workers must be able to look in
 }
 
 // span is how long a step of d takes in this run, in whole seconds.

@@ -166,7 +166,7 @@ func (p *Report) write(file string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, append(text, '\n'), 0o644) //nolint:gosec // nothing in it is secret
+	return os.WriteFile(file, append(text, '\n'), 0o644) // nothing in it is secret
 }
 
 // failed is an error when a line could not be measured.

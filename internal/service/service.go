@@ -245,7 +245,7 @@ func (r *runner) loop(ctx context.Context) error {
 
 // shutdown finishes what is in flight and closes everything. A second signal makes it quick.
 func (r *runner) shutdown() error {
-	ctx, cancel := context.WithTimeout(context.Background(), r.o.Drain) //nolint:contextcheck // the caller's has ended
+	ctx, cancel := context.WithTimeout(context.Background(), r.o.Drain) // the caller's has ended
 	defer cancel()
 	stopped := make(chan struct{})
 	defer close(stopped)

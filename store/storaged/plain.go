@@ -76,7 +76,7 @@ func (n *Node) readPlain(x http1.Exchange, d *Disk, name string) error {
 		off, size, status = first, last-first+1, http.StatusPartialContent
 	}
 	if err := x.Start(status, size); err != nil || x.Request().Method == "HEAD" || size == 0 {
-		return nil //nolint:nilerr // the client has gone
+		return nil // the client has gone
 	}
 	sent, err := x.SendFile(f, off, size)
 	n.metrics.BytesOut.Add(sent)

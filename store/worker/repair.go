@@ -13,15 +13,8 @@ import (
 
 // repair reads every entity of an object and replaces those that are gone or corrupt with the bytes of a good one.
 func (w *Worker) repair(ctx context.Context, id store.ObjectID) error {
-	o, err := w.cat.ObjectByID(ctx, id)
-	if errors.Is(err, store.ErrNoObject) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	top, err := w.cat.Topology(ctx)
-	if err != nil {
+	o, top, err := w.visible(ctx, id)
+	if top == nil {
 		return err
 	}
 	var problems []error

@@ -15,15 +15,8 @@ import (
 // replicate gives an object's storages the entities that they are owed. A storage that cannot take one now stays listed,
 // and is caught up with when it can: that is no reason to try this task again.
 func (w *Worker) replicate(ctx context.Context, id store.ObjectID) error {
-	o, err := w.cat.ObjectByID(ctx, id)
-	if errors.Is(err, store.ErrNoObject) {
-		return nil // deleted or overwritten since
-	}
-	if err != nil {
-		return err
-	}
-	top, err := w.cat.Topology(ctx)
-	if err != nil {
+	o, top, err := w.visible(ctx, id)
+	if top == nil {
 		return err
 	}
 	var has []store.StorageID

@@ -97,6 +97,22 @@ func handler[A any](kind string, f func(context.Context, A) error) func(context.
 	}
 }
 
+// visible finds an object and the topology. Without a topology there is nothing to do: the object has been deleted or
+// overwritten since, which is no error, or err says what failed.
+func (w *Worker) visible(ctx context.Context, id store.ObjectID) (o store.Object, top *store.Topology, err error) {
+	o, err = w.cat.ObjectByID(ctx, id)
+	if errors.Is(err, store.ErrNoObject) {
+		return o, nil, nil
+	}
+	if err == nil {
+		top, err = w.cat.Topology(ctx)
+	}
+	if err != nil {
+		return o, nil, err
+	}
+	return o, top, nil
+}
+
 // Run does the rounds until ctx ends.
 func (w *Worker) Run(ctx context.Context) error {
 	tick := time.NewTicker(w.opt.Interval)
