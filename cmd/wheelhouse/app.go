@@ -215,11 +215,11 @@ func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
 	})
 	a.background = append(a.background, d.Run)
 	a.metrics.dispatcher(d.Metrics())
-	operator := http1.FromHandler(control.Handler(cat, a.fleet, a.queueStats))
+	operator := dispatcher.AdminOnly(authenticator, http1.FromHandler(control.Handler(cat, a.fleet, a.queueStats)))
 	front := a.withHealth(d)
 	return http1.HandlerFunc(func(x http1.Exchange) {
 		if bytes.HasPrefix(x.Request().Path, []byte("/-/")) {
-			dispatcher.AdminOnly(authenticator, operator).ServeExchange(x)
+			operator.ServeExchange(x)
 			return
 		}
 		front.ServeExchange(x)
@@ -303,12 +303,12 @@ func (a *app) opened(handlers map[string]http1.Handler) *service.Opened {
 }
 
 // serveOptions are what all roles have in common.
-func serveOptions(cfg *Config, env *environment, log *slog.Logger, role string, endpoints []service.Endpoint,
+func serveOptions(cfg *Config, env *environment, log *slog.Logger, endpoints []service.Endpoint,
 	open func(context.Context, map[string]net.Addr) (*service.Opened, error),
 ) service.Options {
 	h := &cfg.HTTP
 	return service.Options{
-		Role: role, Endpoints: endpoints, Drain: time.Duration(cfg.Drain), Log: log, Out: env.stdout, Open: open,
+		Endpoints: endpoints, Drain: time.Duration(cfg.Drain), Log: log, Out: env.stdout, Open: open,
 		HTTP: http1.Options{Log: log, Server: "wheelhouse", Limits: http1.Limits{
 			Body: store.MaxObjectSize, MaxConns: h.MaxConns, IdleTimeout: time.Duration(h.IdleTimeout),
 			HeadTimeout: time.Duration(h.HeadTimeout), BodyTimeout: time.Duration(h.BodyTimeout), WriteTimeout: time.Duration(h.BodyTimeout),

@@ -60,6 +60,16 @@ func (f *clientFlags) parse(args []string, least, most int) (*store.Client, []st
 	return c, rest, err
 }
 
+// parseObject is parse for commands whose only argument is BUCKET/NAME.
+func (f *clientFlags) parseObject(args []string) (c *store.Client, bucket, name string, err error) {
+	c, rest, err := f.parse(args, 1, 1)
+	if err != nil {
+		return nil, "", "", err
+	}
+	bucket, name, err = needName(rest[0])
+	return c, bucket, name, err
+}
+
 // accessKey finds the key to ask with; none is fine for public buckets and servers without authentication.
 func (f *clientFlags) accessKey() (store.AccessKey, error) {
 	if text := cmp.Or(f.key, os.Getenv("WHEELHOUSE_KEY")); text != "" {

@@ -80,43 +80,66 @@ func (m *metrics) worker(w *worker.Metrics) {
 	m.counter("worker_failures_total", "Attempts that failed and will be repeated.", w.Failures.Load, nil)
 }
 
-// disk registers the space of one storage; it is asked at most once a scrape for each figure, which is a statfs.
+// snapshot is several gauges that are read together, once a scrape. When the reading fails there are none, rather than
+// figures that mean nothing.
+type snapshot[T any] struct {
+	read   func(context.Context) (T, error)
+	gauges []snapshotGauge[T]
+}
+
+type snapshotGauge[T any] struct {
+	desc  *prometheus.Desc
+	value func(T) int64
+}
+
+// snapshotTimeout bounds one reading.
+const snapshotTimeout = 2 * time.Second
+
+func newSnapshot[T any](help string, labels prometheus.Labels, read func(context.Context) (T, error), values map[string]func(T) int64) *snapshot[T] {
+	s := &snapshot[T]{read: read}
+	for name, value := range values {
+		s.gauges = append(s.gauges, snapshotGauge[T]{prometheus.NewDesc("wheelhouse_"+name, help, nil, labels), value})
+	}
+	return s
+}
+
+// Describe implements prometheus.Collector.
+func (s *snapshot[T]) Describe(ch chan<- *prometheus.Desc) {
+	for _, g := range s.gauges {
+		ch <- g.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (s *snapshot[T]) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), snapshotTimeout)
+	defer cancel()
+	t, err := s.read(ctx)
+	if err != nil {
+		return
+	}
+	for _, g := range s.gauges {
+		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, float64(g.value(t)))
+	}
+}
+
+// disk registers the space of one storage.
 func (m *metrics) disk(id store.StorageID, dev store.Device) {
 	labels := prometheus.Labels{"storage": strconv.FormatUint(uint64(id), 10)}
-	for name, read := range map[string]func(store.Usage) int64{
+	m.registry.MustRegister(newSnapshot("Space of a storage.", labels, dev.Usage, map[string]func(store.Usage) int64{
 		"storage_capacity_bytes": func(u store.Usage) int64 { return u.Capacity },
 		"storage_free_bytes":     func(u store.Usage) int64 { return u.Free },
 		"storage_live_bytes":     func(u store.Usage) int64 { return u.Live },
 		"storage_garbage_bytes":  func(u store.Usage) int64 { return u.Garbage },
 		"storage_entities":       func(u store.Usage) int64 { return u.Entities },
-	} {
-		m.gauge(name, "Space of a storage.", func() int64 {
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-			defer cancel()
-			u, err := dev.Usage(ctx)
-			if err != nil {
-				return -1
-			}
-			return read(u)
-		}, labels)
-	}
+	}))
 }
 
 func (m *metrics) catalog(totals func(context.Context) (store.Totals, error)) {
-	for name, read := range map[string]func(store.Totals) int64{
+	m.registry.MustRegister(newSnapshot("What the catalog holds.", nil, totals, map[string]func(store.Totals) int64{
 		"catalog_objects":          func(t store.Totals) int64 { return t.Objects },
 		"catalog_object_bytes":     func(t store.Totals) int64 { return t.Bytes },
 		"catalog_missing_entities": func(t store.Totals) int64 { return t.Missing },
 		"catalog_deleted_objects":  func(t store.Totals) int64 { return t.DeletedObjects },
-	} {
-		m.gauge(name, "What the catalog holds.", func() int64 {
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-			defer cancel()
-			t, err := totals(ctx)
-			if err != nil {
-				return -1
-			}
-			return read(t)
-		}, nil)
-	}
+	}))
 }

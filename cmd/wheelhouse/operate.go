@@ -67,11 +67,7 @@ func runObject(ctx context.Context, env *environment, args []string) error {
 
 func objectStat(ctx context.Context, env *environment, args []string) error {
 	f := newClientFlags("object stat", env).withJSON()
-	c, rest, err := f.parse(args, 1, 1)
-	if err != nil {
-		return err
-	}
-	bucket, name, err := needName(rest[0])
+	c, bucket, name, err := f.parseObject(args)
 	if err != nil {
 		return err
 	}
@@ -102,11 +98,7 @@ func objectSign(env *environment, args []string) error {
 	f := newClientFlags("object sign", env)
 	method := f.String("method", "GET", "`GET` or PUT")
 	valid := f.Duration("for", time.Hour, "how long the URL is good for")
-	c, rest, err := f.parse(args, 1, 1)
-	if err != nil {
-		return err
-	}
-	bucket, name, err := needName(rest[0])
+	c, bucket, name, err := f.parseObject(args)
 	if err != nil {
 		return err
 	}
@@ -121,11 +113,7 @@ func objectSign(env *environment, args []string) error {
 }
 
 func objectRepair(ctx context.Context, env *environment, args []string) error {
-	c, rest, err := newClientFlags("object repair", env).parse(args, 1, 1)
-	if err != nil {
-		return err
-	}
-	bucket, name, err := needName(rest[0])
+	c, bucket, name, err := newClientFlags("object repair", env).parseObject(args)
 	if err != nil {
 		return err
 	}

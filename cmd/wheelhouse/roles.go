@@ -47,7 +47,7 @@ func runRole(ctx context.Context, env *environment, args []string, r role) error
 		}
 		return a.opened(map[string]http1.Handler{r.endpoint.Name: h}), nil
 	}
-	return service.Run(ctx, serveOptions(cfg, env, log, r.name, []service.Endpoint{r.endpoint}, open))
+	return service.Run(ctx, serveOptions(cfg, env, log, []service.Endpoint{r.endpoint}, open))
 }
 
 // runDispatcher serves the HTTP API; the storages are processes of their own.

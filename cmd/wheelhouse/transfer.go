@@ -275,11 +275,7 @@ func runMv(ctx context.Context, env *environment, args []string) error {
 // runStat describes an object.
 func runStat(ctx context.Context, env *environment, args []string) error {
 	f := newClientFlags("stat", env).withJSON()
-	c, rest, err := f.parse(args, 1, 1)
-	if err != nil {
-		return err
-	}
-	bucket, name, err := needName(rest[0])
+	c, bucket, name, err := f.parseObject(args)
 	if err != nil {
 		return err
 	}

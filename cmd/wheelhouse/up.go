@@ -53,7 +53,7 @@ func runUp(ctx context.Context, env *environment, args []string) error {
 	endpoints := []service.Endpoint{
 		{Name: endpointHTTP, Addr: cfg.Dispatcher.Listen}, {Name: endpointStoraged, Addr: cfg.Storaged.Listen},
 	}
-	return service.Run(ctx, serveOptions(cfg, env, log, "up", endpoints, open))
+	return service.Run(ctx, serveOptions(cfg, env, log, endpoints, open))
 }
 
 func (a *app) openUp(ctx context.Context, addrs map[string]net.Addr) (*service.Opened, error) {

@@ -42,7 +42,6 @@ type Opened struct {
 
 // Options describe a process.
 type Options struct {
-	Role      string
 	Endpoints []Endpoint
 	// Open takes hold of what the process owns. addrs are the addresses in use, by endpoint. It is called again if a
 	// handover fails after Close.

@@ -123,7 +123,7 @@ func New(cat Catalog, devices Devices, auth *Authenticator, o Options) *Dispatch
 	o = o.withDefaults()
 	d := &Dispatcher{
 		cat: cat, devices: devices, auth: auth, opt: o,
-		ids:     newIDSource(cat, o.Owner, o.Now),
+		ids:     newIDSource(cat, o.Owner),
 		buffers: newBufferPool(o.MemoryLimit),
 		metrics: &Metrics{},
 		hot:     newHotCache(o.HotBytes),

@@ -21,7 +21,6 @@ type leaser interface {
 type idSource struct {
 	cat   leaser
 	owner string
-	now   func() time.Time
 
 	mu    sync.Mutex // guards what follows
 	next  store.ObjectID
@@ -30,8 +29,8 @@ type idSource struct {
 	inUse map[store.ObjectID]int // uploads under way, by the first id of their block
 }
 
-func newIDSource(cat leaser, owner string, now func() time.Time) *idSource {
-	return &idSource{cat: cat, owner: owner, now: now, inUse: map[store.ObjectID]int{}}
+func newIDSource(cat leaser, owner string) *idSource {
+	return &idSource{cat: cat, owner: owner, inUse: map[store.ObjectID]int{}}
 }
 
 // take returns an id and a function to call when the upload has been committed or given up.
