@@ -67,8 +67,10 @@ func (d *Dispatcher) putBucket(x http1.Exchange, t *target) *failure {
 	return created(x, "Created bucket")
 }
 
-// isReserved reports whether the name is one that the store's own paths begin with.
-func isReserved(bucket []byte) bool { return string(bucket) == "-" }
+// isReserved reports whether the name is one that the store's own paths begin with, or that of its own bucket.
+func isReserved(bucket []byte) bool {
+	return string(bucket) == "-" || string(bucket) == store.DerivedBucket
+}
 
 // postBucket changes what is said of a bucket.
 func (d *Dispatcher) postBucket(x http1.Exchange, t *target) *failure {

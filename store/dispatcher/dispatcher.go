@@ -81,6 +81,12 @@ type Options struct {
 	RenewEvery time.Duration
 	// HotBytes is how much memory keeps small objects (up to 64 KiB) that are read often. 0: none.
 	HotBytes int64
+	// Deriver makes photos in other sizes (GET with a query). nil: queries are ignored.
+	Deriver        Deriver
+	DeriveTimeout  time.Duration // how long that may take; default 30 s. Must be shorter than the catalog's grace time
+	DeriveMost     int64         // bytes that an original may have; default 64 MiB
+	DeriveVariants int           // forms of one object that are kept; default 64
+
 	SpoolDir string       // where larger bodies are kept for a second try in another cluster; "" is os.TempDir
 	Log      *slog.Logger // default: discarded
 	Now      func() time.Time
@@ -93,6 +99,9 @@ func (o Options) withDefaults() Options {
 	o.PutTimeout = cmp.Or(o.PutTimeout, 10*time.Second)
 	o.BufferLimit = cmp.Or(o.BufferLimit, 1<<20)
 	o.MemoryLimit = cmp.Or(o.MemoryLimit, 256<<20)
+	o.DeriveTimeout = cmp.Or(o.DeriveTimeout, 30*time.Second)
+	o.DeriveMost = cmp.Or(o.DeriveMost, 64<<20)
+	o.DeriveVariants = cmp.Or(o.DeriveVariants, 64)
 	o.RenewEvery = cmp.Or(o.RenewEvery, 10*time.Second)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -115,7 +124,9 @@ type Dispatcher struct {
 	views   viewCache
 	metrics *Metrics
 	late    lateWork
-	hot     *hotCache // nil: none
+
+	deriving derivations
+	hot      *hotCache // nil: none
 }
 
 // New makes a Dispatcher. [Dispatcher.Run] must run while it serves writes.
@@ -149,6 +160,7 @@ type Metrics struct {
 	Failovers                    atomic.Int64 // reads that a second storage had to be asked for
 	HotReads                     atomic.Int64 // reads answered from memory
 	Reproxied                    atomic.Int64 // reads handed to a proxy
+	Derived                      atomic.Int64 // derivations begun: photos in other sizes
 	Repairs                      atomic.Int64 // repairs enqueued after a failed read
 	BufferedBytes, SpooledBodies atomic.Int64
 }

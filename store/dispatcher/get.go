@@ -33,6 +33,11 @@ func (d *Dispatcher) get(x http1.Exchange, t *target) *failure {
 	if o == nil {
 		return fail(store.ErrNoObject, t)
 	}
+	if r.Query != nil && d.opt.Deriver != nil {
+		if o, f = d.derived(x, t, o); f != nil {
+			return f
+		}
+	}
 	describe(x.Header(), b, o)
 	cond, f := parseConditions(&r.Header)
 	if f != nil {

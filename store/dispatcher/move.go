@@ -45,6 +45,9 @@ func (d *Dispatcher) moveBucket(x http1.Exchange, t *target) *failure {
 	if len(dest.name) > 0 {
 		return failf(http.StatusBadRequest, "%s contains an object name: %s", headerDestination, dest)
 	}
+	if isReserved(dest.bucket) {
+		return failf(http.StatusBadRequest, "%s: the bucket name %q is reserved", headerDestination, dest.bucket)
+	}
 	if err := d.cat.RenameBucket(x.Context(), string(t.bucket), string(dest.bucket)); err != nil {
 		if f := fail(err, t); f.status != http.StatusConflict {
 			return f

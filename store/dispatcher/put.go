@@ -203,21 +203,32 @@ func (p *upload) info(id store.ObjectID) store.EntityInfo {
 	}
 }
 
-// commit makes the object visible and answers.
-func (d *Dispatcher) commit(x http1.Exchange, p *upload, s *placed) *failure {
-	o := store.Object{
+// object is the catalog's row for what has been stored.
+func (p *upload) object(s *placed) store.Object {
+	return store.Object{
 		ID: s.id, Bucket: p.bucket.ID, Name: string(p.t.name), Cluster: s.cluster, Size: s.size, ETag: s.etag,
 		ContentType: p.attrs.contentType, CacheControl: p.attrs.cacheControl, Created: p.created,
 		Meta: p.attrs.meta, Replicas: p.attrs.replicas, Missing: s.owed,
 	}
+}
+
+// commitObject makes the object visible. If it fails, the entities are unknown to the catalog and are removed by the workers.
+func (d *Dispatcher) commitObject(ctx context.Context, p *upload, o *store.Object) error {
 	// The bytes are durable: a client that goes away now must not turn a good write into an orphan.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Context()), commitTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
-	if _, err := d.cat.Commit(ctx, store.Commit{Object: o, Condition: p.cond}); err != nil {
-		if errors.Is(err, store.ErrLease) {
-			d.ids.discard()
-		}
-		return fail(err, p.t) // the entities are unknown to the catalog, if it did not commit, and are removed by the workers
+	_, err := d.cat.Commit(ctx, store.Commit{Object: *o, Condition: p.cond})
+	if errors.Is(err, store.ErrLease) {
+		d.ids.discard()
+	}
+	return err
+}
+
+// commit makes the object visible and answers.
+func (d *Dispatcher) commit(x http1.Exchange, p *upload, s *placed) *failure {
+	o := p.object(s)
+	if err := d.commitObject(x.Context(), p, &o); err != nil {
+		return fail(err, p.t)
 	}
 	if len(s.owed) > 0 {
 		d.metrics.Degraded.Add(1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"wheelhouse/store"
 )
@@ -16,6 +17,9 @@ func (w *Worker) deleteObject(ctx context.Context, id store.ObjectID) error {
 		return nil
 	}
 	if err != nil {
+		return err
+	}
+	if err := w.deleteDerived(ctx, id); err != nil {
 		return err
 	}
 	top, err := w.cat.Topology(ctx)
@@ -43,6 +47,40 @@ func (w *Worker) deleteObject(ctx context.Context, id store.ObjectID) error {
 		return fmt.Errorf("delete object %d: %w", id, errors.Join(problems...))
 	}
 	return w.cat.ForgetDeleted(ctx, []store.ObjectID{id})
+}
+
+// deleteDerived takes out of view what was made of an object: that goes when its original goes.
+func (w *Worker) deleteDerived(ctx context.Context, id store.ObjectID) error {
+	b, err := w.cat.Bucket(ctx, store.DerivedBucket)
+	if errors.Is(err, store.ErrNoBucket) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	const page = 100
+	prefix := store.DerivedPrefix(id)
+	for {
+		var names []string
+		err := w.cat.Scan(ctx, b.ID, prefix, page, func(o *store.Object) bool {
+			if !strings.HasPrefix(o.Name, prefix) {
+				return false
+			}
+			names = append(names, o.Name)
+			return true
+		})
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if _, err := w.cat.Delete(ctx, b.ID, name, store.Condition{}); err != nil && !errors.Is(err, store.ErrNoObject) {
+				return err
+			}
+		}
+		if len(names) < page {
+			return nil
+		}
+	}
 }
 
 // deleteBucket takes the objects of a deleted bucket out, page by page; each leaves a task of its own for its entities.

@@ -22,6 +22,9 @@ import (
 type Catalog interface {
 	store.Housekeeping
 	BucketByID(ctx context.Context, id store.BucketID) (store.Bucket, error)
+	Bucket(ctx context.Context, name string) (store.Bucket, error)
+	Scan(ctx context.Context, bucket store.BucketID, from string, limit int, f func(*store.Object) bool) error
+	Delete(ctx context.Context, bucket store.BucketID, name string, cond store.Condition) (store.Object, error)
 	Topology(ctx context.Context) (*store.Topology, error)
 	SetStorageUsage(ctx context.Context, id store.StorageID, capacity, used int64) error
 }
