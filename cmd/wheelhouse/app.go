@@ -15,10 +15,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wheelhouse/gearman"
 	"wheelhouse/internal/atomicfile"
+	"wheelhouse/internal/bridge/storeimages"
 	"wheelhouse/internal/bridge/storejobs"
 	"wheelhouse/internal/faultfs"
 	"wheelhouse/internal/http1"
+	"wheelhouse/internal/imaging"
 	"wheelhouse/internal/service"
 	"wheelhouse/jobs"
 	"wheelhouse/jobs/sqlqueue"
@@ -205,6 +208,10 @@ func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	deriver, err := a.deriver()
+	if err != nil {
+		return nil, err
+	}
 	c := &a.cfg.Dispatcher
 	authenticator := dispatcher.NewAuthenticator(auth, cat, time.Now)
 	d := dispatcher.New(cat, a.fleet, authenticator, dispatcher.Options{
@@ -212,6 +219,8 @@ func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
 		Proxies: proxies, Reproxy: reproxy, AccelRedirect: c.AccelRedirect, TailWait: time.Duration(c.TailWait),
 		PutTimeout: time.Duration(c.PutTimeout), BufferLimit: int64(c.BufferLimit), MemoryLimit: int64(c.MemoryLimit),
 		RenewEvery: min(10*time.Second, time.Duration(a.cfg.Catalog.Grace)/4), HotBytes: int64(c.HotCache), SpoolDir: c.SpoolDir, Log: a.log,
+		Deriver: deriver, DeriveTimeout: time.Duration(min(a.cfg.Images.Timeout, a.cfg.Catalog.Grace/2)), DeriveMost: int64(a.cfg.Images.MaxBytes),
+		DeriveVariants: a.cfg.Images.MaxVariants,
 	})
 	a.background = append(a.background, d.Run)
 	a.metrics.dispatcher(d.Metrics())
@@ -224,6 +233,23 @@ func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
 		}
 		front.ServeExchange(x)
 	}), nil
+}
+
+// deriver makes photos in other sizes, here or by the workers of job servers; nil where that is not wanted.
+func (a *app) deriver() (dispatcher.Deriver, error) {
+	c := &a.cfg.Images
+	switch {
+	case !c.Enabled:
+		return nil, nil
+	case len(c.Servers) == 0:
+		return storeimages.NewLocal(c.Concurrency, imaging.Limits{MaxPixels: c.MaxPixels}), nil
+	}
+	client, err := gearman.NewClient(c.Servers, gearman.ClientOptions{})
+	if err != nil {
+		return nil, err
+	}
+	a.onClose(client.Close)
+	return storeimages.NewRemote(client), nil
 }
 
 // withHealth answers /healthz and /metrics and passes everything else to h. Metrics are for addresses of the machine

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"wheelhouse/internal/config"
+	"wheelhouse/internal/imaging"
 	"wheelhouse/internal/service"
 	"wheelhouse/store"
 	"wheelhouse/store/disk"
@@ -66,6 +67,15 @@ type Config struct {
 		Interval    config.Duration `toml:"interval" doc:"time between two rounds of catching up, sweeping and measuring space"`
 		Concurrency int             `toml:"concurrency" doc:"jobs of one kind that a process does at once"`
 	} `toml:"worker"`
+	Images struct {
+		Enabled     bool            `toml:"enabled" doc:"answer GET of an image with w, h, fit, format or quality by an image in that form"`
+		Servers     []string        `toml:"servers" doc:"Gearman job servers whose workers make the images (wheelhouse gearman worker images); empty: this process does"`
+		Concurrency int             `toml:"concurrency" doc:"images made at a time by one process; 0: one less than there are processors"`
+		MaxPixels   int64           `toml:"max_pixels" doc:"width times height above which an image is refused before it is decoded"`
+		MaxBytes    config.Size     `toml:"max_bytes" doc:"originals above this are refused"`
+		MaxVariants int             `toml:"max_variants" doc:"forms of one object that are kept; more are refused"`
+		Timeout     config.Duration `toml:"timeout" doc:"how long making an image may take; never longer than half of catalog.grace"`
+	} `toml:"images"`
 	HTTP struct {
 		MaxConns    int             `toml:"max_conns" doc:"open connections on one address; 0: no limit but the system's"`
 		IdleTimeout config.Duration `toml:"idle_timeout" doc:"how long a connection may be silent between requests"`
@@ -97,6 +107,8 @@ func defaultConfig() *Config {
 	c.Storaged.Listen, c.Storaged.Auth = "127.0.0.1:0", "secret"
 	c.Disk.PackSize, c.Disk.SmallLimit, c.Disk.Verify = 1<<30, 1<<20, true
 	c.Worker.Listen, c.Worker.Interval, c.Worker.Concurrency = "127.0.0.1:0", config.Duration(5*time.Second), 4
+	c.Images.Enabled, c.Images.MaxPixels, c.Images.MaxBytes = true, imaging.DefaultMaxPixels, 64<<20
+	c.Images.MaxVariants, c.Images.Timeout = 64, config.Duration(30*time.Second)
 	c.HTTP.IdleTimeout, c.HTTP.HeadTimeout = config.Duration(75*time.Second), config.Duration(10*time.Second)
 	c.HTTP.BodyTimeout = config.Duration(time.Minute)
 	return c
@@ -193,10 +205,14 @@ func (c *Config) Validate() error {
 	if c.Worker.Concurrency < 1 || c.Worker.Concurrency > 1000 {
 		bad("worker.concurrency", fmt.Errorf("%d: want 1 to 1000", c.Worker.Concurrency))
 	}
+	if c.Images.MaxPixels < 1 || c.Images.MaxBytes < 1 || c.Images.MaxVariants < 1 || c.Images.Concurrency < 0 {
+		bad("images", errors.New("max_pixels, max_bytes and max_variants: want at least 1; concurrency: 0 or more"))
+	}
 	for _, d := range []struct {
 		key   string
 		value config.Duration
 	}{
+		{"images.timeout", c.Images.Timeout},
 		{"drain", c.Drain},
 		{"catalog.grace", c.Catalog.Grace},
 		{"dispatcher.tail_wait", c.Dispatcher.TailWait},

@@ -58,6 +58,7 @@ func commands() []command {
 		{"class", "set|list", "manage classes", runClass},
 		{"account", "add|list|rm|key-add|key-list|key-rm", "manage accounts and access keys", runAccount},
 		{"status", "", "show the whole installation", runStatus},
+		{"gearman", "-f FUNC [DATA...] | -w -f FUNC [COMMAND...] | --status | worker images", "call and serve functions, ask job servers", runGearman},
 		{"bench", "[--n N] [--c N] [--size BYTES]", "measure a running store with uploads and downloads", runBench},
 		{"config", "describe|check", "list what can be configured; check a file", runConfig},
 		{"version", "", "print the version", runVersion},

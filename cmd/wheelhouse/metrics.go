@@ -54,6 +54,7 @@ func (m *metrics) dispatcher(d *dispatcher.Metrics) {
 	m.counter("dispatcher_failovers_total", "Reads for which another storage had to be asked.", d.Failovers.Load, nil)
 	m.counter("dispatcher_hot_reads_total", "Reads answered from memory.", d.HotReads.Load, nil)
 	m.counter("dispatcher_reproxied_total", "Reads handed to a proxy.", d.Reproxied.Load, nil)
+	m.counter("dispatcher_derived_total", "Images made in another form.", d.Derived.Load, nil)
 	m.counter("dispatcher_repairs_total", "Repairs enqueued after a failed read.", d.Repairs.Load, nil)
 	m.counter("dispatcher_spooled_total", "Large uploads that were spooled.", d.SpooledBodies.Load, nil)
 	m.gauge("dispatcher_buffered_bytes", "Memory that holds bodies.", d.BufferedBytes.Load, nil)
