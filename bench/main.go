@@ -107,7 +107,7 @@ type line struct {
 
 // suite lists all lines in the order in which they run. Those that delete many files come last: see README.md, "Traps".
 func suite() []line {
-	return []line{
+	return append(gearmanRows(), []line{
 		{[]string{"get-10k"}, get10k},
 		{[]string{"get-1m"}, get1m},
 		{[]string{"get-10k-storaged"}, get10kStoraged},
@@ -119,7 +119,7 @@ func suite() []line {
 		{[]string{"catalog-rows-5m"}, catalogRows5M},
 		{[]string{"memory-1m"}, memory1M},
 		{[]string{"memory-5gb-put", "memory-5gb-get"}, memory5GB},
-	}
+	}...)
 }
 
 func (n line) matches(re *regexp.Regexp) bool {

@@ -44,6 +44,7 @@ func commands() []command {
 		{"dispatcher", "--config FILE", "run the HTTP API alone", runDispatcher},
 		{"storaged", "--config FILE", "run storages alone", runStoraged},
 		{"worker", "--config FILE", "run background work alone", runWorker},
+		{"gearmand", "[-p PORT] [-L ADDR]... [-h]", "run a Gearman job server", runGearmand},
 		{"restart", "[--data DIR]", "hand a running server over to a new process of this program", runRestart},
 		{"put", "BUCKET[/PREFIX] FILE...", "store files; - is standard input", runPut},
 		{"get", "BUCKET/NAME [FILE]", "fetch an object; to standard output when no FILE is named", runGet},
@@ -90,7 +91,7 @@ func run(args []string, env *environment) int {
 }
 
 func isServer(name string) bool {
-	return name == "up" || name == "dispatcher" || name == "storaged" || name == "worker"
+	return name == "up" || name == "dispatcher" || name == "storaged" || name == "worker" || name == "gearmand"
 }
 
 // report turns a command's error into an exit status: 0 done, 1 failed, 2 wrong usage.

@@ -24,3 +24,6 @@ func notifySystemd() error {
 	}
 	return nil
 }
+
+// NotifyReady is for servers with a life of their own: it tells systemd what Run does for others.
+func NotifyReady() error { return notifySystemd() }
