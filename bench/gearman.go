@@ -157,24 +157,18 @@ func gearmanIdle(ctx context.Context, l *lab) ([]Result, error) {
 
 // idle opens connections of sleeping workers and returns the growth of the process's memory for each.
 func (s *gearmanServer) idle(ctx context.Context, n int) (float64, error) {
-	load := gearmanLoad{addr: s.addr}
+	load := &gearmanRun{gearmanLoad: &gearmanLoad{addr: s.addr}, conns: map[int32]*gearmanConn{}}
+	defer load.close()
 	before, err := readMemory(s.pid)
 	if err != nil {
 		return 0, err
 	}
-	conns := make([]*gearmanConn, 0, n)
-	defer func() {
-		for _, c := range conns {
-			c.Close()
-		}
-	}()
 	for range n {
-		c, err := load.dial(ctx)
+		c, err := load.dial(true)
 		if err != nil {
 			return 0, err
 		}
-		conns = append(conns, c)
-		if err := c.fallAsleep(); err != nil {
+		if err := c.announce("idle"); err != nil {
 			return 0, err
 		}
 	}

@@ -65,7 +65,12 @@ type conn struct {
 	packets    uint64 // batches, in fact; for sweepIdle
 	seen       uint64
 	since      time.Time
-	sent       int // bytes, in this batch
+	sent       int         // bytes, in this batch
+	late       bool        // in Server.patient.created
+	finished   bool        // a job, since it last asked for one
+	parked     packet.Type // the kind of GRAB_JOB that has not been answered, 0 for none
+	parkedAt   uint32      // rounds
+	lateAt     uint32
 
 	wmu     sync.Mutex // guards the rest; taken under Server.mu, never the other way
 	drained sync.Cond
@@ -362,6 +367,7 @@ func (c *conn) depart() {
 	s.leave(c)
 	delete(s.conns, c)
 	s.unlock(nil)
+	c.flush() // what waits for more has its last chance
 	c.shut()
 	if c.in != nil {
 		c.unreserve()
@@ -373,6 +379,7 @@ func (c *conn) depart() {
 // leave undoes what a connection has done to the state. s.mu is held.
 func (s *Server) leave(c *conn) {
 	c.gone = true
+	s.unpark(c) // which gives it nothing any more
 	s.resetAbilities(c)
 	for c.jobs.head != nil {
 		s.requeue(c.jobs.head)

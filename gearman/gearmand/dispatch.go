@@ -16,6 +16,7 @@ func (c *conn) dispatch(t packet.Type, data []byte) {
 		return
 	}
 	s := c.srv
+	s.unpark(c)
 	switch t {
 	case packet.SubmitJob, packet.SubmitJobBG, packet.SubmitJobHigh, packet.SubmitJobHighBG, packet.SubmitJobLow, packet.SubmitJobLowBG:
 		k := submitKinds[t]

@@ -99,7 +99,9 @@ func (s *Server) enqueue(j *job) {
 	j.at = 0
 	j.state = queued
 	j.fn.queues[j.prio].push(j)
-	s.wake(j.fn)
+	if !s.offer(j.fn) {
+		s.wake(j.fn)
+	}
 }
 
 // dequeue takes a job that waits out of where it waits. s.mu is held.

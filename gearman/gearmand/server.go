@@ -21,9 +21,10 @@ type Server struct {
 
 	tick    chan struct{} // for clock
 	work    chan struct{} // for keep
+	hurry   chan struct{} // for hurryUp
 	quit    chan struct{} // closed when the server is
 	writers sync.WaitGroup
-	parts   sync.WaitGroup // clock, keep
+	parts   sync.WaitGroup // clock, keep, hurryUp
 	serving sync.WaitGroup // connections
 	once    sync.Once      // OnShutdown
 
@@ -45,6 +46,8 @@ type Server struct {
 	idle      chan struct{} // closed when stopping and nothing runs
 	nextSweep time.Time
 
+	patient patient
+
 	stored  sync.Cond // something came out of the store
 	adds    []add
 	updates []*job
@@ -61,6 +64,7 @@ func Open(ctx context.Context, opts Options) (*Server, error) {
 		epoch:     rand.Text()[:13],
 		tick:      make(chan struct{}, 1),
 		work:      make(chan struct{}, 1),
+		hurry:     make(chan struct{}, 1),
 		quit:      make(chan struct{}),
 		functions: map[string]*function{},
 		jobs:      map[uint64]*job{},
@@ -81,6 +85,7 @@ func Open(ctx context.Context, opts Options) (*Server, error) {
 		s.parts.Go(func() { s.keep(ctx) })
 	}
 	s.parts.Go(s.clock)
+	s.parts.Go(s.hurryUp)
 	return s, nil
 }
 

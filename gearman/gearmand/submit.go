@@ -116,7 +116,11 @@ func (s *Server) submit(c *conn, u *submission) {
 		return
 	}
 	s.enqueue(j)
-	c.send(packet.JobCreated, j.handle)
+	if u.background {
+		c.send(packet.JobCreated, j.handle)
+	} else {
+		s.sendCreated(c, j)
+	}
 }
 
 // join has a submission be merged with a job that is there. Its data and priority are lost; a client that waits gets all

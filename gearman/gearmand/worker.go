@@ -123,10 +123,13 @@ func (s *Server) runnable(c *conn) bool {
 func (s *Server) grab(c *conn, t packet.Type) {
 	s.awake(c)
 	i, prio := c.best()
-	if i < 0 || s.stopping {
-		c.send(packetNoJob)
+	if i < 0 || s.stopping || c.gone {
+		if !s.park(c, t) {
+			c.send(packetNoJob)
+		}
 		return
 	}
+	c.finished = false
 	a := c.abilities[i]
 	if s.opts.RoundRobin {
 		copy(c.abilities[i:], c.abilities[i+1:])
@@ -252,6 +255,7 @@ func (s *Server) forward(j *job, t packet.Type, data []byte) {
 }
 
 func (s *Server) finish(j *job) {
+	j.worker.finished = true
 	s.unassign(j)
 	s.forgetJob(j)
 }
