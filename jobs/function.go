@@ -110,7 +110,7 @@ func (f *function) free() int {
 
 func (f *function) grab(ctx context.Context, n int) (int, error) {
 	// Not ctx: a grab that is cut off may have happened, and its jobs would be stuck until their leases end.
-	grabbed, err := f.w.queue.Grab(context.WithoutCancel(ctx), []string{f.name}, n, f.h.Lease)
+	grabbed, err := f.w.queue.Grab(context.WithoutCancel(ctx), GrabRequest{Funcs: []string{f.name}, N: n, Lease: f.h.Lease})
 	if err != nil {
 		return 0, err
 	}

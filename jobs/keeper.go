@@ -47,20 +47,20 @@ func (f *function) gather(r result) []result {
 func (f *function) report(list []result) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.base), reportTimeout)
 	defer cancel()
-	var done []Job
+	var done []Result
 	for _, r := range list {
 		switch {
 		case errors.Is(context.Cause(r.ctx), ErrLost): // somebody else's now
 		case r.returned, errors.Is(r.err, ErrStopping), r.err != nil && errors.Is(context.Cause(r.ctx), ErrStopping):
-			f.check("return", r, f.w.queue.Retry(ctx, r.job, 0, nil))
+			f.check("return", r, f.w.queue.Finish(ctx, []Result{{Job: r.job, Verdict: Returned}}))
 		case r.err == nil:
-			done = append(done, r.job)
+			done = append(done, Result{Job: r.job, Verdict: Done})
 		default:
 			f.failed(ctx, r)
 		}
 	}
 	if len(done) > 0 {
-		f.check("complete", list[0], f.w.queue.Complete(ctx, done))
+		f.check("complete", list[0], f.w.queue.Finish(ctx, done))
 	}
 	f.release(list)
 }
@@ -68,11 +68,11 @@ func (f *function) report(list []result) {
 func (f *function) failed(ctx context.Context, r result) {
 	after, cause, giveUp := f.verdict(&r.job, r.err)
 	if !giveUp {
-		f.check("retry", r, f.w.queue.Retry(ctx, r.job, after, cause))
+		f.check("retry", r, f.w.queue.Finish(ctx, []Result{retryResult(r.job, after, cause)}))
 		return
 	}
 	f.w.opts.Logger.Error("job failed for good", "func", f.name, "job", r.job.ID, "failures", r.job.Failures+1, "err", cause)
-	f.check("fail", r, f.w.queue.Fail(ctx, r.job, cause))
+	f.check("fail", r, f.w.queue.Finish(ctx, []Result{{Job: r.job, Verdict: Dead, Cause: Message(cause)}}))
 }
 
 func (f *function) check(op string, r result, err error) {
@@ -130,4 +130,11 @@ func (f *function) renew() {
 			h.cancel(ErrLost)
 		}
 	}
+}
+
+func retryResult(j Job, after time.Duration, cause error) Result {
+	if cause == nil {
+		return Result{Job: j, Verdict: Returned, After: after}
+	}
+	return Result{Job: j, Verdict: Retry, After: after, Cause: Message(cause)}
 }

@@ -42,7 +42,7 @@ func insert(t *testing.T, q jobs.Queue, list ...jobs.Job) {
 	}
 }
 
-func statsOf(t *testing.T, q jobs.Queue, fn string) jobs.FuncStats {
+func statsOf(t *testing.T, q jobs.Inspector, fn string) jobs.FuncStats {
 	t.Helper()
 	list, err := q.Stats(t.Context())
 	if err != nil {
@@ -50,6 +50,7 @@ func statsOf(t *testing.T, q jobs.Queue, fn string) jobs.FuncStats {
 	}
 	for _, s := range list {
 		if s.Func == fn {
+			s.OldestDue = time.Time{}
 			return s
 		}
 	}
@@ -126,7 +127,7 @@ func TestWorkerRetries(t *testing.T) {
 		if got := fmt.Sprint(times); got != "[0s 1s 3s 6s]" {
 			t.Errorf("tried at %v; want after 1, 2 and 3 seconds", got)
 		}
-		if s := statsOf(t, q, "f"); s != (jobs.FuncStats{Func: "f", Failed: 1}) {
+		if s := statsOf(t, q, "f"); s != (jobs.FuncStats{Func: "f", Dead: 1}) {
 			t.Errorf("stats: %+v; want one failed", s)
 		}
 	})
@@ -161,7 +162,7 @@ func TestWorkerVerdicts(t *testing.T) {
 		if got := fmt.Sprint(tried); got != "map[later:5 permanent:1 stubborn:40]" {
 			t.Errorf("tried %v", got)
 		}
-		if s := statsOf(t, q, "f"); s != (jobs.FuncStats{Func: "f", Failed: 1}) {
+		if s := statsOf(t, q, "f"); s != (jobs.FuncStats{Func: "f", Dead: 1}) {
 			t.Errorf("stats: %+v; want one failed", s)
 		}
 	})
@@ -224,7 +225,7 @@ func TestWorkerLosesLease(t *testing.T) {
 		synctest.Wait()
 		insert(t, q, jobs.Job{Func: "f"})
 		time.Sleep(7 * time.Second)
-		other, err := q.Grab(t.Context(), []string{"f"}, 1, time.Hour)
+		other, err := q.Grab(t.Context(), jobs.GrabRequest{Funcs: []string{"f"}, N: 1, Lease: time.Hour})
 		if err != nil || len(other) != 1 {
 			t.Fatalf("Grab after the lease = %v, %v", other, err)
 		}
@@ -286,7 +287,7 @@ func TestWorkerStopTimeout(t *testing.T) {
 		if s := statsOf(t, q, "f"); s != (jobs.FuncStats{Func: "f", Ready: 1}) {
 			t.Errorf("stats: %+v; want it given back", s)
 		}
-		got, err := q.Grab(t.Context(), []string{"f"}, 1, time.Minute)
+		got, err := q.Grab(t.Context(), jobs.GrabRequest{Funcs: []string{"f"}, N: 1, Lease: time.Minute})
 		if err != nil || len(got) != 1 || got[0].Failures != 0 {
 			t.Errorf("Grab = %+v, %v; want it without a failure", got, err)
 		}

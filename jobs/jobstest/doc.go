@@ -1,2 +1,2 @@
-// Package jobstest has the conformance suite of jobs.Queue: every implementation passes the same one.
+// Package jobstest has the conformance suite of jobs.Backend: every implementation passes the same one.
 package jobstest

@@ -10,5 +10,7 @@ import (
 )
 
 func TestQueue(t *testing.T) {
-	jobstest.Queue(t, func(t *testing.T, now func() time.Time) jobs.Queue { return memqueue.New(now) })
+	jobstest.Queue(t, func(t *testing.T, now func() time.Time) (jobs.Backend, func() jobs.Backend) {
+		return memqueue.New(now), nil
+	})
 }
