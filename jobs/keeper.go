@@ -6,135 +6,219 @@ import (
 	"time"
 )
 
-// reportTimeout bounds one call of the queue that reports a result.
-const reportTimeout = 30 * time.Second
+const (
+	// reportTimeout is how long it is tried to record a result. After that the job is left to its lease, and done again.
+	reportTimeout = 30 * time.Second
+	// reportMost is the most results in one call.
+	reportMost = 1000
+	// newsEvery is how often what jobs report of their progress is recorded.
+	newsEvery = time.Second
+	// renewEvery is how often leases of running jobs are renewed, at least: a cancelled job ends then.
+	renewEvery = 5 * time.Second
+)
 
-// keep reports results and renews leases until all results are in.
+// keep reports results and renews leases until all who work have gone and all results are in.
 func (f *function) keep() {
-	renew := time.NewTicker(f.h.Lease / 3)
+	renew := time.NewTicker(min(renewEvery, f.h.Lease/3))
 	defer renew.Stop()
+	var pending []outcome
+	var again, news <-chan time.Time
+	tries := 0
+	report := func() {
+		pending = f.report(f.collect(pending), tries)
+		f.reported(len(pending))
+		again = nil
+		if len(pending) > 0 {
+			again = time.After(jitter(min(5*time.Second, 100*time.Millisecond<<min(tries, 10)), 0.2))
+			tries++
+		} else {
+			tries = 0
+		}
+	}
+	ended := f.ended
 	for {
 		select {
-		case r, ok := <-f.results:
-			if !ok {
-				return
+		case <-f.results:
+			if again == nil { // while the queue does not take results, more of them will not do better
+				report()
 			}
-			f.report(f.gather(r))
+		case <-again:
+			report()
+		case <-f.news:
+			if news == nil {
+				news = time.After(newsEvery)
+			}
+		case <-news:
+			news = nil
+			f.renew(func(h *held) bool { return h.report })
 		case <-renew.C:
-			f.renew()
+			f.renew(f.needsRenewal)
+		case <-ended:
+			ended = nil
+			report()
+		}
+		if ended == nil && again == nil && f.idle() {
+			return
 		}
 	}
 }
 
-// gather collects the results that are there already, so that they share one call.
-func (f *function) gather(r result) []result {
-	list := []result{r}
-	for len(list) < f.h.Prefetch {
-		select {
-		case r, ok := <-f.results:
-			if !ok {
-				return list
+func (f *function) idle() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.finished) == 0
+}
+
+// collect adds what is to be told about the tasks that were finished, and forgets the jobs of which nothing is.
+func (f *function) collect(pending []outcome) []outcome {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range f.finished {
+		pending = f.outcomes(t, pending)
+		f.load--
+	}
+	clear(f.finished)
+	f.finished = f.finished[:0]
+	kept := pending[:0]
+	for _, o := range pending {
+		if o.result.Verdict == 0 || o.held.lost {
+			f.release(o.held)
+		} else {
+			kept = append(kept, o)
+		}
+	}
+	clear(pending[len(kept):])
+	f.pending = len(kept)
+	return kept
+}
+
+// reported notes how many results have not been recorded, and calls for jobs if there is room for a batch of them.
+func (f *function) reported(pending int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pending = pending
+	if f.backlog && f.room() > 0 {
+		signal(f.w.room)
+	}
+}
+
+// release forgets a job. f.mu must be held.
+func (f *function) release(h *held) {
+	delete(f.held, h.key())
+	h.job, h.given = Job{}, Job{} // others of the same grab keep it in memory
+}
+
+// report tells the queue what became of jobs, and returns what it could not tell. After some tries each is told alone, so
+// that one that the queue does not like does not hold up the others.
+func (f *function) report(list []outcome, tries int) (failed []outcome) {
+	most := reportMost
+	if tries > 2 {
+		most = 1
+	}
+	for len(list) > 0 {
+		n := min(most, len(list))
+		if err := f.reportSome(list[:n]); err != nil {
+			if most > 1 || errors.Is(err, context.DeadlineExceeded) {
+				n = len(list) // the others would fare no better
 			}
-			list = append(list, r)
-		default:
-			return list
+			failed = append(failed, f.unreported(list[:n], err)...)
 		}
+		list = list[n:]
 	}
-	return list
+	return failed
 }
 
-// report tells the queue what became of jobs. What it cannot tell is left to the lease: the job is done again then.
-func (f *function) report(list []result) {
+func (f *function) reportSome(list []outcome) error {
+	results := make([]Result, len(list))
+	for i, o := range list {
+		results[i] = o.result
+		results[i].Job = o.held.job
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.base), reportTimeout)
 	defer cancel()
-	var done []Result
-	for _, r := range list {
-		switch {
-		case errors.Is(context.Cause(r.ctx), ErrLost): // somebody else's now
-		case r.returned, errors.Is(r.err, ErrStopping), r.err != nil && errors.Is(context.Cause(r.ctx), ErrStopping):
-			f.check("return", r, f.w.queue.Finish(ctx, []Result{{Job: r.job, Verdict: Returned}}))
-		case r.err == nil:
-			done = append(done, Result{Job: r.job, Verdict: Done})
-		default:
-			f.failed(ctx, r)
+	if err := f.w.queue.Finish(ctx, results); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, o := range list {
+		f.release(o.held)
+	}
+	return nil
+}
+
+// unreported gives up those that have been tried for too long, and returns the others.
+func (f *function) unreported(list []outcome, err error) (again []outcome) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	for _, o := range list {
+		if o.since.IsZero() {
+			o.since = now
+		}
+		if now.Sub(o.since) < reportTimeout {
+			again = append(again, o)
+			continue
+		}
+		f.stats.Unrecorded++
+		f.w.opts.Logger.Warn("job result not recorded; the job will be done again", "func", f.name, "job", o.held.job.ID, "err", err)
+		f.release(o.held)
+	}
+	return again
+}
+
+// needsRenewal picks running jobs, and others after a third of their leases. f.mu must be held.
+func (f *function) needsRenewal(h *held) bool {
+	return h.task != nil || time.Since(h.renewed) >= f.h.Lease/3-renewEvery/2
+}
+
+// renew extends the leases of jobs that are held. Those that are lost are ended.
+func (f *function) renew(pick func(h *held) bool) {
+	f.mu.Lock()
+	var list []Job
+	for _, h := range f.held {
+		if !h.lost && pick(h) {
+			j := h.job
+			j.Progress = h.news
+			list = append(list, j)
+			h.report = false
 		}
 	}
-	if len(done) > 0 {
-		f.check("complete", list[0], f.w.queue.Finish(ctx, done))
-	}
-	f.release(list)
-}
-
-func (f *function) failed(ctx context.Context, r result) {
-	after, cause, giveUp := f.verdict(&r.job, r.err)
-	if !giveUp {
-		f.check("retry", r, f.w.queue.Finish(ctx, []Result{retryResult(r.job, after, cause)}))
-		return
-	}
-	f.w.opts.Logger.Error("job failed for good", "func", f.name, "job", r.job.ID, "failures", r.job.Failures+1, "err", cause)
-	f.check("fail", r, f.w.queue.Finish(ctx, []Result{{Job: r.job, Verdict: Dead, Cause: Message(cause)}}))
-}
-
-func (f *function) check(op string, r result, err error) {
-	if err != nil {
-		f.w.opts.Logger.Warn("job result not recorded; the job will be done again", "func", f.name, "job", r.job.ID, "op", op, "err", err)
-	}
-}
-
-// release forgets jobs and makes room.
-func (f *function) release(list []result) {
-	f.mu.Lock()
-	for _, r := range list {
-		delete(f.held, r.job.ID)
-		r.cancel(nil)
-	}
 	f.mu.Unlock()
-	select {
-	case f.room <- struct{}{}:
-	default:
-	}
-}
-
-// renew extends the leases of all jobs that are held. Those that are lost are ended.
-func (f *function) renew() {
-	f.mu.Lock()
-	jobs := make([]Job, 0, len(f.held))
-	for _, h := range f.held {
-		jobs = append(jobs, h.job)
-	}
-	f.mu.Unlock()
-	if len(jobs) == 0 {
+	if len(list) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.base), f.h.Lease/3)
 	defer cancel()
-	kept, err := f.w.queue.Renew(ctx, jobs, f.h.Lease)
+	kept, err := f.w.queue.Renew(ctx, list, f.h.Lease)
 	if err != nil {
 		f.w.opts.Logger.Warn("job leases not renewed", "func", f.name, "err", err)
-		return // tried again after another third of the lease
+		return // tried again at the next tick
 	}
-	mine := make(map[ID]Job, len(kept))
-	for _, j := range kept {
-		mine[j.ID] = j
+	f.mark(list, kept)
+}
+
+// mark notes which of the jobs are still this worker's.
+func (f *function) mark(list, kept []Job) {
+	mine := make(map[jobKey]*Job, len(kept))
+	for i := range kept {
+		mine[jobKey{kept[i].Queue, kept[i].ID}] = &kept[i]
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, old := range jobs {
-		h, ok := f.held[old.ID]
-		if !ok {
+	now := time.Now()
+	for i := range list {
+		h := f.held[jobKey{list[i].Queue, list[i].ID}]
+		if h == nil {
 			continue
 		}
-		if j, ok := mine[old.ID]; ok {
-			h.job.GrabbedUntil = j.GrabbedUntil
-		} else {
-			h.cancel(ErrLost)
+		if j := mine[h.key()]; j != nil {
+			h.job.GrabbedUntil, h.renewed = j.GrabbedUntil, now
+			continue
+		}
+		h.lost = true
+		if h.task != nil && h.task.cancel != nil {
+			h.task.lose()
 		}
 	}
-}
-
-func retryResult(j Job, after time.Duration, cause error) Result {
-	if cause == nil {
-		return Result{Job: j, Verdict: Returned, After: after}
-	}
-	return Result{Job: j, Verdict: Retry, After: after, Cause: Message(cause)}
 }

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -87,4 +88,18 @@ func ReplaceWith(list ...Job) error {
 		return nil
 	}
 	return replaced(list)
+}
+
+// Verdicts is returned by a handler that had several jobs in hand, from WorkBatch or from [More], and has a verdict on each
+// of them, in their order. Their number must be that of the jobs.
+type Verdicts []error
+
+func (v Verdicts) Error() string {
+	n := 0
+	for _, err := range v {
+		if err != nil {
+			n++
+		}
+	}
+	return fmt.Sprintf("jobs: %d of %d jobs not done", n, len(v))
 }
