@@ -95,13 +95,13 @@ func list(t *queueTest) {
 	}
 	t.equal("status", t.list(jobs.Filter{State: jobs.StateDead})[0].Status, 1)
 	t.equal("text", t.list(jobs.Filter{State: jobs.StateDelayed})[0].LastErr, "not yet")
-	t.insert(jobs.Job{Func: "g", Arg: []byte("g1"), Unique: "u", Key: "k", Coalesce: "c"}, jobs.Job{Func: "g", Arg: []byte("g2"), Key: "k"})
+	g := t.insert(jobs.Job{Func: "g", Arg: []byte("g1"), Unique: "u", Key: "k", Coalesce: "c"}, jobs.Job{Func: "g", Arg: []byte("g2"), Key: "k"})
 	for want, f := range map[string]jobs.Filter{
 		"g1 g2":      {Func: "g"},
 		"g1":         {Unique: "u"},
 		"g1 ":        {Func: "g", Coalesce: "c"},
 		"g1 g2 ":     {Key: "k"},
-		"ready g1":   {IDs: []jobs.ID{ids[jobs.StateReady] + 1, ids[jobs.StateReady], 999999}},
+		"ready g1":   {IDs: []jobs.ID{g[0], ids[jobs.StateReady], 999999}},
 		"":           {Func: "f", Key: "k"},
 		"ready":      {Func: "f", State: jobs.StateReady},
 		"done ready": {IDs: []jobs.ID{ids[jobs.StateReady], ids[jobs.StateDone]}, Func: "f"},
