@@ -128,7 +128,7 @@ func (a *app) queueStats(ctx context.Context) (map[string]store.QueueStats, erro
 	}
 	out := make(map[string]store.QueueStats, len(list))
 	for _, f := range list {
-		out[f.Func] = store.QueueStats{Ready: f.Ready, Running: f.Running, Delayed: f.Delayed, Failed: f.Failed}
+		out[f.Func] = store.QueueStats{Ready: f.Ready, Running: f.Running, Delayed: f.Delayed, Failed: f.Dead}
 	}
 	return out, nil
 }

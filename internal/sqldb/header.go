@@ -58,6 +58,9 @@ func checkHeader(path string, application int32) error {
 	if id := int32(binary.BigEndian.Uint32(h[offApplication:])); id != application && id != 0 {
 		return foreign(path, id)
 	}
+	if binary.BigEndian.Uint32(h[offApplication:]) == 0 {
+		return nil // not marked: prepareFile sees to it; its user_version is not ours
+	}
 	return checkFormat(path, int64(binary.BigEndian.Uint32(h[offUserVersion:])))
 }
 
@@ -107,13 +110,16 @@ func (db *DB) markFile() error {
 	switch {
 	case id == int64(db.opts.ApplicationID):
 		return checkFormat(db.path, format)
+	case id == 0 && tables != 0 && db.opts.Adopt:
+		return execScript(c, schemaTable)
 	case id != 0 || tables != 0:
 		return foreign(db.path, int32(id))
 	}
-	return execScript(c, fmt.Sprintf(`PRAGMA application_id=%d; PRAGMA user_version=%d;
-		CREATE TABLE schema_component(name TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;`,
-		db.opts.ApplicationID, fileFormat))
+	return execScript(c, fmt.Sprintf(`PRAGMA application_id=%d; PRAGMA user_version=%d;`, db.opts.ApplicationID, fileFormat)+schemaTable)
 }
+
+// schemaTable holds the versions of the schemas; see migrate.go.
+const schemaTable = "CREATE TABLE IF NOT EXISTS schema_component(name TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;"
 
 // queryInt runs a statement that returns one integer.
 func queryInt(c *sqlite.Conn, q string) (int64, error) {

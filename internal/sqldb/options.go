@@ -31,6 +31,9 @@ type Options struct {
 	WALPages int
 	// ApplicationID is written into the header of a new file and required of an existing one. Default [ApplicationID].
 	ApplicationID int32
+	// Adopt takes a file of a program that does not mark its files, too, and leaves it unmarked: it is given tables, and
+	// a write-ahead log, and goes on being that program's. Default: ErrForeign.
+	Adopt bool
 	// Logger takes what only an operator can use: checkpoints that fail. Default: nothing is logged.
 	Logger *slog.Logger
 }

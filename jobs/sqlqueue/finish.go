@@ -4,137 +4,206 @@ import (
 	"context"
 	"time"
 
-	"wheelhouse/internal/sqldb"
 	"wheelhouse/jobs"
 )
 
-// Complete is as in [jobs.Queue].
-func (q *Queue) Complete(ctx context.Context, list []jobs.Job) error {
-	return q.db.Write(ctx, func(tx *sqldb.Tx) error {
-		for i := range list {
-			if err := q.end(tx, &list[i]); err != nil {
+// Finish is as in [jobs.Queue].
+func (q *Queue) Finish(ctx context.Context, results []jobs.Result) error {
+	for i := range results {
+		r := &results[i]
+		if err := r.Validate(); err != nil {
+			return &own{err}
+		}
+		if r.Verdict == jobs.Done {
+			if err := q.introduceJobs(ctx, r.Replace); err != nil {
 				return err
 			}
 		}
+	}
+	if len(results) == 0 {
 		return nil
+	}
+	return q.change(ctx, func(ctx context.Context, t tx, c *changes) error {
+		f := finish{q: q, now: q.now(), again: make(map[int64]idList), c: c}
+		if err := f.sort(ctx, t, results); err != nil {
+			return err
+		}
+		return f.apply(ctx, t)
 	})
 }
 
-// end removes a job that is held, or puts it back if it was inserted again while it ran.
-func (q *Queue) end(tx *sqldb.Tx, j *jobs.Job) error {
-	n, err := tx.Exec("DELETE FROM job WHERE jobid=?1 AND grabbed_until=?2 AND ifnull(insert_time,0)=?3", func(st *sqldb.Stmt) {
-		bindHeld(st, j)
-		st.BindInt64(3, j.InsertTime.Unix())
-	})
-	if err != nil || n > 0 {
+// finish is one call of Finish: what is to be done about many jobs at once.
+type finish struct {
+	q   *Queue
+	now int64
+	c   *changes
+
+	errors  errorRows
+	ended   []ended          // leave a record
+	gone    idList           // are removed, those that leave a record too
+	anew    idList           // were inserted again while they ran
+	again   map[int64]idList // run again, by when
+	replace []jobs.Job
+}
+
+// running is what a job's row says.
+type running struct {
+	fn, until, inserted int64
+	limited             bool // when it has ended another may begin
+	keepDone, keepDead  time.Duration
+}
+
+func (f *finish) sort(ctx context.Context, t tx, results []jobs.Result) error {
+	ids := make(idList, len(results))
+	for i := range results {
+		ids[i] = int64(results[i].Job.ID)
+	}
+	rows := make(map[int64]running, len(ids))
+	err := t.query(ctx, func(r row) error {
+		var id, done, dead, limits int64
+		var h running
+		err := r.Scan(&id, &h.fn, &h.until, &h.inserted, &done, &dead, &limits)
+		h.limited = limits > 0
+		h.keepDone, h.keepDead = time.Duration(done), time.Duration(dead)
+		rows[id] = h
+		return err
+	}, `SELECT j.jobid, j.funcid, j.grabbed_until, COALESCE(j.insert_time,0),
+		COALESCE((SELECT c.keep_done FROM {job_control} c WHERE c.funcid=j.funcid),0),
+		COALESCE((SELECT c.keep_dead FROM {job_control} c WHERE c.funcid=j.funcid),0),
+		COALESCE((SELECT c.max_running+c.max_running_key FROM {job_control} c WHERE c.funcid=j.funcid),0)
+		FROM {job} j WHERE j.jobid {in} ORDER BY j.jobid {lock}`, ids)
+	if err != nil {
 		return err
 	}
-	now := q.now()
-	n, err = tx.Exec("UPDATE job SET grabbed_until=0, run_after=?3 WHERE jobid=?1 AND grabbed_until=?2", func(st *sqldb.Stmt) {
-		bindHeld(st, j)
-		st.BindInt64(3, now)
-	})
-	if err != nil || n == 0 {
+	for i := range results {
+		r := &results[i]
+		h, ok := rows[int64(r.Job.ID)]
+		if !ok || h.until != r.Job.GrabbedUntil.Unix() {
+			continue // lost
+		}
+		delete(rows, int64(r.Job.ID)) // a second result for it has none to have an effect on
+		f.one(r, &h)
+	}
+	return nil
+}
+
+// one sorts in one result of a job that is held.
+func (f *finish) one(r *jobs.Result, h *running) {
+	id := int64(r.Job.ID)
+	if h.limited {
+		f.c.readied(r.Job.Func)
+	}
+	anew := h.inserted != r.Job.InsertTime.Unix()
+	switch {
+	case r.Verdict == jobs.Done:
+		f.replace = append(f.replace, r.Replace...)
+		switch {
+		case anew:
+			f.anewJob(id, r.Job.Func)
+		case h.keepDone > 0:
+			f.end(ended{id: id, fn: h.fn, state: jobs.StateDone, keep: h.keepDone})
+		default:
+			f.gone = append(f.gone, id)
+		}
+	case r.Verdict == jobs.Dead && anew:
+		f.anewJob(id, r.Job.Func)
+	case r.Verdict == jobs.Dead:
+		f.errors.add(f.now, id, h.fn, r.Cause)
+		f.end(ended{id: id, fn: h.fn, state: jobs.StateDead, status: status(r.Status), keep: f.q.keepDead(h.keepDead)})
+	default:
+		if r.Verdict == jobs.Retry {
+			f.errors.add(f.now, id, h.fn, r.Cause)
+		}
+		run := f.now
+		if r.After > 0 {
+			run = f.q.until(min(r.After, jobs.MaxLease))
+		} else {
+			f.c.readied(r.Job.Func)
+		}
+		f.again[run] = append(f.again[run], id)
+	}
+}
+
+func (f *finish) anewJob(id int64, fn string) {
+	f.anew = append(f.anew, id)
+	f.c.readied(fn)
+}
+
+func (f *finish) end(e ended) {
+	f.ended = append(f.ended, e)
+	f.gone = append(f.gone, e.id)
+}
+
+// keepDead is how long a dead letter is kept.
+func (q *Queue) keepDead(control time.Duration) time.Duration {
+	if control > 0 {
+		return control
+	}
+	return q.opts.KeepFailed
+}
+
+// status is a result's exit status.
+func status(n int) int64 {
+	if n < 1 || n > 65535 {
+		return 1
+	}
+	return int64(n)
+}
+
+func (f *finish) apply(ctx context.Context, t tx) error {
+	if err := f.errors.insert(ctx, t); err != nil {
 		return err
 	}
-	tx.AfterCommit(q.notify.Wake)
-	// It begins anew: what was is not held against it.
-	_, err = tx.Exec("DELETE FROM error WHERE jobid=?", func(st *sqldb.Stmt) { st.BindInt64(1, int64(j.ID)) })
+	if err := record(ctx, t, f.ended, f.now); err != nil {
+		return err
+	}
+	if len(f.gone) > 0 {
+		if _, err := t.exec(ctx, "DELETE FROM {job} WHERE jobid {in}", f.gone); err != nil {
+			return err
+		}
+	}
+	for run, ids := range f.again {
+		if _, err := t.exec(ctx, "UPDATE {job} SET grabbed_until=0, run_after=? WHERE jobid {in}", run, ids); err != nil {
+			return err
+		}
+	}
+	if len(f.anew) > 0 { // what was is not held against them
+		if _, err := t.exec(ctx, "UPDATE {job} SET grabbed_until=0, run_after=? WHERE jobid {in}", f.now, f.anew); err != nil {
+			return err
+		}
+		if _, err := t.exec(ctx, "DELETE FROM {error} WHERE jobid {in}", f.anew); err != nil {
+			return err
+		}
+	}
+	if len(f.replace) == 0 {
+		return nil
+	}
+	_, err := f.q.insert(ctx, t, f.replace, f.c)
 	return err
 }
 
-// Retry is as in [jobs.Queue].
-func (q *Queue) Retry(ctx context.Context, j jobs.Job, after time.Duration, cause error) error {
-	return q.db.Write(ctx, func(tx *sqldb.Tx) error {
-		run := q.now()
-		if after > 0 {
-			run = q.until(after)
-		}
-		n, err := tx.Exec("UPDATE job SET grabbed_until=0, run_after=?3 WHERE jobid=?1 AND grabbed_until=?2", func(st *sqldb.Stmt) {
-			bindHeld(st, &j)
-			st.BindInt64(3, run)
-		})
-		if err != nil || n == 0 {
+// errorRows are failures to be recorded.
+type errorRows struct {
+	times, ids, funcs []int64
+	texts             []string
+}
+
+func (e *errorRows) add(now, id, fn int64, cause string) {
+	text := jobs.Text(cause)
+	if text == "" {
+		text = "failed" // "" would be NULL, and say nothing
+	}
+	e.times, e.ids, e.funcs, e.texts = append(e.times, now), append(e.ids, id), append(e.funcs, fn), append(e.texts, text)
+}
+
+func (e *errorRows) insert(ctx context.Context, t tx) error {
+	for n := 0; len(e.ids) > 0; {
+		n = min(len(e.ids), t.dialect().maxRows)
+		r := rows{e.times[:n], e.ids[:n], e.funcs[:n], e.texts[:n]}
+		e.times, e.ids, e.funcs, e.texts = e.times[n:], e.ids[n:], e.funcs[n:], e.texts[n:]
+		if _, err := t.exec(ctx, "INSERT INTO {error}(error_time,jobid,funcid,message) {rows:bigint,bigint,bigint,text}", r); err != nil {
 			return err
 		}
-		if after <= 0 {
-			tx.AfterCommit(q.notify.Wake)
-		}
-		if cause == nil {
-			return nil
-		}
-		return q.recordError(tx, &j, cause)
-	})
-}
-
-// Fail is as in [jobs.Queue].
-func (q *Queue) Fail(ctx context.Context, j jobs.Job, cause error) error {
-	return q.db.Write(ctx, func(tx *sqldb.Tx) error {
-		held, err := q.holds(tx, &j)
-		if err != nil || !held {
-			return err
-		}
-		if err := q.recordError(tx, &j, cause); err != nil {
-			return err
-		}
-		if err := q.recordStatus(tx, &j, 1); err != nil {
-			return err
-		}
-		return q.end(tx, &j)
-	})
-}
-
-func (q *Queue) holds(tx *sqldb.Tx, j *jobs.Job) (bool, error) {
-	st, err := tx.Select("SELECT 1 FROM job WHERE jobid=?1 AND grabbed_until=?2")
-	if err != nil {
-		return false, err
 	}
-	bindHeld(st, j)
-	return st.Step()
-}
-
-// recordError keeps the text of a failure, and prunes old ones.
-func (q *Queue) recordError(tx *sqldb.Tx, j *jobs.Job, cause error) error {
-	fn, err := q.funcID(tx, j.Func)
-	if err != nil {
-		return err
-	}
-	now := q.now()
-	_, err = tx.Exec("INSERT INTO error(error_time,jobid,message,funcid) VALUES(?,?,?,?)", func(st *sqldb.Stmt) {
-		st.BindInt64(1, now)
-		st.BindInt64(2, int64(j.ID))
-		st.BindText(3, jobs.Message(cause))
-		st.BindInt64(4, fn)
-	})
-	if err != nil {
-		return err
-	}
-	return prune(tx, "DELETE FROM error WHERE rowid IN (SELECT rowid FROM error WHERE error_time<? ORDER BY error_time LIMIT 1000)",
-		now-int64(q.opts.KeepErrors/time.Second))
-}
-
-// recordStatus keeps how a job ended, and prunes old records.
-func (q *Queue) recordStatus(tx *sqldb.Tx, j *jobs.Job, status int64) error {
-	fn, err := q.funcID(tx, j.Func)
-	if err != nil {
-		return err
-	}
-	now := q.now()
-	_, err = tx.Exec("INSERT OR REPLACE INTO exitstatus(jobid,funcid,status,completion_time,delete_after) VALUES(?,?,?,?,?)",
-		func(st *sqldb.Stmt) {
-			st.BindInt64(1, int64(j.ID))
-			st.BindInt64(2, fn)
-			st.BindInt64(3, status)
-			st.BindInt64(4, now)
-			st.BindInt64(5, now+int64(q.opts.KeepFailed/time.Second))
-		})
-	if err != nil {
-		return err
-	}
-	return prune(tx, "DELETE FROM exitstatus WHERE jobid IN (SELECT jobid FROM exitstatus WHERE delete_after<? ORDER BY delete_after LIMIT 1000)", now)
-}
-
-func prune(tx *sqldb.Tx, query string, before int64) error {
-	_, err := tx.Exec(query, func(st *sqldb.Stmt) { st.BindInt64(1, before) })
-	return err
+	return nil
 }

@@ -2,168 +2,253 @@ package sqlqueue
 
 import (
 	"context"
-	"time"
 
-	"wheelhouse/internal/sqldb"
 	"wheelhouse/jobs"
 )
 
-// Grab is as in [jobs.Queue]. When there is nothing to grab it does not write.
-func (q *Queue) Grab(ctx context.Context, funcs []string, n int, lease time.Duration) ([]jobs.Job, error) {
-	any := false
-	err := q.db.Read(ctx, func(c *sqldb.Conn) (err error) {
-		any, err = q.anyReady(c, funcs)
-		return err
-	})
-	if err != nil || !any {
+// maxGrab is how many bytes of arguments one Grab returns, if there are several jobs.
+const maxGrab = 64 << 20
+
+// Grab is as in [jobs.Queue]. When there is nothing to grab it does not write. It returns fewer jobs than there are when
+// their arguments are longer than 64 MiB together.
+func (q *Queue) Grab(ctx context.Context, r jobs.GrabRequest) ([]jobs.Job, error) {
+	if err := r.Validate(); err != nil {
+		return nil, &own{err}
+	}
+	if r.N <= 0 {
+		return nil, nil
+	}
+	funcs, err := q.numbers(ctx, r.Funcs)
+	if err != nil || len(funcs) == 0 {
 		return nil, err
 	}
-	var got []jobs.Job
-	err = q.db.Write(ctx, func(tx *sqldb.Tx) (err error) {
-		got, err = q.grab(tx, funcs, n, lease)
-		return err
-	})
-	if err != nil {
+	g := &grab{q: q, r: &r}
+	if err := q.db.read(ctx, func(ctx context.Context, t tx) error { return g.look(ctx, t, funcs) }); err != nil {
 		return nil, err
 	}
-	return got, nil
-}
-
-// anyReady reports whether Grab would find something.
-func (q *Queue) anyReady(s selector, funcs []string) (bool, error) {
-	now := q.now()
-	for _, name := range funcs {
-		ids, err := q.candidates(s, name, 1, now)
-		if err != nil || len(ids) > 0 {
-			return true, err
-		}
+	if len(g.wanted) == 0 {
+		return nil, nil
 	}
-	return false, nil
-}
-
-func (q *Queue) grab(tx *sqldb.Tx, funcs []string, n int, lease time.Duration) ([]jobs.Job, error) {
-	now, until := q.now(), q.until(lease)
-	var got []jobs.Job
-	for i, name := range funcs {
-		// A fair share each, and what others leave.
-		share := (n - len(got) + len(funcs) - i - 1) / (len(funcs) - i)
-		ids, err := q.candidates(tx, name, share, now)
-		if err != nil {
-			return nil, err
-		}
-		for _, id := range ids {
-			j, err := take(tx, id, until)
-			if err != nil {
-				return nil, err
-			}
-			j.Func = name
-			got = append(got, j)
-		}
-	}
-	return got, nil
-}
-
-// candidates finds up to n ready jobs of a function: priority by priority, so that each step is a range of the index
-// and nothing is sorted, however long the queue is.
-func (q *Queue) candidates(s selector, name string, n int, now int64) ([]int64, error) {
-	fn, err := q.lookUp(s, name)
-	if err != nil || fn == 0 {
+	if err := q.db.write(ctx, g.take); err != nil {
 		return nil, err
 	}
-	var ids []int64
-	for prio, more := int64(1<<31), true; more && len(ids) < n; {
-		if prio, more, err = nextPriority(s, fn, prio); err != nil || !more {
-			return ids, err
-		}
-		if ids, err = readyAt(s, fn, prio, now, n, ids); err != nil {
-			return nil, err
-		}
-	}
-	return ids, nil
+	return g.got, nil
 }
 
-// nextPriority returns the highest priority below one that a function has jobs of.
-func nextPriority(s selector, fn, below int64) (prio int64, ok bool, err error) {
-	st, err := s.Select("SELECT ifnull(priority,0) FROM job WHERE funcid=? AND ifnull(priority,0)<? ORDER BY ifnull(priority,0) DESC LIMIT 1")
-	if err != nil {
-		return 0, false, err
-	}
-	st.BindInt64(1, fn)
-	st.BindInt64(2, below)
-	ok, err = st.Step()
-	if !ok || err != nil {
-		return 0, false, err
-	}
-	return st.ColumnInt64(0), true, nil
+// grab is one call of Grab.
+type grab struct {
+	q      *Queue
+	r      *jobs.GrabRequest
+	wanted []*wanted
+
+	now, until int64
+	size       int
+	got        []jobs.Job
 }
 
-// readyAt appends ready jobs of one priority until there are n.
-func readyAt(s selector, fn, prio, now int64, n int, ids []int64) ([]int64, error) {
-	st, err := s.Select(`SELECT jobid FROM job WHERE funcid=?1 AND ifnull(priority,0)=?2 AND run_after<=?3 AND grabbed_until<=?3
-		ORDER BY run_after, jobid LIMIT ?4`)
-	if err != nil {
-		return nil, err
+// wanted is a function that seems to have jobs that may run.
+type wanted struct {
+	function
+	prios   []int64 // with ready jobs, the highest first; nil where conditions choose few jobs
+	limited bool    // its control has limits or rates
+	drained bool    // there are no more
+}
+
+// lowest is below all priorities.
+const lowest = -1 << 31
+
+func (g *grab) floor() int64 {
+	if g.r.Floor == nil {
+		return lowest
 	}
-	st.BindInt64(1, fn)
-	st.BindInt64(2, prio)
-	st.BindInt64(3, now)
-	st.BindInt64(4, int64(n-len(ids)))
-	for {
-		row, err := st.Step()
-		if err != nil || !row {
-			return ids, err
+	return int64(*g.r.Floor)
+}
+
+// selective reports whether the request names its jobs so closely that they are found by that alone.
+func (g *grab) selective() bool { return g.r.Coalesce != "" || len(g.r.IDs) > 0 }
+
+// readySQL finds the priorities that functions have jobs of, one after the other, so that each step is the end of a range
+// of the index, and tells those that have a job that may run now.
+const readySQL = `SELECT p.funcid, p.prio, COALESCE(c.max_running+c.max_running_key+c.rate_n+c.key_rate_n,0)
+	FROM (WITH RECURSIVE p(funcid, prio) AS (
+		SELECT f.funcid, (SELECT {prio} FROM {job} j WHERE j.funcid=f.funcid ORDER BY {prio} DESC LIMIT 1)
+			FROM {funcmap} f WHERE f.funcid {in}
+		UNION ALL
+		SELECT p.funcid, (SELECT {prio} FROM {job} j WHERE j.funcid=p.funcid AND {prio}<p.prio ORDER BY {prio} DESC LIMIT 1)
+			FROM p WHERE p.prio IS NOT NULL)
+		SELECT funcid, prio FROM p WHERE prio IS NOT NULL AND prio>=?) p
+	LEFT JOIN {job_control} c ON c.funcid=p.funcid
+	WHERE COALESCE(c.paused,0)=0
+		AND EXISTS(SELECT 1 FROM {job} j WHERE j.funcid=p.funcid AND {prio}=p.prio AND j.run_after<=? AND j.grabbed_until<=?)
+	ORDER BY p.prio DESC`
+
+// look finds out, without locking anything, whether there may be something to grab.
+func (g *grab) look(ctx context.Context, t tx, funcs []function) error {
+	byID := make(map[int64]*wanted, len(funcs))
+	ids := make(idList, len(funcs))
+	all := make([]wanted, len(funcs))
+	for i, f := range funcs {
+		ids[i], all[i].function = f.id, f
+		byID[f.id] = &all[i]
+	}
+	found := make(map[int64]bool, len(funcs))
+	scan := func(r row) error {
+		var id, prio, limited int64
+		if err := r.Scan(&id, &prio, &limited); err != nil {
+			return err
 		}
-		ids = append(ids, st.ColumnInt64(0))
-	}
-}
-
-// take leases one job and reads it.
-func take(tx *sqldb.Tx, id, until int64) (j jobs.Job, err error) {
-	_, err = tx.Returning(`UPDATE job SET grabbed_until=?2 WHERE jobid=?1
-		RETURNING arg, uniqkey, ifnull(insert_time,0), run_after, ifnull(priority,0), coalesce,
-		(SELECT count(*) FROM error WHERE jobid=?1)`,
-		func(st *sqldb.Stmt) { st.BindInt64(1, id); st.BindInt64(2, until) },
-		func(st *sqldb.Stmt) {
-			j = jobs.Job{
-				ID: jobs.ID(id), Unique: st.ColumnText(1), InsertTime: unixTime(st.ColumnInt64(2)), RunAfter: unixTime(st.ColumnInt64(3)),
-				GrabbedUntil: unixTime(until), Priority: st.ColumnInt(4), Coalesce: st.ColumnText(5), Failures: st.ColumnInt(6),
-			}
-			if n := st.ColumnLen(0); n > 0 {
-				j.Arg = make([]byte, n)
-				st.ColumnBytes(0, j.Arg)
-			}
-		})
-	return j, err
-}
-
-// Renew is as in [jobs.Queue].
-func (q *Queue) Renew(ctx context.Context, list []jobs.Job, lease time.Duration) (kept []jobs.Job, err error) {
-	err = q.db.Write(ctx, func(tx *sqldb.Tx) error {
-		kept = nil
-		until := q.until(lease)
-		for _, j := range list {
-			n, err := tx.Exec("UPDATE job SET grabbed_until=?3 WHERE jobid=?1 AND grabbed_until=?2", func(st *sqldb.Stmt) {
-				bindHeld(st, &j)
-				st.BindInt64(3, until)
-			})
-			if err != nil {
-				return err
-			}
-			if n > 0 {
-				j.GrabbedUntil = unixTime(until)
-				kept = append(kept, j)
-			}
-		}
+		w := byID[id]
+		w.prios, w.limited, found[id] = append(w.prios, prio), limited != 0, true
 		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
-	return kept, nil
+	var err error
+	if g.selective() {
+		err = t.query(ctx, scan, `SELECT f.funcid, 0, COALESCE(c.max_running+c.max_running_key+c.rate_n+c.key_rate_n,0)
+			FROM {funcmap} f LEFT JOIN {job_control} c ON c.funcid=f.funcid WHERE f.funcid {in} AND COALESCE(c.paused,0)=0`, ids)
+	} else {
+		now := g.q.now()
+		err = t.query(ctx, scan, readySQL, ids, g.floor(), now, now)
+	}
+	g.wanted = nil
+	for i := range all {
+		if found[all[i].id] {
+			if g.selective() {
+				all[i].prios = nil
+			}
+			g.wanted = append(g.wanted, &all[i])
+		}
+	}
+	return err
 }
 
-// bindHeld sets ?1 and ?2 to what proves a lease.
-func bindHeld(st *sqldb.Stmt, j *jobs.Job) {
-	st.BindInt64(1, int64(j.ID))
-	st.BindInt64(2, j.GrabbedUntil.Unix())
+// take grabs.
+func (g *grab) take(ctx context.Context, t tx) error {
+	g.now, g.until = g.q.now(), g.q.until(g.r.Lease)
+	g.got, g.size = nil, 0
+	for i, w := range g.wanted { // a fair share each
+		w.drained = false
+		left := g.r.N - len(g.got)
+		if err := g.takeFrom(ctx, t, w, (left+len(g.wanted)-i-1)/(len(g.wanted)-i)); err != nil {
+			return err
+		}
+	}
+	for _, w := range g.wanted { // and what others leave
+		if err := g.takeFrom(ctx, t, w, g.r.N-len(g.got)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeFrom grabs up to n jobs of a function.
+func (g *grab) takeFrom(ctx context.Context, t tx, w *wanted, n int) error {
+	if n <= 0 || w.drained || g.size > maxGrab {
+		return nil
+	}
+	var list []jobs.Job
+	var err error
+	if w.limited {
+		list, err = g.limited(ctx, t, w, n)
+	} else {
+		list, err = g.candidates(ctx, t, w, n, nil)
+	}
+	if err != nil {
+		return err
+	}
+	w.drained = len(list) < n
+	if len(list) == 0 {
+		return nil
+	}
+	ids := make(idList, len(list))
+	for i := range list {
+		ids[i] = int64(list[i].ID)
+	}
+	_, err = t.exec(ctx, `UPDATE {job} SET grabbed_until=?, owner=?, started=?, progress_done=NULL, progress_total=NULL, progress_note=NULL
+		WHERE jobid {in}`, g.until, g.r.Owner, g.now, ids)
+	g.got = append(g.got, list...)
+	return err
+}
+
+// candidates locks up to n jobs that may run, in the order in which they should; none with a Key in without.
+func (g *grab) candidates(ctx context.Context, t tx, w *wanted, n int, without textList) (list []jobs.Job, err error) {
+	if w.prios == nil {
+		return g.chosen(ctx, t, w, n, without)
+	}
+	// Priority by priority, so that each step is a range of the index and nothing is sorted, however long the queue is.
+	for _, prio := range w.prios {
+		query, args := readyAtSQL, []any{w.id, prio, g.now, g.now, n - len(list)}
+		if len(without) > 0 {
+			query, args = readyWithoutSQL, []any{w.id, prio, g.now, g.now, without, n - len(list)}
+		}
+		if err := t.query(ctx, g.scan(w, &list), query, args...); err != nil {
+			return nil, err
+		}
+		if len(list) >= n || g.size > maxGrab {
+			break
+		}
+	}
+	return list, nil
+}
+
+const (
+	grabColumns = `SELECT j.jobid, j.arg, COALESCE(j.uniqkey,''), COALESCE(j.insert_time,0), j.run_after, {prio},
+		COALESCE(j.coalesce,''), COALESCE(j.limit_key,''), (SELECT count(*) FROM {error} e WHERE e.jobid=j.jobid) FROM {job} j `
+	readyAt         = grabColumns + "{byready} WHERE j.funcid=? AND {prio}=? AND j.run_after<=? AND j.grabbed_until<=? "
+	readyOrder      = "ORDER BY j.run_after, j.jobid LIMIT ? {skip}"
+	readyAtSQL      = readyAt + readyOrder
+	readyWithoutSQL = readyAt + "AND COALESCE(j.limit_key,'') {notin} " + readyOrder
+)
+
+// chosen is candidates where conditions choose few jobs.
+func (g *grab) chosen(ctx context.Context, t tx, w *wanted, n int, without textList) (list []jobs.Job, err error) {
+	query := grabColumns + "WHERE j.funcid=? AND j.run_after<=? AND j.grabbed_until<=? AND {prio}>=?"
+	args := []any{w.id, g.now, g.now, g.floor()}
+	if len(g.r.IDs) > 0 {
+		ids := make(idList, len(g.r.IDs))
+		for i, id := range g.r.IDs {
+			ids[i] = int64(id)
+		}
+		query, args = query+" AND j.jobid {in}", append(args, ids)
+	}
+	switch {
+	case g.r.Coalesce == "":
+	case g.r.CoalescePrefix:
+		query += " AND {hasprefix}"
+		if t.dialect().kind != postgres {
+			args = append(args, t.dialect().length(g.r.Coalesce))
+		}
+		args = append(args, g.r.Coalesce)
+	default:
+		query, args = query+" AND j.coalesce=?{exactly}", append(args, g.r.Coalesce)
+		if t.dialect().kind == mysqlDB {
+			args = append(args, g.r.Coalesce)
+		}
+	}
+	if len(without) > 0 {
+		query, args = query+" AND COALESCE(j.limit_key,'') {notin}", append(args, without)
+	}
+	query += " ORDER BY {prio} DESC, j.run_after, j.jobid LIMIT ? {skip}"
+	err = t.query(ctx, g.scan(w, &list), query, append(args, n)...)
+	return list, err
+}
+
+// scan appends jobs to list.
+func (g *grab) scan(w *wanted, list *[]jobs.Job) func(row) error {
+	return func(r row) error {
+		j := jobs.Job{Func: w.name, GrabbedUntil: unixTime(g.until)}
+		var id, inserted, after int64
+		err := r.Scan(&id, &j.Arg, &j.Unique, &inserted, &after, &j.Priority, &j.Coalesce, &j.Key, &j.Failures)
+		if err != nil {
+			return err
+		}
+		j.ID, j.InsertTime, j.RunAfter = jobs.ID(id), unixTime(inserted), unixTime(after)
+		if len(j.Arg) == 0 {
+			j.Arg = nil
+		}
+		if g.size += len(j.Arg); g.size > maxGrab && len(g.got)+len(*list) > 0 {
+			return errEnough
+		}
+		*list = append(*list, j)
+		return nil
+	}
 }
