@@ -310,7 +310,7 @@ func TestDeleteBucketThroughTheQueue(t *testing.T) {
 func (wd *world) runJobs(kinds ...string) {
 	wd.t.Helper()
 	for {
-		list, err := wd.opened.Queue.Grab(wd.t.Context(), kinds, 100, time.Minute)
+		list, err := wd.opened.Queue.Grab(wd.t.Context(), jobs.GrabRequest{Funcs: kinds, N: 100, Lease: time.Minute})
 		if err != nil {
 			wd.t.Fatal(err)
 		}
@@ -321,7 +321,7 @@ func (wd *world) runJobs(kinds ...string) {
 			if err := wd.task(j.Func, string(j.Arg)); err != nil {
 				wd.t.Fatal(err)
 			}
-			if err := wd.opened.Queue.Complete(wd.t.Context(), []jobs.Job{j}); err != nil {
+			if err := wd.opened.Queue.Finish(wd.t.Context(), []jobs.Result{{Job: j, Verdict: jobs.Done}}); err != nil {
 				wd.t.Fatal(err)
 			}
 		}
