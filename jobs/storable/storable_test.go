@@ -64,7 +64,7 @@ func TestDecodeErrors(t *testing.T) {
 	// Each array holds the one before it twice.
 	bomb := "050b 02 00000020 0402 00000002 05 05"
 	for i := range 31 {
-		bomb += fmt.Sprintf("0402 00000002 0400 %08x 0400 %[1]08x", 2+4*i)
+		bomb += fmt.Sprintf("0402 00000002 0400 %08x 0400 %08[1]x", 2+4*i)
 	}
 	for text, want := range map[string]string{
 		``:                               "not an image",
