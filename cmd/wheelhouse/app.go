@@ -224,7 +224,8 @@ func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
 	})
 	a.background = append(a.background, d.Run)
 	a.metrics.dispatcher(d.Metrics())
-	operator := dispatcher.AdminOnly(authenticator, http1.FromHandler(control.Handler(cat, a.fleet, a.queueStats)))
+	api := control.WithJobs(control.Handler(cat, a.fleet, a.queueStats), localJobs{a.queue})
+	operator := dispatcher.AdminOnly(authenticator, http1.FromHandler(api))
 	front := a.withHealth(d)
 	return http1.HandlerFunc(func(x http1.Exchange) {
 		if bytes.HasPrefix(x.Request().Path, []byte("/-/")) {
@@ -316,6 +317,7 @@ func (a *app) startWorker(cat store.Catalog) error {
 		concurrency[kind] = a.cfg.Worker.Concurrency
 	}
 	j := jobs.New(a.queue, jobs.Options{StopTimeout: time.Duration(a.cfg.Drain), Logger: a.log})
+	a.metrics.registry.MustRegister(jobsCollector{j.Stats})
 	a.background = append(a.background, w.Run, j.Run)
 	return storejobs.Handle(j, w.Handlers(), concurrency)
 }

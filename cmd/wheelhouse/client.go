@@ -28,10 +28,15 @@ type clientFlags struct {
 
 func newClientFlags(name string, env *environment) *clientFlags {
 	f := &clientFlags{FlagSet: newFlags(name, env.stderr)}
-	f.StringVar(&f.server, "server", cmp.Or(os.Getenv("WHEELHOUSE_SERVER"), "http://127.0.0.1:8080"), "`URL` of the server")
-	f.StringVar(&f.key, "key", "", "access key, `ID:SECRET` (default: WHEELHOUSE_KEY, then DIR/root.key)")
-	f.StringVar(&f.data, "data", cmp.Or(os.Getenv("WHEELHOUSE_DATA"), "./data"), "data `directory` where root.key is looked for")
+	f.register("key")
 	return f
+}
+
+// register adds the flags that say where the server is; key is the name of the one for the access key.
+func (f *clientFlags) register(key string) {
+	f.StringVar(&f.server, "server", cmp.Or(os.Getenv("WHEELHOUSE_SERVER"), "http://127.0.0.1:8080"), "`URL` of the server")
+	f.StringVar(&f.key, key, "", "access key, `ID:SECRET` (default: WHEELHOUSE_KEY, then DIR/root.key)")
+	f.StringVar(&f.data, "data", cmp.Or(os.Getenv("WHEELHOUSE_DATA"), "./data"), "data `directory` where root.key is looked for")
 }
 
 // withJSON adds --json, which every listing has.

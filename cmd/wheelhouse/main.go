@@ -59,6 +59,7 @@ func commands() []command {
 		{"class", "set|list", "manage classes", runClass},
 		{"account", "add|list|rm|key-add|key-list|key-rm", "manage accounts and access keys", runAccount},
 		{"status", "", "show the whole installation", runStatus},
+		{"jobs", "stats|list|show|retry|cancel|delete|insert|…", "look after a job queue (see: wheelhouse jobs help)", runJobs},
 		{"gearman", "-f FUNC [DATA...] | -w -f FUNC [COMMAND...] | --status | worker images", "call and serve functions, ask job servers", runGearman},
 		{"bench", "[--n N] [--c N] [--size BYTES]", "measure a running store with uploads and downloads", runBench},
 		{"config", "describe|check", "list what can be configured; check a file", runConfig},
