@@ -365,24 +365,3 @@ func TestDefaultBackoff(t *testing.T) {
 		}
 	}
 }
-
-func Example() {
-	q := memqueue.New(nil)
-	w := jobs.New(q, jobs.Options{})
-	ctx, cancel := context.WithCancel(context.Background())
-	err := w.Handle("greet", jobs.Handler{Work: func(ctx context.Context, j *jobs.Job) error {
-		fmt.Printf("hello, %s\n", j.Arg)
-		cancel()
-		return nil
-	}})
-	if err != nil {
-		panic(err)
-	}
-	if _, err := q.Insert(ctx, []jobs.Job{{Func: "greet", Arg: []byte("world")}}); err != nil {
-		panic(err)
-	}
-	if err := w.Run(ctx); err != nil {
-		panic(err)
-	}
-	// Output: hello, world
-}
