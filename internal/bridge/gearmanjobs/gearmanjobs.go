@@ -1,0 +1,291 @@
+// Package gearmanjobs keeps a Gearman job server's background jobs in a job queue, so that they survive the server.
+//
+// Each is a job of the function "gearman:" and its name, which no worker of the queue does: the queue is where they are
+// kept, and where operators see them. The server that has them proves by a lease that it is the only one.
+package gearmanjobs
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"wheelhouse/gearman/gearmand"
+	"wheelhouse/jobs"
+)
+
+const (
+	// Prefix is what the functions of kept jobs begin with, before the queue's name and a colon.
+	Prefix     = "gearman:"
+	lockPrefix = "gearman.server:"
+
+	lockLease  = 10 * time.Second
+	lockRenew  = 3 * time.Second
+	lockRetry  = 250 * time.Millisecond
+	openPage   = 1000
+	deletePage = 500
+)
+
+// Queue is what is asked of a job queue.
+type Queue interface {
+	Insert(ctx context.Context, list []jobs.Job) ([]jobs.ID, error)
+	Grab(ctx context.Context, r jobs.GrabRequest) ([]jobs.Job, error)
+	Renew(ctx context.Context, list []jobs.Job, lease time.Duration) ([]jobs.Job, error)
+	Finish(ctx context.Context, results []jobs.Result) error
+	List(ctx context.Context, f jobs.Filter) ([]jobs.Record, error)
+	Delete(ctx context.Context, f jobs.Filter) (int, error)
+}
+
+// ErrTaken says that another job server has the queue of this name.
+var ErrTaken = errors.New("gearmanjobs: another job server keeps its jobs under this name")
+
+// Store keeps one job server's jobs.
+type Store struct {
+	q    Queue
+	name string
+
+	mu   sync.Mutex // guards what follows
+	lock jobs.Job
+	ids  map[string]jobs.ID // by the server's keys
+}
+
+var _ gearmand.Store = (*Store)(nil)
+
+// Open takes the queue of a name ("" is "default"; letters, digits, - and _). A server that was killed has it for up to ten
+// seconds more, which Open waits for; then ErrTaken. The queue stays the caller's. Close the store.
+func Open(ctx context.Context, q Queue, name string) (*Store, error) {
+	name = cmp.Or(name, "default")
+	if len(name) > 60 || strings.ContainsFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	}) {
+		return nil, fmt.Errorf("gearmanjobs: name %.80q: want at most 60 letters, digits, - and _", name)
+	}
+	s := &Store{q: q, name: name, ids: make(map[string]jobs.ID)}
+	fn := lockPrefix + name
+	if _, err := q.Insert(ctx, []jobs.Job{{Func: fn, Unique: "lock"}}); err != nil {
+		return nil, err
+	}
+	deadline := time.Now().Add(lockLease + 2*time.Second)
+	for {
+		got, err := q.Grab(ctx, jobs.GrabRequest{Funcs: []string{fn}, N: 1, Lease: lockLease, Owner: "gearmand"})
+		if err != nil {
+			return nil, err
+		}
+		if len(got) == 1 {
+			s.lock = got[0]
+			return s, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("%w: %s", ErrTaken, name)
+		}
+		select {
+		case <-time.After(lockRetry):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Run proves again and again that the server is there, until ctx ends. When it returns an error the queue may be another's:
+// the server must stop at once.
+func (s *Store) Run(ctx context.Context) error {
+	tick := time.NewTicker(lockRenew)
+	defer tick.Stop()
+	lastSure := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		began := time.Now()
+		err := s.renew(ctx)
+		switch {
+		case err == nil:
+			lastSure = began
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, ErrTaken) || time.Since(lastSure) > lockLease-lockRenew:
+			return err
+		}
+	}
+}
+
+func (s *Store) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lockRenew)
+	defer cancel()
+	s.mu.Lock()
+	lock := s.lock
+	s.mu.Unlock()
+	kept, err := s.q.Renew(ctx, []jobs.Job{lock}, lockLease)
+	if err != nil {
+		return err
+	}
+	if len(kept) == 0 {
+		return fmt.Errorf("%w: %s", ErrTaken, s.name)
+	}
+	s.mu.Lock()
+	s.lock = kept[0]
+	s.mu.Unlock()
+	return nil
+}
+
+// Close gives the name back, after Run has returned.
+func (s *Store) Close(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.q.Finish(ctx, []jobs.Result{{Job: s.lock, Verdict: jobs.Done}})
+}
+
+// head is what stands before a job's argument, as one line of JSON.
+type head struct {
+	Key     string `json:"key"`
+	Unique  string `json:"unique,omitempty"`
+	Reducer string `json:"reducer,omitempty"`
+	Handle  string `json:"handle"`
+	Retries int    `json:"retries,omitempty"`
+	Delayed bool   `json:"delayed,omitempty"` // RunAfter is the client's wish
+}
+
+func (s *Store) prefix() string { return Prefix + s.name + ":" }
+
+// toJob is a kept job as the queue has it. Larger priorities come first there.
+func (s *Store) toJob(j gearmand.StoredJob) (jobs.Job, error) {
+	line, err := json.Marshal(head{j.Key, j.Unique, j.Reducer, j.Handle, j.Retries, !j.RunAt.IsZero()})
+	if err != nil {
+		return jobs.Job{}, err
+	}
+	arg := make([]byte, 0, len(line)+1+len(j.Arg))
+	arg = append(append(append(arg, line...), '\n'), j.Arg...)
+	return jobs.Job{
+		Func: s.prefix() + j.Func, Arg: arg, RunAfter: j.RunAt, Priority: int(gearmand.Normal) - int(j.Priority),
+	}, nil
+}
+
+func (s *Store) fromJob(j *jobs.Job) (gearmand.StoredJob, error) {
+	var h head
+	line, arg, ok := bytes.Cut(j.Arg, []byte{'\n'})
+	if !ok {
+		return gearmand.StoredJob{}, fmt.Errorf("gearmanjobs: job %d is none of a job server", j.ID)
+	}
+	if err := json.Unmarshal(line, &h); err != nil {
+		return gearmand.StoredJob{}, fmt.Errorf("gearmanjobs: job %d: %w", j.ID, err)
+	}
+	out := gearmand.StoredJob{
+		Key: h.Key, Func: strings.TrimPrefix(j.Func, s.prefix()), Unique: h.Unique, Arg: arg, Reducer: h.Reducer, Handle: h.Handle,
+		Retries: h.Retries, Priority: gearmand.Priority(int(gearmand.Normal) - j.Priority),
+	}
+	if h.Delayed {
+		out.RunAt = j.RunAfter
+	}
+	return out, nil
+}
+
+// Add is as in [gearmand.Store].
+func (s *Store) Add(ctx context.Context, list []gearmand.StoredJob) error {
+	rows := make([]jobs.Job, len(list))
+	for i := range list {
+		var err error
+		if rows[i], err = s.toJob(list[i]); err != nil {
+			return err
+		}
+	}
+	ids, err := s.q.Insert(ctx, rows)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var replaced []jobs.ID
+	for i := range list {
+		if old, ok := s.ids[list[i].Key]; ok {
+			replaced = append(replaced, old)
+		}
+		s.ids[list[i].Key] = ids[i]
+	}
+	return s.delete(ctx, replaced)
+}
+
+// Remove is as in [gearmand.Store].
+func (s *Store) Remove(ctx context.Context, keys []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []jobs.ID
+	for _, k := range keys {
+		if id, ok := s.ids[k]; ok {
+			ids = append(ids, id)
+		}
+	}
+	if err := s.delete(ctx, ids); err != nil {
+		return err
+	}
+	for _, k := range keys {
+		delete(s.ids, k)
+	}
+	return nil
+}
+
+func (s *Store) delete(ctx context.Context, ids []jobs.ID) error {
+	for len(ids) > 0 {
+		n := min(len(ids), deletePage)
+		if _, err := s.q.Delete(ctx, jobs.Filter{IDs: ids[:n]}); err != nil {
+			return err
+		}
+		ids = ids[n:]
+	}
+	return nil
+}
+
+// Load is as in [gearmand.Store]. It goes through the queue twice: first to find jobs of which an older copy is left, because a
+// server ended between writing the new one and removing the old one.
+func (s *Store) Load(ctx context.Context, f func(gearmand.StoredJob) error) error {
+	var stale []jobs.ID
+	err := s.each(ctx, func(id jobs.ID, j gearmand.StoredJob) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if old, ok := s.ids[j.Key]; ok {
+			stale = append(stale, old)
+		}
+		s.ids[j.Key] = id
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.delete(ctx, stale); err != nil {
+		return err
+	}
+	return s.each(ctx, func(_ jobs.ID, j gearmand.StoredJob) error { return f(j) })
+}
+
+// each calls f with all kept jobs, oldest first.
+func (s *Store) each(ctx context.Context, f func(jobs.ID, gearmand.StoredJob) error) error {
+	for after := jobs.ID(0); ; {
+		page, err := s.q.List(ctx, jobs.Filter{After: after, Limit: openPage})
+		if err != nil {
+			return err
+		}
+		for i := range page {
+			r := &page[i]
+			after = r.ID
+			if !strings.HasPrefix(r.Func, s.prefix()) || r.State != jobs.StateReady && r.State != jobs.StateDelayed {
+				continue
+			}
+			j, err := s.fromJob(&r.Job)
+			if err == nil {
+				err = f(r.ID, j)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if len(page) < openPage {
+			return nil
+		}
+	}
+}

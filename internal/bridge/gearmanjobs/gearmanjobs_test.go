@@ -1,0 +1,140 @@
+package gearmanjobs_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"wheelhouse/gearman/gearmand"
+	"wheelhouse/internal/bridge/gearmanjobs"
+	"wheelhouse/jobs"
+	"wheelhouse/jobs/memqueue"
+)
+
+func open(t *testing.T, q gearmanjobs.Queue, name string) *gearmanjobs.Store {
+	t.Helper()
+	s, err := gearmanjobs.Open(t.Context(), q, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func load(t *testing.T, s *gearmanjobs.Store) (list []gearmand.StoredJob) {
+	t.Helper()
+	err := s.Load(t.Context(), func(j gearmand.StoredJob) error {
+		list = append(list, j)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func TestKeeps(t *testing.T) {
+	q := memqueue.New(nil)
+	if _, err := q.Insert(t.Context(), []jobs.Job{{Func: "replicate", Arg: []byte("{}")}}); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, q, "")
+	at := time.Now().Add(time.Hour).Truncate(time.Second).UTC()
+	want := []gearmand.StoredJob{
+		{Key: "k1", Func: "resize", Unique: "u", Arg: []byte("a\nb\x00c"), Priority: gearmand.High, Handle: "H:x:1"},
+		{Key: "k2", Func: "resize", Arg: []byte{}, Priority: gearmand.Low, Handle: "H:x:2", Reducer: "sum"},
+		{Key: "k3", Func: "mail", Arg: []byte("later"), Priority: gearmand.Normal, Handle: "H:x:3", RunAt: at},
+	}
+	if err := s.Add(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, q, "default")
+	if diff := cmp.Diff(want, load(t, s)); diff != "" {
+		t.Errorf("after a restart (-want +got):\n%s", diff)
+	}
+	want[0].Retries = 2
+	if err := s.Add(t.Context(), want[:1]); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(t.Context(), []string{"k2", "nobody"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]gearmand.StoredJob{want[2], want[0]}, load(t, open(t, q, ""))); diff != "" {
+		t.Errorf("after changes (-want +got):\n%s", diff)
+	}
+}
+
+func TestNamesAreApart(t *testing.T) {
+	q := memqueue.New(nil)
+	a, b := open(t, q, "a"), open(t, q, "b")
+	if err := a.Add(t.Context(), []gearmand.StoredJob{{Key: "k", Func: "f", Handle: "H:1"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := load(t, b); len(got) != 0 {
+		t.Errorf("b has a's jobs: %v", got)
+	}
+	if _, err := gearmanjobs.Open(t.Context(), q, "no blanks"); err == nil {
+		t.Error("a name with a blank was taken")
+	}
+}
+
+// A second server of the same name is refused while the first one lives, and takes over when it has been killed.
+func TestOneServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := memqueue.New(nil)
+		first := open(t, q, "")
+		ctx, kill := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- first.Run(ctx) }()
+		if _, err := gearmanjobs.Open(t.Context(), q, ""); !errors.Is(err, gearmanjobs.ErrTaken) {
+			t.Errorf("err = %v; want ErrTaken", err)
+		}
+		kill()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		open(t, q, "") // after the lease
+	})
+}
+
+// A server that was cut off from its database for long finds that another one has its jobs, and stops.
+func TestCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &flaky{Queue: memqueue.New(nil)}
+		first := open(t, q, "")
+		ended := make(chan error, 1)
+		go func() { ended <- first.Run(t.Context()) }()
+		time.Sleep(5 * time.Second)
+		q.down.Store(true)
+		began := time.Now()
+		if err := <-ended; err == nil {
+			t.Error("Run went on")
+		}
+		if d := time.Since(began); d > 10*time.Second {
+			t.Errorf("it noticed after %v: later than the lease's end", d)
+		}
+	})
+}
+
+type flaky struct {
+	gearmanjobs.Queue
+	down atomic.Bool
+}
+
+func (f *flaky) Renew(ctx context.Context, list []jobs.Job, lease time.Duration) ([]jobs.Job, error) {
+	if f.down.Load() {
+		return nil, fmt.Errorf("the database does not answer")
+	}
+	return f.Queue.Renew(ctx, list, lease)
+}
