@@ -107,13 +107,17 @@ func (p *gearmandProcess) run(ctx context.Context) (err error) {
 	if err := p.g.changeUser(); err != nil {
 		return err
 	}
-	if p.srv, err = gearmand.Open(ctx, p.g.opts); err != nil {
+	closeQueue, err := p.openQueue(ctx)
+	if err != nil {
 		return err
+	}
+	if p.srv, err = gearmand.Open(ctx, p.g.opts); err != nil {
+		return errors.Join(err, closeQueue())
 	}
 	p.serve(list)
 	p.announce(list)
-	graceful := p.wait(ctx, signals)
-	return errors.Join(p.end(ctx, graceful, signals))
+	graceful, failure := p.wait(ctx, signals)
+	return errors.Join(failure, p.end(ctx, graceful, signals), closeQueue())
 }
 
 // endpoint is a listener and what is spoken there.
@@ -291,20 +295,20 @@ func (p *gearmandProcess) announce(list []endpoint) {
 	p.log.Info("ready", "addr", strings.TrimPrefix(line, "ready "), "version", gearmand.Version)
 }
 
-// wait waits until the server is to end, and returns whether gracefully.
-func (p *gearmandProcess) wait(ctx context.Context, signals <-chan os.Signal) bool {
+// wait waits until the server is to end, and returns whether gracefully, and why if it must.
+func (p *gearmandProcess) wait(ctx context.Context, signals <-chan os.Signal) (graceful bool, failure error) {
 	select {
 	case sig := <-signals:
 		p.log.Info("stopping", "signal", sig.String())
-		return sig == syscall.SIGUSR1
-	case graceful := <-p.stop:
+		return sig == syscall.SIGUSR1, nil
+	case graceful = <-p.stop:
 		p.log.Info("stopping: an administrator asked for it", "graceful", graceful)
-		return graceful
-	case err := <-p.failed:
-		p.log.Error("a listener failed; stopping", "err", err)
+		return graceful, nil
+	case failure = <-p.failed:
+		p.log.Error("stopping: a part has failed", "err", failure)
 	case <-ctx.Done():
 	}
-	return false
+	return false, failure
 }
 
 // end ends the server; while it waits for running jobs, another signal makes it quick.

@@ -33,6 +33,7 @@ type gearmandConfig struct {
 	configFile                string
 	unused                    []string // flags that were given and mean nothing here
 	drain                     time.Duration
+	queue                     gearmandQueue
 }
 
 // keepalive is how dead peers are found; what is negative is the system's.
@@ -50,7 +51,7 @@ type gearmandFlag struct {
 // flags lists all, in the order in which -h shows them.
 func (g *gearmandConfig) flags() []gearmandFlag {
 	o := &g.opts
-	return []gearmandFlag{
+	return append([]gearmandFlag{
 		{"listen", 'L', "ADDR", "address: HOST, HOST:PORT or unix:FILE; may be repeated (default 127.0.0.1)", appendTo(&g.listen)},
 		{"port", 'p', "N", "port (default 4730, or GEARMAND_PORT); 0: any free one", text(&g.port)},
 		{"backlog", 'b', "N", "connections that wait to be accepted", number(&g.backlog)},
@@ -60,7 +61,6 @@ func (g *gearmandConfig) flags() []gearmandFlag {
 		{"round-robin", 'R', "", "a worker's functions take turns", yes(&o.RoundRobin)},
 		{"worker-wakeup", 'w', "N", "workers to wake for a job (default 0: all that sleep)", number(&o.Wakeup)},
 		{"exceptions", 0, "", "send exceptions to all clients", yes(&o.Exceptions)},
-		{"queue-type", 'q', "TYPE", "where background jobs are kept: builtin (memory)", g.setQueue},
 		{"timeout-fails", 0, "", "a job that outlives CAN_DO_TIMEOUT fails; default: another worker gets it", yes(&o.TimeoutFails)},
 		{"allow-shutdown", 0, "", "obey the command shutdown from this machine", yes(&g.allowShutdown)},
 		{"max-connections", 0, "N", "connections at once (default 20000)", number(&o.MaxConns)},
@@ -96,7 +96,7 @@ func (g *gearmandConfig) flags() []gearmandFlag {
 		{"threads", 't', "N", "", g.nothing("threads")},
 		{"hashtable-buckets", 0, "N", "", g.nothing("hashtable-buckets")},
 		{"coredump", 0, "", "", g.nothing("coredump")},
-	}
+	}, g.queue.flags(g.nothing)...)
 }
 
 func text(p *string) func(string) error { return func(v string) error { *p = v; return nil } }
@@ -130,13 +130,6 @@ func span(p *time.Duration) func(string) error {
 
 func (g *gearmandConfig) nothing(name string) func(string) error {
 	return func(string) error { g.unused = append(g.unused, name); return nil }
-}
-
-func (g *gearmandConfig) setQueue(v string) error {
-	if v != "builtin" {
-		return fmt.Errorf("there is no queue type %q here; builtin keeps jobs in memory", v)
-	}
-	return nil
 }
 
 func (g *gearmandConfig) setProtocol(v string) error {

@@ -24,8 +24,8 @@ const (
 	Prefix     = "gearman:"
 	lockPrefix = "gearman.server:"
 
-	lockLease  = 10 * time.Second
-	lockRenew  = 3 * time.Second
+	lockLease  = 5 * time.Second
+	lockRenew  = 1500 * time.Millisecond
 	lockRetry  = 250 * time.Millisecond
 	openPage   = 1000
 	deletePage = 500
@@ -56,7 +56,7 @@ type Store struct {
 
 var _ gearmand.Store = (*Store)(nil)
 
-// Open takes the queue of a name ("" is "default"; letters, digits, - and _). A server that was killed has it for up to ten
+// Open takes the queue of a name ("" is "default"; letters, digits, - and _). A server that was killed has it for up to five
 // seconds more, which Open waits for; then ErrTaken. The queue stays the caller's. Close the store.
 func Open(ctx context.Context, q Queue, name string) (*Store, error) {
 	name = cmp.Or(name, "default")
