@@ -17,6 +17,7 @@ import (
 
 	"wheelhouse/gearman"
 	"wheelhouse/internal/atomicfile"
+	"wheelhouse/internal/bridge/jobsgearman"
 	"wheelhouse/internal/bridge/storeimages"
 	"wheelhouse/internal/bridge/storejobs"
 	"wheelhouse/internal/faultfs"
@@ -110,7 +111,11 @@ func (a *app) nodeSecret() storaged.Secret {
 func (a *app) openCatalog(ctx context.Context) error {
 	o := catalog.Options{Grace: time.Duration(a.cfg.Catalog.Grace)}
 	o.DB.Logger = a.log
-	opened, err := storejobs.Open(ctx, a.cfg.catalogFile(), o, sqlqueue.Options{})
+	announce, err := a.announcer()
+	if err != nil {
+		return err
+	}
+	opened, err := storejobs.Open(ctx, a.cfg.catalogFile(), o, sqlqueue.Options{Announce: announce})
 	if err != nil {
 		return err
 	}
@@ -118,6 +123,34 @@ func (a *app) openCatalog(ctx context.Context) error {
 	a.cat, a.queue = opened.Catalog, opened.Queue
 	a.metrics.catalog(a.cat.Totals)
 	return nil
+}
+
+// announcer calls other processes when there is work for them, if they can be called.
+func (a *app) announcer() (announce func(funcs []string), err error) {
+	if len(a.cfg.Jobs.WakeServers) == 0 {
+		return nil, nil
+	}
+	client, err := gearman.NewClient(a.cfg.Jobs.WakeServers, gearman.ClientOptions{})
+	if err != nil {
+		return nil, err
+	}
+	a.onClose(client.Close)
+	an := jobsgearman.NewAnnouncer(client, a.cfg.Jobs.WakeName, a.log)
+	a.background = append(a.background, an.Run)
+	return an.Announce, nil
+}
+
+// waker is how other processes call this one.
+func (a *app) waker() (<-chan struct{}, error) {
+	if len(a.cfg.Jobs.WakeServers) == 0 {
+		return nil, nil
+	}
+	l, err := jobsgearman.NewListener(a.cfg.Jobs.WakeServers, a.cfg.Jobs.WakeName, a.log)
+	if err != nil {
+		return nil, err
+	}
+	a.background = append(a.background, l.Run)
+	return l.Wake(), nil
 }
 
 // queueStats counts the jobs that wait, by kind.
@@ -316,7 +349,11 @@ func (a *app) startWorker(cat store.Catalog) error {
 	for _, kind := range store.TaskKinds {
 		concurrency[kind] = a.cfg.Worker.Concurrency
 	}
-	j := jobs.New(a.queue, jobs.Options{StopTimeout: time.Duration(a.cfg.Drain), Logger: a.log})
+	wake, err := a.waker()
+	if err != nil {
+		return err
+	}
+	j := jobs.New(a.queue, jobs.Options{StopTimeout: time.Duration(a.cfg.Drain), Logger: a.log, Wake: wake})
 	a.metrics.registry.MustRegister(jobsCollector{j.Stats})
 	a.background = append(a.background, w.Run, j.Run)
 	return storejobs.Handle(j, w.Handlers(), concurrency)

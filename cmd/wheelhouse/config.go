@@ -67,6 +67,10 @@ type Config struct {
 		Interval    config.Duration `toml:"interval" doc:"time between two rounds of catching up, sweeping and measuring space"`
 		Concurrency int             `toml:"concurrency" doc:"jobs of one kind that a process does at once"`
 	} `toml:"worker"`
+	Jobs struct {
+		WakeServers []string `toml:"wake_servers" doc:"Gearman job servers by which processes call each other when there is background work; empty: workers of other processes look once a second"`
+		WakeName    string   `toml:"wake_name" doc:"tells this installation's calls from others' on the same job servers"`
+	} `toml:"jobs"`
 	Images struct {
 		Enabled     bool            `toml:"enabled" doc:"answer GET of an image with w, h, fit, format or quality by an image in that form"`
 		Servers     []string        `toml:"servers" doc:"Gearman job servers whose workers make the images (wheelhouse gearman worker images); empty: this process does"`
