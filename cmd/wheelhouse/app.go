@@ -140,17 +140,18 @@ func (a *app) announcer() (announce func(funcs []string), err error) {
 	return an.Announce, nil
 }
 
-// waker is how other processes call this one.
-func (a *app) waker() (<-chan struct{}, error) {
+// beCalled lets other processes call the worker that is made with o.
+func (a *app) beCalled(o *jobs.Options) error {
 	if len(a.cfg.Jobs.WakeServers) == 0 {
-		return nil, nil
+		return nil
 	}
 	l, err := jobsgearman.NewListener(a.cfg.Jobs.WakeServers, a.cfg.Jobs.WakeName, a.log)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	l.Wake(o)
 	a.background = append(a.background, l.Run)
-	return l.Wake(), nil
+	return nil
 }
 
 // queueStats counts the jobs that wait, by kind.
@@ -349,11 +350,11 @@ func (a *app) startWorker(cat store.Catalog) error {
 	for _, kind := range store.TaskKinds {
 		concurrency[kind] = a.cfg.Worker.Concurrency
 	}
-	wake, err := a.waker()
-	if err != nil {
+	opts := jobs.Options{StopTimeout: time.Duration(a.cfg.Drain), Logger: a.log}
+	if err := a.beCalled(&opts); err != nil {
 		return err
 	}
-	j := jobs.New(a.queue, jobs.Options{StopTimeout: time.Duration(a.cfg.Drain), Logger: a.log, Wake: wake})
+	j := jobs.New(a.queue, opts)
 	a.metrics.registry.MustRegister(jobsCollector{j.Stats})
 	a.background = append(a.background, w.Run, j.Run)
 	return storejobs.Handle(j, w.Handlers(), concurrency)

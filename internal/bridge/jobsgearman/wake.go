@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wheelhouse/gearman"
+	"wheelhouse/jobs"
 )
 
 // funcName is the Gearman function that is called; several queues on the same job servers have different names.
@@ -85,8 +86,8 @@ func NewListener(servers []string, name string, log *slog.Logger) (*Listener, er
 	}, 0)
 }
 
-// Wake is for jobs.Options.Wake.
-func (l *Listener) Wake() <-chan struct{} { return l.wake }
+// Wake has the worker that is made with o called.
+func (l *Listener) Wake(o *jobs.Options) { o.Wake = l.wake }
 
 // Run listens until ctx ends.
 func (l *Listener) Run(ctx context.Context) error { return l.worker.Run(ctx) }

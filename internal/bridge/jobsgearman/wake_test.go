@@ -35,7 +35,9 @@ func TestWake(t *testing.T) {
 	inserts, works := open(sqlqueue.Options{Announce: a.Announce}), open(sqlqueue.Options{})
 
 	did := make(chan string, 10)
-	w := jobs.New(works, jobs.Options{Poll: time.Hour, Wake: l.Wake()})
+	opts := jobs.Options{Poll: time.Hour}
+	l.Wake(&opts)
+	w := jobs.New(works, opts)
 	err = w.Handle("f", jobs.Handler{Work: func(ctx context.Context, j *jobs.Job) error {
 		did <- string(j.Arg)
 		return nil
