@@ -69,8 +69,19 @@ func (f *function) idle() bool {
 	return len(f.finished) == 0
 }
 
-// collect adds what is to be told about the tasks that were finished, and forgets the jobs of which nothing is.
+// collect adds what is to be told about the tasks that were finished.
 func (f *function) collect(pending []outcome) []outcome {
+	pending = f.gone(pending)
+	for i := range pending {
+		if pending[i].failed != nil {
+			f.failure(&pending[i])
+		}
+	}
+	return pending
+}
+
+// gone takes in the tasks that were finished, and forgets the jobs of which nothing is to be told.
+func (f *function) gone(pending []outcome) []outcome {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, t := range f.finished {
@@ -134,7 +145,7 @@ func (f *function) reportSome(list []outcome) error {
 		results[i] = o.result
 		results[i].Job = o.held.job
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.base), reportTimeout)
+	ctx, cancel := f.callContext()
 	defer cancel()
 	if err := f.w.queue.Finish(ctx, results); err != nil {
 		return err
@@ -145,6 +156,11 @@ func (f *function) reportSome(list []outcome) error {
 		f.release(o.held)
 	}
 	return nil
+}
+
+// callContext bounds one call of the keeper's, so that one that hangs does not cost all leases.
+func (f *function) callContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(f.base), min(reportTimeout, f.h.Lease/2))
 }
 
 // unreported gives up those that have been tried for too long, and returns the others.
@@ -188,7 +204,7 @@ func (f *function) renew(pick func(h *held) bool) {
 	if len(list) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.base), f.h.Lease/3)
+	ctx, cancel := f.callContext()
 	defer cancel()
 	kept, err := f.w.queue.Renew(ctx, list, f.h.Lease)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 type outcome struct {
 	held   *held
 	result Result
+	failed error     // why, of one that has just failed
 	since  time.Time // when it was told for the first time, in vain
 }
 
@@ -30,59 +31,63 @@ func (f *function) outcomes(t *task, list []outcome) []outcome {
 				err = each[i]
 			}
 		}
-		list = append(list, outcome{held: h, result: f.outcome(t, h, err)})
+		o := outcome{held: h}
+		o.result, o.failed = f.outcome(t, h, err)
+		list = append(list, o)
 	}
 	return list
 }
 
-// outcome says what becomes of one job.
-func (f *function) outcome(t *task, h *held, err error) Result {
+// outcome says what becomes of one job. If it failed, failure says the rest. f.mu must be held.
+func (f *function) outcome(t *task, h *held, err error) (r Result, failed error) {
 	switch {
 	case h.lost: // somebody else's now
 		f.stats.Lost++
-		return Result{}
+		return Result{}, nil
 	case t.returned, errors.Is(err, ErrStopping), err != nil && errors.Is(context.Cause(t), ErrStopping):
 		f.stats.Returned++
-		return Result{Verdict: Returned}
+		return Result{Verdict: Returned}, nil
 	case err == nil:
 		f.stats.Done++
-		return Result{Verdict: Done}
+		return Result{Verdict: Done}, nil
 	case errors.Is(err, ErrDeclined):
 		f.stats.Returned++
-		return Result{}
+		return Result{}, nil
 	}
 	if l, ok := errors.AsType[later](err); ok {
 		f.stats.Returned++
-		return Result{Verdict: Returned, After: max(0, time.Duration(l))}
+		return Result{Verdict: Returned, After: max(0, time.Duration(l))}, nil
 	}
-	if r, ok := errors.AsType[replaced](err); ok {
-		result := Result{Verdict: Done, Replace: r}
-		if err = result.Validate(); err == nil {
+	if list, ok := errors.AsType[replaced](err); ok {
+		r = Result{Verdict: Done, Replace: list}
+		if err = r.Validate(); err == nil {
 			f.stats.Done++
-			return result
+			return r, nil
 		}
 	}
-	return f.failure(h, err)
+	r = Result{Verdict: Retry, Cause: Message(err)}
+	if n := h.job.Failures + 1; IsPermanent(err) || f.h.MaxFailures > 0 && n >= f.h.MaxFailures {
+		r.Verdict = Dead
+		f.stats.Dead++
+	} else {
+		f.stats.Failed++
+	}
+	return r, err
 }
 
-// failure says what becomes of a job that failed.
-func (f *function) failure(h *held, err error) Result {
-	n := h.job.Failures + 1
-	r := Result{Verdict: Retry, Cause: Message(err)}
-	if IsPermanent(err) || f.h.MaxFailures > 0 && n >= f.h.MaxFailures {
-		r.Verdict, r.Status = Dead, 1
-		if s, ok := errors.AsType[*withStatus](err); ok {
-			r.Status = s.status
+// failure completes the result of a job that has failed: with f.mu not held, as others than us are asked.
+func (f *function) failure(o *outcome) {
+	n := o.held.job.Failures + 1
+	if o.result.Verdict == Dead {
+		o.result.Status = 1
+		if s, ok := errors.AsType[*withStatus](o.failed); ok {
+			o.result.Status = s.status
 		}
-		f.stats.Dead++
-		f.w.opts.Logger.Error("job failed for good", "func", f.name, "job", h.job.ID, "failures", n, "err", err)
-		return r
-	}
-	f.stats.Failed++
-	if a, ok := errors.AsType[*retryAfter](err); ok {
-		r.After = max(0, a.after)
+		f.w.opts.Logger.Error("job failed for good", "func", f.name, "job", o.held.job.ID, "failures", n, "err", o.failed)
+	} else if a, ok := errors.AsType[*retryAfter](o.failed); ok {
+		o.result.After = max(0, a.after)
 	} else {
-		r.After = f.h.Backoff(n)
+		o.result.After = f.h.Backoff(n)
 	}
-	return r
+	o.failed = nil
 }

@@ -6,6 +6,7 @@
 package failover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,9 @@ type Member struct {
 type Options struct {
 	// Retry is how long a queue that failed is left alone. Default 30 s.
 	Retry time.Duration
+	// Timeout is how long a queue may take to insert or hand out jobs before another is asked. Default 10 s. Jobs that it
+	// has inserted nevertheless are done twice.
+	Timeout time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 	// Logger takes queues that fail and that come back (Warn). Default: nothing is logged.
@@ -61,8 +65,10 @@ func New(members []Member, opts Options) (*Queue, error) {
 	if len(members) == 0 || len(members) > MaxMembers {
 		return nil, fmt.Errorf("failover: %d queues: want 1 to %d", len(members), MaxMembers)
 	}
-	if opts.Retry == 0 {
-		opts.Retry = 30 * time.Second
+	opts.Retry = cmp.Or(opts.Retry, 30*time.Second)
+	opts.Timeout = cmp.Or(opts.Timeout, 10*time.Second)
+	if opts.Retry < 0 || opts.Timeout < 0 {
+		return nil, fmt.Errorf("failover: Retry is %s, Timeout %s: want more than 0", opts.Retry, opts.Timeout)
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -152,9 +158,9 @@ func (q *Queue) lives(m *member) bool {
 }
 
 // check notes how a call of a member ended, and returns the error as the member's. Mistakes of the caller's, and a caller
-// that does not wait, say nothing about the member.
+// that gave up, say nothing about the member; one whose time ran out does.
 func (q *Queue) check(ctx context.Context, m *member, err error) error {
-	if err != nil && (ctx.Err() != nil || errors.Is(err, jobs.ErrNotFound) || errors.Is(err, jobs.ErrAll)) {
+	if err != nil && (errors.Is(ctx.Err(), context.Canceled) || errors.Is(err, jobs.ErrNotFound) || errors.Is(err, jobs.ErrAll)) {
 		return err
 	}
 	m.mu.Lock()
@@ -171,6 +177,13 @@ func (q *Queue) check(ctx context.Context, m *member, err error) error {
 	}
 	m.dead = q.opts.Now()
 	return fmt.Errorf("failover: %s: %w", m.Name, err)
+}
+
+// try calls a member, but not for longer than Timeout.
+func (q *Queue) try(ctx context.Context, m *member, do func(ctx context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, q.opts.Timeout)
+	defer cancel()
+	return q.check(ctx, m, do(limited))
 }
 
 // ErrDead is why nothing was done: all queues have failed a short while ago and are left alone.
@@ -196,8 +209,9 @@ func (q *Queue) Insert(ctx context.Context, list []jobs.Job) ([]jobs.ID, error) 
 	}
 	var errs []error
 	for _, m := range q.candidates(list) {
-		ids, err := m.Queue.Insert(ctx, list)
-		if err = q.check(ctx, m, err); err == nil {
+		var ids []jobs.ID
+		err := q.try(ctx, m, func(ctx context.Context) (err error) { ids, err = m.Queue.Insert(ctx, list); return err })
+		if err == nil {
 			for i := range ids {
 				if ids[i] != 0 {
 					ids[i] = m.global(ids[i])
@@ -254,8 +268,9 @@ func (q *Queue) Grab(ctx context.Context, r jobs.GrabRequest) ([]jobs.Job, error
 		if part.IDs = m.local(r.IDs); part.N <= 0 || len(r.IDs) > 0 && len(part.IDs) == 0 {
 			continue
 		}
-		list, err := m.Queue.Grab(ctx, part)
-		if err = q.check(ctx, m, err); err != nil {
+		var list []jobs.Job
+		err := q.try(ctx, m, func(ctx context.Context) (err error) { list, err = m.Queue.Grab(ctx, part); return err })
+		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -270,28 +285,43 @@ func (q *Queue) Grab(ctx context.Context, r jobs.GrabRequest) ([]jobs.Job, error
 	return nil, errors.Join(errs...)
 }
 
-// Renew is as in [jobs.Queue]. Jobs of a queue that does not answer are returned as they were: nobody knows.
+// Renew is as in [jobs.Queue]. Jobs of a queue that does not answer are returned as they were: nobody knows. All queues are
+// asked at the same time, so that one that hangs costs the others nothing.
 func (q *Queue) Renew(ctx context.Context, list []jobs.Job, lease time.Duration) ([]jobs.Job, error) {
+	var mu sync.Mutex // guards both
 	var kept []jobs.Job
 	var errs []error
 	parts := split(q, list, func(j *jobs.Job) string { return j.Queue })
+	var all sync.WaitGroup
 	for m, mine := range parts {
-		inside := make([]jobs.Job, len(mine))
-		for i, j := range mine {
-			inside[i] = m.inside(j)
-		}
-		got, err := m.Queue.Renew(ctx, inside, lease)
-		if err = q.check(ctx, m, err); err != nil {
-			errs = append(errs, err)
-			kept = append(kept, mine...)
-			continue
-		}
-		for _, j := range got {
-			kept = append(kept, m.outside(j))
-		}
+		all.Go(func() {
+			got, err := q.renew(ctx, m, mine, lease)
+			mu.Lock()
+			defer mu.Unlock()
+			kept = append(kept, got...)
+			if err != nil {
+				errs = append(errs, err)
+			}
+		})
 	}
+	all.Wait()
 	if len(errs) > 0 && len(errs) == len(parts) {
 		return nil, errors.Join(errs...)
+	}
+	return kept, nil
+}
+
+func (q *Queue) renew(ctx context.Context, m *member, mine []jobs.Job, lease time.Duration) ([]jobs.Job, error) {
+	inside := make([]jobs.Job, len(mine))
+	for i, j := range mine {
+		inside[i] = m.inside(j)
+	}
+	kept, err := m.Queue.Renew(ctx, inside, lease)
+	if err = q.check(ctx, m, err); err != nil {
+		return mine, err
+	}
+	for i, j := range kept {
+		kept[i] = m.outside(j)
 	}
 	return kept, nil
 }
@@ -314,13 +344,21 @@ func (q *Queue) Finish(ctx context.Context, results []jobs.Result) error {
 			return err
 		}
 	}
+	var mu sync.Mutex // guards errs
 	var errs []error
+	var all sync.WaitGroup
 	for m, part := range split(q, results, func(r *jobs.Result) string { return r.Job.Queue }) {
-		for i := range part {
-			part[i].Job = m.inside(part[i].Job)
-		}
-		errs = append(errs, q.check(ctx, m, m.Queue.Finish(ctx, part)))
+		all.Go(func() {
+			for i := range part {
+				part[i].Job = m.inside(part[i].Job)
+			}
+			err := q.check(ctx, m, m.Queue.Finish(ctx, part))
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		})
 	}
+	all.Wait()
 	return errors.Join(errs...)
 }
 
@@ -329,8 +367,9 @@ func (q *Queue) Tend(ctx context.Context) (next time.Time, err error) {
 	var errs []error
 	answers := 0
 	for _, m := range q.shuffled() {
-		t, err := m.Queue.Tend(ctx)
-		if err = q.check(ctx, m, err); err != nil {
+		var t time.Time
+		err := q.try(ctx, m, func(ctx context.Context) (err error) { t, err = m.Queue.Tend(ctx); return err })
+		if err != nil {
 			errs = append(errs, err)
 			continue
 		}

@@ -72,13 +72,18 @@ func (n named) Show(ctx context.Context, id jobs.ID) (jobs.Record, error) {
 type faulty struct {
 	*memqueue.Queue
 	down  atomic.Bool
+	hangs atomic.Bool
 	calls atomic.Int32
 }
 
 var errDown = errors.New("connection refused")
 
-func (f *faulty) err() error {
+func (f *faulty) err(ctx context.Context) error {
 	f.calls.Add(1)
+	if f.hangs.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	if f.down.Load() {
 		return errDown
 	}
@@ -86,42 +91,42 @@ func (f *faulty) err() error {
 }
 
 func (f *faulty) Insert(ctx context.Context, list []jobs.Job) ([]jobs.ID, error) {
-	if err := f.err(); err != nil {
+	if err := f.err(ctx); err != nil {
 		return nil, err
 	}
 	return f.Queue.Insert(ctx, list)
 }
 
 func (f *faulty) Grab(ctx context.Context, r jobs.GrabRequest) ([]jobs.Job, error) {
-	if err := f.err(); err != nil {
+	if err := f.err(ctx); err != nil {
 		return nil, err
 	}
 	return f.Queue.Grab(ctx, r)
 }
 
 func (f *faulty) Renew(ctx context.Context, list []jobs.Job, lease time.Duration) ([]jobs.Job, error) {
-	if err := f.err(); err != nil {
+	if err := f.err(ctx); err != nil {
 		return nil, err
 	}
 	return f.Queue.Renew(ctx, list, lease)
 }
 
 func (f *faulty) Finish(ctx context.Context, list []jobs.Result) error {
-	if err := f.err(); err != nil {
+	if err := f.err(ctx); err != nil {
 		return err
 	}
 	return f.Queue.Finish(ctx, list)
 }
 
 func (f *faulty) Tend(ctx context.Context) (time.Time, error) {
-	if err := f.err(); err != nil {
+	if err := f.err(ctx); err != nil {
 		return time.Time{}, err
 	}
 	return f.Queue.Tend(ctx)
 }
 
 func (f *faulty) Stats(ctx context.Context) ([]jobs.FuncStats, error) {
-	if err := f.err(); err != nil {
+	if err := f.err(ctx); err != nil {
 		return nil, err
 	}
 	return f.Queue.Stats(ctx)
@@ -266,6 +271,52 @@ func TestRouting(t *testing.T) {
 		}
 		if left, err := q.List(ctx, jobs.Filter{}); len(left) != 0 || err != nil {
 			t.Errorf("left: %v, %v", left, err)
+		}
+	})
+}
+
+// TestHangs: a queue that does not say anything at all does not stop the others.
+func TestHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, inner := three(t)
+		ctx := t.Context()
+		for range 90 {
+			if _, err := q.Insert(ctx, []jobs.Job{{Func: "f"}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := q.Grab(ctx, jobs.GrabRequest{Funcs: []string{"f"}, N: 60, Lease: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		inner["c"].hangs.Store(true)
+		short, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		kept, err := q.Renew(short, got, time.Hour)
+		if err != nil || len(kept) != 60 {
+			t.Errorf("Renew = %d jobs, %v; want all", len(kept), err)
+		}
+		for _, j := range kept {
+			if (j.Queue == "c") != (time.Until(j.GrabbedUntil) < time.Minute) {
+				t.Errorf("job of %s: leased for %s", j.Queue, time.Until(j.GrabbedUntil))
+			}
+		}
+		start := time.Now()
+		for range 50 {
+			if _, err := q.Insert(ctx, []jobs.Job{{Func: "f"}}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := q.Grab(ctx, jobs.GrabRequest{Funcs: []string{"f"}, N: 100, Lease: time.Minute}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d := time.Since(start); d != 0 { // Renew has found out
+			t.Errorf("took %s", d)
+		}
+		time.Sleep(time.Minute)
+		start = time.Now()
+		if _, err := q.Grab(ctx, jobs.GrabRequest{Funcs: []string{"f"}, N: 1000, Lease: time.Minute}); err != nil || time.Since(start) != 10*time.Second {
+			t.Errorf("Grab took %s, %v; want 10s once", time.Since(start), err)
 		}
 	})
 }
