@@ -70,6 +70,12 @@ func floor(t *queueTest) {
 	t.equal("floor 1", at(1), "")
 	t.equal("floor 0", at(0), "0")
 	t.equal("no floor", args(t.grab(10, "f")), "-5")
+	low := t.insert(jobs.Job{Func: "f", Coalesce: "c", Priority: -1})[0]
+	zero := 0
+	for what, r := range map[string]jobs.GrabRequest{"group": {Coalesce: "c"}, "prefix": {Coalesce: "c", CoalescePrefix: true}, "id": {IDs: []jobs.ID{low}}} {
+		r.Funcs, r.N, r.Floor = []string{"f"}, 10, &zero
+		t.equal(what+" below the floor", len(t.request(r)), 0)
+	}
 }
 
 func functions(t *queueTest) {
