@@ -89,9 +89,15 @@ type jobsFlags struct {
 }
 
 func newJobsFlags(name string, env *environment) *jobsFlags {
-	f := &jobsFlags{clientFlags: &clientFlags{FlagSet: newFlags("jobs "+name, env.stderr)}}
+	f := newDatabaseFlags(name, env)
 	f.register("access-key") // --key is that of jobs
-	f.StringVar(&f.database, "database", os.Getenv("WHEELHOUSE_JOBS"), "`URL` of a database that holds the queue, instead of a server (default: WHEELHOUSE_JOBS)")
+	return f
+}
+
+// newDatabaseFlags are the flags of commands that need a database.
+func newDatabaseFlags(name string, env *environment) *jobsFlags {
+	f := &jobsFlags{clientFlags: &clientFlags{FlagSet: newFlags("jobs "+name, env.stderr)}}
+	f.StringVar(&f.database, "database", os.Getenv("WHEELHOUSE_JOBS"), "`URL` of the database that holds the queue (default: WHEELHOUSE_JOBS)")
 	f.StringVar(&f.prefix, "table-prefix", "", "`prefix` of the names of its tables, as TheSchwartz's option")
 	return f
 }

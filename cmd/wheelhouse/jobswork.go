@@ -44,7 +44,7 @@ const (
 
 // jobsWork does jobs by running a command.
 func jobsWork(ctx context.Context, env *environment, args []string) error {
-	f := newJobsFlags("work", env)
+	f := newDatabaseFlags("work", env)
 	var funcs []string
 	f.Func("func", "do jobs of this `function`; may be repeated", func(s string) error { funcs = append(funcs, s); return nil })
 	h := jobs.Handler{}
@@ -56,9 +56,12 @@ func jobsWork(ctx context.Context, env *environment, args []string) error {
 	untilDone := f.Bool("until-done", false, "end when no job is ready or running")
 	usage := f.Usage
 	f.Usage = func() { usage(); fmt.Fprint(env.stderr, jobsWorkHelp) }
-	_, command, err := f.parse(args, 1, -1)
+	command, err := parseFlags(f.FlagSet, args)
 	if err != nil {
 		return err
+	}
+	if len(command) == 0 {
+		return usagef("too few arguments: which command?")
 	}
 	if f.database == "" {
 		return usagef("--database URL is wanted: the store does its own jobs")
