@@ -58,6 +58,23 @@ func TestResultsAreTriedAgain(t *testing.T) {
 	})
 }
 
+// TestStopsWithoutAnswer: a queue that is gone does not keep a worker from stopping, in bounded time.
+func TestStopsWithoutAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &unwilling{Queue: memqueue.New(nil), until: time.Now().Add(24 * time.Hour)}
+		stop := running(t, q, jobs.Options{}, map[string]jobs.Handler{"f": {Concurrency: 2, Work: func(context.Context, *jobs.Job) error { return nil }}})
+		for range 20 {
+			insert(t, q, jobs.Job{Func: "f"})
+		}
+		time.Sleep(5 * time.Second)
+		start := time.Now()
+		stop()
+		if d := time.Since(start); d > 40*time.Second {
+			t.Errorf("stopped after %v; want some 30s at most", d)
+		}
+	})
+}
+
 // TestBadResult: one result that the queue does not take does not hold up the others.
 func TestBadResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
