@@ -93,8 +93,8 @@ func (w *Worker) fetch(ctx context.Context) {
 	ready, stop := w.queue.Notify()
 	defer stop()
 	wake := w.opts.Wake
-	for turn := 0; ctx.Err() == nil; turn++ {
-		w.grab(ctx, turn)
+	for ctx.Err() == nil {
+		w.grab(ctx)
 		t := time.NewTimer(jitter(w.opts.Poll, 0.1))
 		select {
 		case <-ready:
@@ -111,15 +111,15 @@ func (w *Worker) fetch(ctx context.Context) {
 }
 
 // grab fills the functions that have room. Those with one lease share one call, in which no more is asked for than the
-// fullest can take; where there may be more, each is asked for alone. Each turn another function comes first.
-func (w *Worker) grab(ctx context.Context, turn int) {
+// fullest can take; where there may be more, each is asked for alone, so that none starves.
+func (w *Worker) grab(ctx context.Context) {
 	type group struct {
 		names []string
 		least int
 	}
 	groups := make(map[time.Duration]*group)
-	for i := range w.names {
-		f := w.byName[w.names[(i+turn)%len(w.names)]]
+	for _, name := range w.names {
+		f := w.byName[name]
 		n := f.free()
 		if n <= 0 {
 			continue

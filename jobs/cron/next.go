@@ -128,7 +128,7 @@ func instant(y int, m time.Month, d, h, i int, loc *time.Location) time.Time {
 		return t
 	}
 	_, before := start.Add(-time.Second).Zone()
-	if first := wall.Add(-time.Duration(before) * time.Second); before > offset && first.Before(start) {
+	if first := wall.Add(-time.Duration(before) * time.Second); first.Before(start) {
 		return first.In(loc)
 	}
 	return t
