@@ -285,7 +285,7 @@ func TestHangs(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got, err := q.Grab(ctx, jobs.GrabRequest{Funcs: []string{"f"}, N: 60, Lease: time.Minute})
+		got, err := q.Grab(ctx, jobs.GrabRequest{Funcs: []string{"f"}, N: 90, Lease: time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,7 +293,7 @@ func TestHangs(t *testing.T) {
 		short, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		kept, err := q.Renew(short, got, time.Hour)
-		if err != nil || len(kept) != 60 {
+		if err != nil || len(kept) != 90 {
 			t.Errorf("Renew = %d jobs, %v; want all", len(kept), err)
 		}
 		for _, j := range kept {
