@@ -25,10 +25,14 @@ build:
 	@scripts/need-go
 	go build -trimpath -o bin/wheelhouse ./cmd/wheelhouse
 
-# What the tests use besides Go: curl and both tars, as clients and witnesses.
+# What the tests use besides Go: curl and both tars as clients and witnesses, real databases, and Gearman's and TheSchwartz's own
+# programs and modules.
 tools:
 	@scripts/need-go
-	@scripts/need curl=curl tar=tar bsdtar=libarchive-tools gcc=gcc
+	@scripts/need curl=curl tar=tar bsdtar=libarchive-tools gcc=gcc \
+		gearmand=gearman-job-server gearman=gearman-tools perl:Gearman::Client=libgearman-client-perl \
+		mariadbd=mariadb-server pg_ctlcluster=postgresql perl:TheSchwartz=libtheschwartz-perl \
+		perl:DBD::MariaDB=libdbd-mariadb-perl perl:DBD::SQLite=libdbd-sqlite3-perl perl:DBD::Pg=libdbd-pg-perl
 
 test: tools
 	go test -shuffle=on -timeout 15m ./...
