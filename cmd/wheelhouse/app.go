@@ -258,7 +258,7 @@ func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
 	})
 	a.background = append(a.background, d.Run)
 	a.metrics.dispatcher(d.Metrics())
-	api := control.WithJobs(control.Handler(cat, a.fleet, a.queueStats), localJobs{a.queue})
+	api := control.WithJobs(control.Handler(cat, a.fleet, a.queueStats), guardedJobs{localJobs{a.queue}})
 	operator := dispatcher.AdminOnly(authenticator, http1.FromHandler(api))
 	front := a.withHealth(d)
 	return http1.HandlerFunc(func(x http1.Exchange) {
