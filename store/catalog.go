@@ -11,6 +11,7 @@ type Catalog interface {
 	Objects
 	Buckets
 	Housekeeping
+	Undeletion
 	Administration
 	Close() error
 }
@@ -125,10 +126,13 @@ type Housekeeping interface {
 	EnqueueRepair(ctx context.Context, id ObjectID, storage StorageID) error
 	// DeletedObject finds an object that is no longer visible and whose entities are not all gone. ErrNoObject.
 	DeletedObject(ctx context.Context, id ObjectID) (Object, error)
+	// BeginDelete is DeletedObject for who is about to delete its entities: it cannot be undeleted any more. ErrInUse before
+	// its grace time is over.
+	BeginDelete(ctx context.Context, id ObjectID) (Object, error)
 	// ForgetDeleted drops the rows of deleted objects whose entities are gone.
 	ForgetDeleted(ctx context.Context, ids []ObjectID) error
 	// EmptyBucket takes up to n objects of a deleted bucket out, as by Delete, and returns how many there were. At 0
-	// the deleted bucket's own row is gone too.
+	// the deleted bucket's own row is gone too. ErrInUse when the bucket is visible.
 	EmptyBucket(ctx context.Context, id BucketID, n int) (int, error)
 	// Unknown returns those of ids that are neither a visible nor a deleted object.
 	Unknown(ctx context.Context, ids []ObjectID) ([]ObjectID, error)

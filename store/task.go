@@ -61,10 +61,10 @@ func NewDeleteObject(id ObjectID, after time.Time) Task {
 	return Task{Kind: TaskDeleteObject, Arg: []byte(`{"object":` + n + `}`), RunAfter: after}
 }
 
-// NewDeleteBucket makes the task that empties a deleted bucket. One a bucket is enough.
-func NewDeleteBucket(id BucketID) Task {
+// NewDeleteBucket makes the task that empties a deleted bucket after a time. One a bucket is enough.
+func NewDeleteBucket(id BucketID, after time.Time) Task {
 	n := strconv.FormatUint(uint64(id), 10)
-	return Task{Kind: TaskDeleteBucket, Arg: []byte(`{"bucket":` + n + `}`), Unique: n}
+	return Task{Kind: TaskDeleteBucket, Arg: []byte(`{"bucket":` + n + `}`), Unique: n, RunAfter: after}
 }
 
 // NewRepair makes the task that checks an object's entities. One an object and storage is enough.

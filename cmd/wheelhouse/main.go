@@ -50,6 +50,7 @@ func commands() []command {
 		{"get", "BUCKET/NAME [FILE]", "fetch an object; to standard output when no FILE is named", runGet},
 		{"ls", "[BUCKET[/PREFIX]]", "list buckets or objects", runLs},
 		{"rm", "BUCKET/NAME...", "delete objects", runRm},
+		{"undelete", "[--list] BUCKET[/NAME]", "bring back what was deleted or overwritten a short while ago", runUndelete},
 		{"mv", "BUCKET/NAME BUCKET/NAME", "rename an object", runMv},
 		{"stat", "BUCKET/NAME", "describe an object", runStat},
 		{"bucket", "create|list|set|rename|rm", "manage buckets", runBucket},

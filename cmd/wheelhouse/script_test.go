@@ -15,7 +15,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			data := filepath.Join(env.WorkDir, "server")
-			p := start(t, "up", "--data", data, "--listen", "127.0.0.1:0", "--set", "worker.interval=100ms", "--set", "catalog.grace=1s")
+			p := start(t, "up", "--data", data, "--listen", "127.0.0.1:0", "--set", "worker.interval=100ms", "--set", "catalog.grace=1m")
 			key, err := os.ReadFile(filepath.Join(data, "root.key"))
 			if err != nil {
 				return err

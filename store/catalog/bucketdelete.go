@@ -13,7 +13,7 @@ import (
 const emptyChunk = 128
 
 // DeleteBucket removes a bucket from view. One without objects is gone at once; else it becomes a row of deleted_bucket
-// that a task empties.
+// that a task empties after the grace time: until then it can be brought back as it was.
 func (c *SQLite) DeleteBucket(ctx context.Context, name string, recursive bool) error {
 	return c.write(ctx, func(t *txn) error {
 		b, err := bucketNamed(t, name)
@@ -30,13 +30,13 @@ func (c *SQLite) DeleteBucket(ctx context.Context, name string, recursive bool) 
 		t.forgetBuckets()
 		bind := func(st *sqldb.Stmt) { st.BindInt64(1, int64(b.ID)) }
 		if !empty {
-			now := c.now()
+			now := c.opts.Now()
 			_, err := t.Exec(`INSERT INTO deleted_bucket(`+bucketColumns+`,deleted_at) SELECT `+bucketColumns+`,?2 FROM bucket WHERE id=?1`,
-				func(st *sqldb.Stmt) { bind(st); st.BindInt64(2, now) })
+				func(st *sqldb.Stmt) { bind(st); st.BindInt64(2, now.Unix()) })
 			if err != nil {
 				return err
 			}
-			t.enqueue(store.NewDeleteBucket(b.ID))
+			t.enqueue(store.NewDeleteBucket(b.ID, now.Add(c.opts.Grace)))
 		}
 		_, err = t.Exec("DELETE FROM bucket WHERE id=?", bind)
 		return err

@@ -24,6 +24,7 @@ type Catalog interface {
 	UpdateBucket(ctx context.Context, b store.Bucket) error
 	Totals(ctx context.Context) (store.Totals, error)
 	EnqueueRepair(ctx context.Context, id store.ObjectID, storage store.StorageID) error
+	store.Undeletion
 }
 
 // Devices are the storages as this process reaches them.
@@ -57,6 +58,8 @@ func Handler(cat Catalog, devices Devices, queue Queue) http.Handler {
 		"POST /-/buckets/{name}/owner": a.setOwner,
 		"GET /-/objects":               a.object,
 		"POST /-/objects/repair":       a.repair,
+		"GET /-/deleted":               a.deleted,
+		"POST /-/undelete":             a.undelete,
 		"GET /-/settings":              a.settings,
 		"POST /-/settings":             a.setSetting,
 		"GET /-/status":                a.status,

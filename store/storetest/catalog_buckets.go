@@ -144,7 +144,7 @@ func catalogDeleteBucketRecursive(t *catalogTest) {
 		t.Fatalf("EmptyBucket of a bucket that is not deleted = %d", got)
 	}
 	t.ok(t.Catalog.DeleteBucket(t.ctx, "b", true))
-	t.wantTasks(store.NewDeleteBucket(b.ID))
+	t.wantTasks(store.NewDeleteBucket(b.ID, t.clock.now().Add(t.Grace)))
 	_, _, err := t.Catalog.Find(t.ctx, "b", "000")
 	t.want(err, store.ErrNoBucket)
 	_, err = t.Catalog.ObjectByID(t.ctx, first.ID)

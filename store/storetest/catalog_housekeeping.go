@@ -90,7 +90,7 @@ func catalogMissingGone(t *catalogTest) {
 	t.Tasks()
 	t.ok(t.Catalog.DeleteBucket(t.ctx, "b", true))
 	t.want(t.Catalog.AddMissing(t.ctx, newer.ID, storages(1)), store.ErrNoObject)
-	t.wantTasks(store.NewDeleteBucket(b.ID))
+	t.wantTasks(store.NewDeleteBucket(b.ID, t.clock.now().Add(t.Grace)))
 }
 
 func catalogRepair(t *catalogTest) {

@@ -12,7 +12,7 @@ import (
 // deleteObject removes the entities of a deleted object from all storages of its cluster, and its row only when all of
 // them are gone: a storage that is away for a while must not be left with bytes that nobody knows of.
 func (w *Worker) deleteObject(ctx context.Context, id store.ObjectID) error {
-	o, err := w.cat.DeletedObject(ctx, id)
+	o, err := w.cat.BeginDelete(ctx, id)
 	if errors.Is(err, store.ErrNoObject) {
 		return nil
 	}
@@ -88,8 +88,8 @@ func (w *Worker) deleteBucket(ctx context.Context, id store.BucketID) error {
 	const page = 500
 	for {
 		n, err := w.cat.EmptyBucket(ctx, id, page)
-		if errors.Is(err, store.ErrNoBucket) || err == nil && n == 0 {
-			return nil
+		if errors.Is(err, store.ErrNoBucket) || errors.Is(err, store.ErrInUse) || err == nil && n == 0 {
+			return nil // it is empty, or has been brought back
 		}
 		if err != nil {
 			return err

@@ -259,6 +259,10 @@ func TestDeleteWaitsForEveryStorage(t *testing.T) {
 		t.Fatal(err)
 	}
 	arg := fmt.Sprintf(`{"object":%d}`, o.ID)
+	if err := wd.task(store.TaskDeleteObject, arg); !errors.Is(err, store.ErrInUse) || len(wd.holders(o)) != 3 {
+		t.Fatalf("in the grace time: %v, held by %v", err, wd.holders(o))
+	}
+	wd.now = wd.now.Add(grace)
 	wd.away[2] = true
 	if err := wd.task(store.TaskDeleteObject, arg); err == nil {
 		t.Fatal("the task succeeded with a storage away")
