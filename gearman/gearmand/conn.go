@@ -86,7 +86,7 @@ type conn struct {
 }
 
 func (s *Server) newConn(nc net.Conn) *conn {
-	c := &conn{srv: s, nc: nc, socket: nc, exceptions: s.opts.Exceptions}
+	c := &conn{srv: s, nc: nc, socket: nc, exceptions: s.opts.Exceptions, since: s.now()}
 	c.drained.L = &c.wmu
 	switch n := nc.(type) {
 	case nil:

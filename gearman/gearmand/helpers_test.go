@@ -1,7 +1,6 @@
 package gearmand_test
 
 import (
-	"context"
 	"errors"
 	"net"
 	"os/exec"
@@ -100,5 +99,3 @@ func debian(t *testing.T) string {
 	})
 	return addr
 }
-
-func background() context.Context { return context.Background() }

@@ -212,3 +212,10 @@ func (c *Conn) Grab() (handle, data string) {
 	c.t.Fatalf("got %v; want a job or none", p)
 	return "", ""
 }
+
+// Buffered reports whether something has arrived that has not been read, without waiting.
+func (c *Conn) Buffered() bool {
+	c.SetReadDeadline(time.Now().Add(time.Millisecond))
+	_, err := c.r.Peek(1)
+	return err == nil
+}
