@@ -67,6 +67,7 @@ type conn struct {
 	since      time.Time
 	sent       int         // bytes, in this batch
 	late       bool        // in Server.patient.created
+	raised     string      // handle of the last job that it ended with an exception
 	finished   bool        // a job, since it last asked for one
 	parked     packet.Type // the kind of GRAB_JOB that has not been answered, 0 for none
 	parkedAt   uint32      // rounds

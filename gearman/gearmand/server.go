@@ -215,7 +215,8 @@ func (s *Server) Close() error {
 			c.close()
 		} else { // its last answers have a moment
 			c.ending = true
-			c.nc.SetDeadline(time.Now().Add(time.Second))
+			c.nc.SetReadDeadline(time.Now())
+			c.nc.SetWriteDeadline(time.Now().Add(time.Second))
 		}
 		c.wmu.Unlock()
 	}

@@ -211,6 +211,11 @@ func (s *Server) late(j *job) {
 func (s *Server) result(c *conn, t packet.Type, args [][]byte, data []byte) {
 	j := s.find(args[0])
 	if j == nil || j.worker != c {
+		// Perl's workers follow an exception by WORK_FAIL, and end when that is refused.
+		if t == packet.WorkFail && c.raised != "" && cString(args[0]) == c.raised {
+			c.raised = ""
+			return
+		}
 		switch t {
 		case packet.WorkData, packet.WorkWarning:
 			c.refuse(errDataJob)
@@ -236,6 +241,7 @@ func (s *Server) result(c *conn, t packet.Type, args [][]byte, data []byte) {
 			}
 		}
 		s.counts.failed.Add(1)
+		c.raised = string(j.handle)
 		s.finish(j)
 	case packet.WorkFail:
 		s.forward(j, t, j.handle)
