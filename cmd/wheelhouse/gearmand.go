@@ -289,6 +289,9 @@ func (p *gearmandProcess) announce(list []endpoint) {
 		line += " " + l.scheme + "=" + l.scheme + "://" + addr
 	}
 	fmt.Fprintln(p.out, line)
+	if err := p.g.detach(); err != nil {
+		p.log.Warn("the process could not detach", "err", err)
+	}
 	if err := service.NotifyReady(); err != nil {
 		p.log.Warn("systemd was not told", "err", err)
 	}

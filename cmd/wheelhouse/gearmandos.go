@@ -86,3 +86,25 @@ func daemonize(env *environment, args []string) error {
 	io.WriteString(env.stdout, line)
 	return cmd.Process.Release()
 }
+
+// detach lets go of what a process in the background holds of whoever started it. Standard error stays if it is the log.
+func (g *gearmandConfig) detach() error {
+	if os.Getenv(daemonVariable) == "" {
+		return nil
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	fds := []int{0, 1}
+	if g.syslog || (g.logFile != "" && g.logFile != "stderr") {
+		fds = append(fds, 2)
+	}
+	for _, fd := range fds {
+		if err := syscall.Dup3(int(null.Fd()), fd, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
