@@ -27,6 +27,9 @@ type ability struct {
 	place   int           // in fn.workers
 }
 
+// abilitySize is what an ability counts in Server.memory.
+const abilitySize = 128
+
 // held is an answer that waits for the store, and what is to be sent behind it.
 type held struct {
 	j    *job
@@ -300,11 +303,11 @@ func (c *conn) batch() (n int, err error) {
 		c.sendText(text)
 		c.flushes = s.unlock(c.flushes)
 	}()
-	for len(c.held) >= maxUnstored && !c.gone {
+	for c.waitsForStore() && !c.gone {
 		s.stored.Wait()
 	}
 	c.packets++
-	for c.sent = 0; n < batchPackets && c.sent < highWater && len(c.held) < maxUnstored; n++ {
+	for c.sent = 0; n < batchPackets && c.sent < highWater && !c.waitsForStore(); n++ {
 		if c.gone {
 			return n, errClosing
 		}
@@ -327,6 +330,11 @@ func (c *conn) batch() (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// waitsForStore reports whether so much waits for the store that the connection is not listened to. s.mu is held.
+func (c *conn) waitsForStore() bool {
+	return len(c.held) >= maxUnstored || (len(c.held) > 0 && c.heldBytes > highWater)
 }
 
 // packet handles the packet at the beginning of b and returns its size, 0 when it is not complete. s.mu is held.

@@ -168,6 +168,11 @@ func (s *Server) forgetJob(j *job) {
 	j.listeners = nil
 	j.fn.total--
 	s.memory.Add(-j.size)
+	s.unstore(j)
+}
+
+// unstore has the store forget a job. s.mu is held.
+func (s *Server) unstore(j *job) {
 	if j.stored {
 		j.stored = false
 		s.removes = append(s.removes, j.key)

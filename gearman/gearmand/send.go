@@ -19,6 +19,7 @@ func (c *conn) send(t packet.Type, args ...[]byte) {
 		before := len(h.tail)
 		h.tail = packet.Append(h.tail, packet.Res, t, args...)
 		c.heldBytes += len(h.tail) - before
+		c.sent += len(h.tail) - before
 		if c.heldBytes > c.srv.opts.MaxOutput {
 			c.kill("it does not read")
 		}
@@ -39,6 +40,7 @@ func (c *conn) sendText(text []byte) {
 	if n := len(c.held); n > 0 {
 		c.held[n-1].tail = append(c.held[n-1].tail, text...)
 		c.heldBytes += len(text)
+		c.sent += len(text)
 		return
 	}
 	c.wmu.Lock()

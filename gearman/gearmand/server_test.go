@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -382,5 +383,57 @@ func TestDoubleStop(t *testing.T) {
 		if err := s.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// badConn is a connection whose Read panics.
+type badConn struct{ net.Conn }
+
+func (badConn) Read([]byte) (int, error) { panic("on purpose") }
+
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	s := serve(t, gearmand.Options{})
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	s.ServeConn(badConn{theirs})
+	eventually(t, "it is counted, and the connection is gone", func() bool { st := s.Stats(); return st.Panics == 1 && st.Connections == 0 })
+	s.dial(t).Nothing()
+}
+
+// An idle connection costs little: it has no buffer.
+func TestIdleConnections(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector needs memory of its own")
+	}
+	s := serve(t, gearmand.Options{})
+	const n = 500
+	measure := func() uint64 {
+		runtime.GC()
+		runtime.GC() // the second empties the pools
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapInuse + m.StackInuse
+	}
+	before := measure()
+	conns := make([]net.Conn, n)
+	for i := range conns {
+		nc, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		b := packet.Append(nil, packet.Req, packet.CanDo, "f")
+		b = packet.Append(b, packet.Req, packet.EchoReq, "x")
+		if _, err := nc.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(nc, make([]byte, packet.HeaderSize+1)); err != nil {
+			t.Fatal(err)
+		}
+		conns[i] = nc
+	}
+	if per := (measure() - before) / n; per > 10<<10 { // the other end is in this process too
+		t.Errorf("%d bytes a connection; want at most 10 KB for both ends", per)
 	}
 }

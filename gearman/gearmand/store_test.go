@@ -430,3 +430,32 @@ func TestCancelStored(t *testing.T) {
 	c.Expect(packet.JobCreated, h)
 	eventually(t, "both are forgotten", func() bool { return len(m.list()) == 0 && len(admin.Command("show jobs")) == 0 })
 }
+
+// A client that submits without end while the store is busy blocks itself, and its answers come in order.
+func TestMuchBehindTheStore(t *testing.T) {
+	t.Parallel()
+	m := newMemStore()
+	s := serve(t, gearmand.Options{Store: m})
+	c, other := s.dial(t), s.dial(t)
+	open := m.shut()
+	defer open()
+	const n = 200
+	part := strings.Repeat("x", 16<<10)
+	go func() {
+		b := packet.Append(nil, packet.Req, packet.SubmitJobBG, "f", "", "x")
+		for range n {
+			b = packet.Append(b, packet.Req, packet.EchoReq, part)
+		}
+		c.Write(b)
+	}()
+	eventually(t, "it has been heard", func() bool { return s.Stats().Packets > 10 })
+	other.Nothing()
+	if p := s.Stats().Packets; p > n/2 {
+		t.Errorf("%d packets are answered in memory", p)
+	}
+	open()
+	c.Expect(packet.JobCreated)
+	for range n {
+		c.Expect(packet.EchoRes, part)
+	}
+}

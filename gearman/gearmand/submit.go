@@ -84,6 +84,10 @@ func (s *Server) submit(c *conn, u *submission) {
 		c.refuse(errFunctions)
 		return
 	}
+	if s.memory.Load()+jobOverhead+int64(len(u.data)) > s.opts.MaxMemory {
+		c.refuse(errMemory)
+		return
+	}
 	key := mergeKey(u.unique, u.data)
 	if key != "" {
 		if j := s.matching(f, key); j != nil {
@@ -94,10 +98,6 @@ func (s *Server) submit(c *conn, u *submission) {
 	}
 	if s.full(f, u.prio) {
 		c.refuse(errQueueFull)
-		return
-	}
-	if s.memory.Load()+jobOverhead+int64(len(u.data)) > s.opts.MaxMemory {
-		c.refuse(errMemory)
 		return
 	}
 	s.lastJob++
@@ -181,6 +181,7 @@ func (s *Server) cancel(handle []byte) bool {
 	}
 	if j.state == running || j.state == storing {
 		j.cancelled = true
+		s.unstore(j) // nor after a crash
 		return true
 	}
 	s.dequeue(j)

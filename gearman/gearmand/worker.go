@@ -31,6 +31,10 @@ func (s *Server) canDo(c *conn, name []byte, timeout time.Duration) {
 		c.refuse(errAbilities)
 		return
 	}
+	if !s.reserve(abilitySize) {
+		c.refuse(errMemory)
+		return
+	}
 	a := &ability{c: c, fn: f, timeout: timeout, place: len(f.workers)}
 	f.workers = append(f.workers, a)
 	c.abilities = append(c.abilities, a)
@@ -80,6 +84,7 @@ func (s *Server) resetAbilities(c *conn) {
 }
 
 func (s *Server) dropAbility(a *ability) {
+	s.memory.Add(-abilitySize)
 	if a.c.asleep {
 		a.fn.asleep--
 	}

@@ -1,0 +1,5 @@
+//go:build race
+
+package gearmand_test
+
+const raceEnabled = true
