@@ -113,6 +113,13 @@ func (q *Queue) insert(ctx context.Context, t tx, list []jobs.Job, c *changes) (
 	now := q.now()
 	ids := make([]jobs.ID, len(list))
 	for i := 0; i < len(list); {
+		if t.dialect().maxRows == 1 {
+			if err := q.insertOne(ctx, t, &list[i], &ids[i], now, c); err != nil {
+				return nil, err
+			}
+			i++
+			continue
+		}
 		n := chunk(list[i:], t.dialect().maxRows)
 		if err := q.insertChunk(ctx, t, list[i:i+n], ids[i:i+n], now, c); err != nil {
 			return nil, err
@@ -128,9 +135,6 @@ const maxChunk = 4 << 20
 // chunk is how many jobs one statement inserts: all have Unique keys or none has, and no key comes twice, so that each
 // row has an outcome of its own.
 func chunk(list []jobs.Job, most int) int {
-	if most == 1 {
-		return 1
-	}
 	type key struct{ fn, unique string }
 	var keys map[key]bool
 	size := 0
@@ -193,6 +197,39 @@ func (q *Queue) insertChunk(ctx context.Context, t tx, list []jobs.Job, ids []jo
 		}
 	}
 	return nil
+}
+
+// insertOne inserts one job on SQLite: what insertChunk does, without the columns. The store's writes wait for it.
+func (q *Queue) insertOne(ctx context.Context, t tx, j *jobs.Job, id *jobs.ID, now int64, c *changes) error {
+	fn, err := q.funcID(ctx, t, j.Func, c)
+	if err != nil {
+		return err
+	}
+	after := now
+	if !j.RunAfter.IsZero() {
+		after = ceil(j.RunAfter)
+	}
+	args := [...]any{fn, j.Arg, optional(j.Unique), now, after, 0, j.Priority, optional(j.Coalesce), optional(j.Key)}
+	err = t.query(ctx, func(r row) error {
+		var got, until int64
+		err := r.Scan(&got, &until)
+		if err == nil && until == 0 {
+			*id = jobs.ID(got)
+		}
+		return err
+	}, insertUnique, args[:]...)
+	if err == nil && *id != 0 && after <= now {
+		c.readied(j.Func)
+	}
+	return err
+}
+
+// optional is a text, or NULL for "".
+func optional(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
 }
 
 // rows are jobs as columns.

@@ -169,10 +169,16 @@ func TestPerlWorks(t *testing.T) {
 			t.Fatal(err)
 		}
 		ids, err := q.Insert(ctx, []jobs.Job{
-			{Func: "done", Arg: []byte("plain \xff")}, {Func: "done", Arg: []byte(`{"a":1}`), Priority: -3}, {Func: "done", Arg: hash, Priority: 7},
-			{Func: "retry", Arg: []byte("r")}, {Func: "permanent", Arg: []byte("p")}, {Func: "decline", Arg: []byte("d")},
-			{Func: "replace", Arg: []byte("s"), Unique: "k"}, {Func: "die"},
-			{Func: "coalesce", Arg: []byte("1"), Coalesce: "x"}, {Func: "coalesce", Arg: []byte("2"), Coalesce: "x"},
+			{Func: "done", Arg: []byte("plain \xff")},
+			{Func: "done", Arg: []byte(`{"a":1}`), Priority: -3},
+			{Func: "done", Arg: hash, Priority: 7},
+			{Func: "retry", Arg: []byte("r")},
+			{Func: "permanent", Arg: []byte("p")},
+			{Func: "decline", Arg: []byte("d")},
+			{Func: "replace", Arg: []byte("s"), Unique: "k"},
+			{Func: "die"},
+			{Func: "coalesce", Arg: []byte("1"), Coalesce: "x"},
+			{Func: "coalesce", Arg: []byte("2"), Coalesce: "x"},
 		})
 		if err != nil {
 			t.Fatal(err)

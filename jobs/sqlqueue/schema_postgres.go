@@ -116,7 +116,7 @@ func (s *pgServer) pgSchema(ctx context.Context, t tx, prefix string, do bool) (
 			types[table+"."+column] = kind
 			return err
 		}, `SELECT a.attname::text, y.typname::text FROM pg_attribute a JOIN pg_type y ON y.oid=a.atttypid
-			WHERE a.attrelid=to_regclass(?) AND a.attnum>0 AND NOT a.attisdropped`, prefix+table)
+			WHERE a.attrelid IN (SELECT c.oid `+pgNamed+`) AND a.attnum>0 AND NOT a.attisdropped`, strings.ToLower(prefix+table))
 		if err != nil {
 			return false, err
 		}
@@ -164,8 +164,12 @@ func pgAlter(types map[string]string) (todo []string) {
 	return todo
 }
 
+// pgNamed are the tables and indexes of a name on the search path. Not by to_regclass: that may believe what this connection
+// saw before another made them.
+const pgNamed = "FROM pg_class c JOIN pg_namespace n ON n.oid=c.relnamespace WHERE c.relname=? AND n.nspname=ANY(current_schemas(false))"
+
 // exists reports whether there is a table or an index of a name.
 func exists(ctx context.Context, t tx, name string) (bool, error) {
-	n, _, err := queryInt(ctx, t, "SELECT CASE WHEN to_regclass(?) IS NULL THEN 0 ELSE 1 END", name)
-	return n == 1, err
+	n, _, err := queryInt(ctx, t, "SELECT count(*) "+pgNamed, strings.ToLower(name)) // as names without quotes are
+	return n > 0, err
 }
