@@ -117,6 +117,9 @@ func suite() []line {
 		{[]string{"catalog-lookup"}, catalogLookup},
 		{[]string{"catalog-rows-1m"}, catalogRows1M},
 		{[]string{"catalog-rows-5m"}, catalogRows5M},
+		{[]string{"jobs-mariadb"}, jobsMariaDB},
+		{[]string{"jobs-sqlite"}, jobsSQLite},
+		{[]string{"jobs-postgres"}, jobsPostgres},
 		{[]string{"memory-1m"}, memory1M},
 		{[]string{"memory-5gb-put", "memory-5gb-get"}, memory5GB},
 	}...)

@@ -70,11 +70,12 @@ func (s *Spread) String() string {
 	return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Min, s.Max)
 }
 
-// Target is what a row should reach: a ratio that is at least Value, or a figure that is at most Value.
+// Target is what a row should reach: a ratio that is at least Value, or a figure that is at most Value, or at least that.
 type Target struct {
 	Ratio bool    `json:"ratio"`
 	Value float64 `json:"value"`
 	Unit  string  `json:"unit,omitempty"`
+	Least bool    `json:"least,omitempty"` // of a figure
 }
 
 // atLeast is a target for the ratio of ours to the peer's.
@@ -83,12 +84,19 @@ func atLeast(ratio float64) *Target { return &Target{Ratio: true, Value: ratio} 
 // atMost is a target for our figure.
 func atMost(value float64, unit string) *Target { return &Target{Value: value, Unit: unit} }
 
+// rateAtLeast is a target for our figure where more is better.
+func rateAtLeast(value float64, unit string) *Target {
+	return &Target{Value: value, Unit: unit, Least: true}
+}
+
 func (t *Target) String() string {
 	switch {
 	case t == nil:
 		return "–"
 	case t.Ratio:
 		return fmt.Sprintf("≥ %.2f", t.Value)
+	case t.Least:
+		return fmt.Sprintf("≥ %g %s", t.Value, t.Unit)
 	}
 	return fmt.Sprintf("≤ %g %s", t.Value, t.Unit)
 }
@@ -103,6 +111,8 @@ func (r *Result) judge() string {
 		return "for information"
 	case r.Target.Ratio:
 		missed = (r.Target.Value - r.Ratio.Median) / r.Target.Value
+	case r.Target.Least:
+		missed = (r.Target.Value - r.Ours.Value) / r.Target.Value
 	default:
 		missed = (r.Ours.Value - r.Target.Value) / r.Target.Value
 	}

@@ -49,15 +49,16 @@ const (
 	stopWithin  = time.Minute
 )
 
-// Start makes an empty server in a temporary directory. durable has it flush each commit to the disk; without, a commit
+// Start makes an empty server below a directory, which other users must be able to look into; "": that for temporary files.
+// durable has it flush each commit to the disk; without, a commit
 // survives that the server is killed, but not a power failure. The caller must call Stop.
-func Start(kind Kind, durable bool) (*Server, error) {
+func Start(kind Kind, parent string, durable bool) (*Server, error) {
 	s := &Server{kind: kind, durable: durable, uid: -1, gid: -1}
 	if _, err := program(kind.name()); err != nil {
 		return nil, fmt.Errorf("testenv: %s is not installed: apt-get install %s (make tools does)", kind.name(), kind.pkg())
 	}
 	var err error
-	if s.dir, err = os.MkdirTemp("", "testenv"); err != nil {
+	if s.dir, err = os.MkdirTemp(parent, "testenv"); err != nil {
 		return nil, err
 	}
 	if err = s.prepare(); err == nil {

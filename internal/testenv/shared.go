@@ -50,7 +50,7 @@ func (sh *shared) fresh(t testing.TB) string {
 	if !inMain.Load() {
 		t.Fatal("testenv: TestMain of this package must be testenv.Main")
 	}
-	sh.once.Do(func() { sh.s, sh.err = Start(sh.kind, false) })
+	sh.once.Do(func() { sh.s, sh.err = Start(sh.kind, "", false) })
 	if sh.err != nil {
 		t.Fatal(sh.err)
 	}
@@ -64,7 +64,7 @@ func (sh *shared) fresh(t testing.TB) string {
 // New starts a server for one test, which is stopped when that ends.
 func New(t testing.TB, kind Kind) *Server {
 	t.Helper()
-	s, err := Start(kind, false)
+	s, err := Start(kind, "", false)
 	if err != nil {
 		t.Fatal(err)
 	}

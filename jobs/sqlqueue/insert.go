@@ -164,10 +164,11 @@ const (
 	insertInto = "INSERT INTO {job}(funcid,arg,uniqkey,insert_time,run_after,grabbed_until,priority,coalesce,limit_key) " +
 		"{rows:bigint,bytea,text,bigint,bigint,bigint,bigint,text,text}"
 	insertPlain  = insertInto + " RETURNING jobid"
-	insertUnique = insertInto + ` ON CONFLICT(funcid,uniqkey)
+	insertFolded = insertInto + ` ON CONFLICT(funcid,uniqkey)
 		DO UPDATE SET insert_time={greatest}(COALESCE({job}.insert_time,0)+1, excluded.insert_time)
 		WHERE {job}.grabbed_until>excluded.insert_time
-		RETURNING jobid, grabbed_until, funcid, uniqkey`
+		RETURNING jobid, grabbed_until`
+	insertUnique = insertFolded + ", funcid, uniqkey"
 	// MySQL does not say which rows are new, so those bear a token until they are grabbed.
 	insertUniqueMySQL = `INSERT INTO {job}(funcid,arg,uniqkey,insert_time,run_after,grabbed_until,priority,coalesce,limit_key,owner) {rows:}
 		ON DUPLICATE KEY UPDATE
@@ -217,7 +218,7 @@ func (q *Queue) insertOne(ctx context.Context, t tx, j *jobs.Job, id *jobs.ID, n
 			*id = jobs.ID(got)
 		}
 		return err
-	}, insertUnique, args[:]...)
+	}, insertFolded, args[:]...)
 	if err == nil && *id != 0 && after <= now {
 		c.readied(j.Func)
 	}
