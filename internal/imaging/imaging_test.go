@@ -282,8 +282,15 @@ func TestMetadataIsLeftOut(t *testing.T) {
 
 func TestParseQueryErrors(t *testing.T) {
 	for _, tt := range []struct{ query, want string }{
-		{"w=0", "w="}, {"w=-1", "w="}, {"w=8193", "w="}, {"h=1e3", "h="}, {"fit=best", "fit="}, {"format=exe", "format="},
-		{"quality=0", "quality="}, {"quality=101", "quality="}, {"w=x&h=y", "h="},
+		{"w=0", "w="},
+		{"w=-1", "w="},
+		{"w=8193", "w="},
+		{"h=1e3", "h="},
+		{"fit=best", "fit="},
+		{"format=exe", "format="},
+		{"quality=0", "quality="},
+		{"quality=101", "quality="},
+		{"w=x&h=y", "h="},
 	} {
 		q, _ := url.ParseQuery(tt.query)
 		if _, asked, err := ParseQuery(q); err == nil || !asked || !strings.Contains(err.Error(), tt.want) {
