@@ -44,6 +44,7 @@ func TestGearmandFlags(t *testing.T) {
 		}},
 		{[]string{"-t", "8", "--hashtable-buckets=99", "-q", "builtin", "--coredump"}, func(g *gearmandConfig) {
 			g.unused = []string{"threads", "hashtable-buckets", "coredump"}
+			g.queue.kind = "builtin"
 		}},
 	} {
 		got, err := parseGearmand(tt.args)
@@ -53,7 +54,7 @@ func TestGearmandFlags(t *testing.T) {
 		}
 		want := &gearmandConfig{port: "1234", level: "NOTICE", httpPort: "8080", clientAuth: "off", keepalive: keepalive{-1, -1, -1}}
 		tt.want(want)
-		if d := cmp.Diff(want, got, cmp.AllowUnexported(gearmandConfig{}, keepalive{})); d != "" {
+		if d := cmp.Diff(want, got, cmp.AllowUnexported(gearmandConfig{}, gearmandQueue{}, keepalive{})); d != "" {
 			t.Errorf("%q:\n%s", tt.args, d)
 		}
 	}

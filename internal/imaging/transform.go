@@ -130,7 +130,8 @@ func resize(src image.Image, s Spec) image.Image {
 		return src
 	}
 	dst := image.NewRGBA(image.Rectangle{Max: p.size}) // transparent
-	xdraw.CatmullRom.Scale(dst, p.dst, src, p.src.Add(b.Min), xdraw.Src, nil)
+	from, part := preshrink(src, p.src.Add(b.Min), p.dst.Size())
+	xdraw.CatmullRom.Scale(dst, p.dst, from, part, xdraw.Src, nil)
 	return dst
 }
 
