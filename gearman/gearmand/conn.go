@@ -52,6 +52,7 @@ type conn struct {
 	readErr error
 	readFn  func(fd uintptr) bool
 	args    [8][]byte
+	taken   bool // the buffer belongs to a job or a client now
 	flushes []*conn
 
 	// Guarded by Server.mu.
@@ -78,9 +79,9 @@ type conn struct {
 
 	wmu     sync.Mutex // guards the rest; taken under Server.mu, never the other way
 	drained sync.Cond
-	out     *buffer // to be written
-	writing bool    // somebody writes
-	slow    int     // bytes that a goroutine waits to write; they, and out, count in Server.memory
+	out     outbox
+	writing bool // somebody writes
+	slow    int  // bytes that a goroutine waits to write; they, and out, count in Server.memory
 	closed  bool
 	ending  bool   // the server ends: the deadline is set
 	wbuf    []byte // of the one who writes
@@ -203,7 +204,7 @@ func ignoringEINTR(f func(int, []byte) (int, error), fd int, p []byte) (int, err
 // fillPlain reads from what is no socket of ours to look at: TLS, pipes. It waits with a small buffer.
 func (c *conn) fillPlain() error {
 	if c.in == nil {
-		c.in, c.pos = &buffer{make([]byte, 0, 512)}, 0
+		c.in, c.pos = &buffer{b: make([]byte, 0, 512)}, 0
 	} else if err := c.makeRoom(); err != nil {
 		return err
 	}
@@ -274,7 +275,7 @@ func (c *conn) makeRoom() error {
 	b := make([]byte, len(c.in.b), want)
 	copy(b, c.in.b)
 	putBuffer(c.in)
-	c.in = &buffer{b}
+	c.in = &buffer{b: b}
 	return nil
 }
 
@@ -325,6 +326,10 @@ func (c *conn) batch() (n int, err error) {
 			return n, err
 		}
 		c.pos += size
+		if c.taken {
+			c.taken, c.in, c.pos = false, nil, 0
+			c.unreserve()
+		}
 		if render != nil {
 			return n + 1, nil
 		}
@@ -361,7 +366,10 @@ func (c *conn) packet(b []byte) (size int, err error) {
 		c.refuse(errMagic)
 		return size, nil
 	}
+	// A large packet has a buffer to itself, which need not be kept for what follows.
+	c.srv.lasting = c.big > 0 && len(b) == size && cap(c.in.b) <= 2*size
 	c.dispatch(h.Type, b[packet.HeaderSize:size])
+	c.srv.lasting = false
 	return size, nil
 }
 

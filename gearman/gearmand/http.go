@@ -46,8 +46,10 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.leaveHTTP(c)
 	s.mu.Lock()
+	s.lasting = true // nobody else has the body
 	s.submit(c, u)
-	u.data = nil // the job has a copy
+	s.lasting = false
+	u.data = nil
 	s.unlock(nil)
 	call := &httpCall{c: c, w: w, r: r, background: u.background}
 	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
@@ -186,9 +188,11 @@ func (c *conn) take() (b []byte, open bool) {
 	defer c.wmu.Unlock()
 	c.srv.memory.Add(int64(-c.slow))
 	c.slow = 0
-	if c.out != nil {
-		b = c.out.b
-		c.out = nil
+	if c.out.head == c.out.tail && c.out.head != nil {
+		return c.out.pop().b, !c.closed
+	}
+	for next := c.out.pop(); next != nil; next = c.out.pop() {
+		b = append(b, next.b...)
 	}
 	return b, !c.closed
 }

@@ -10,9 +10,16 @@ import (
 )
 
 // send appends a packet to what is to be sent to the connection. s.mu is held.
-func (c *conn) send(t packet.Type, args ...[]byte) {
+func (c *conn) send(t packet.Type, args ...[]byte) { c.sendPacket(false, t, args) }
+
+// sendLasting is send for a last argument that will never change: a large one is not copied. It reports whether it was not.
+func (c *conn) sendLasting(t packet.Type, args ...[]byte) bool {
+	return c.sendPacket(len(args[len(args)-1]) >= lendSize, t, args)
+}
+
+func (c *conn) sendPacket(lend bool, t packet.Type, args [][]byte) bool {
 	if c.gone {
-		return
+		return false
 	}
 	if n := len(c.held); n > 0 { // it must not overtake an answer that waits for the store
 		h := &c.held[n-1]
@@ -23,13 +30,35 @@ func (c *conn) send(t packet.Type, args ...[]byte) {
 		if c.heldBytes > c.srv.opts.MaxOutput {
 			c.kill("it does not read")
 		}
-		return
+		return false
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	before := c.prepare()
-	c.out.b = packet.Append(c.out.b, packet.Res, t, args...)
+	before := c.out.n
+	b := c.out.last()
+	c.out.n -= len(b.b)
+	if lend {
+		b.b = appendFront(b.b, t, args)
+		c.out.push(&buffer{b: args[len(args)-1], lent: true})
+	} else {
+		b.b = packet.Append(b.b, packet.Res, t, args...)
+	}
+	c.out.n += len(b.b)
 	c.appended(before)
+	return lend
+}
+
+// appendFront appends a packet without its last argument.
+func appendFront(b []byte, t packet.Type, args [][]byte) []byte {
+	size := len(args) - 1
+	for _, a := range args {
+		size += len(a)
+	}
+	b = packet.AppendHeader(b, packet.Res, t, size)
+	for _, a := range args[:len(args)-1] {
+		b = append(append(b, a...), 0)
+	}
+	return b
 }
 
 // sendText appends the answer to a text command. s.mu is held.
@@ -45,21 +74,16 @@ func (c *conn) sendText(text []byte) {
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	before := c.prepare()
-	c.out.b = append(c.out.b, text...)
+	before := c.out.n
+	b := c.out.last()
+	b.b = append(b.b, text...)
+	c.out.n += len(text)
 	c.appended(before)
-}
-
-func (c *conn) prepare() int {
-	if c.out == nil {
-		c.out = getBuffer()
-	}
-	return len(c.out.b)
 }
 
 // appended follows an addition to out. s.mu and c.wmu are held.
 func (c *conn) appended(before int) {
-	n := len(c.out.b) - before
+	n := c.out.n - before
 	c.sent += n
 	s := c.srv
 	if !c.touched {
@@ -117,7 +141,7 @@ func (c *conn) refuse(r *refusal) {
 func (c *conn) flush() {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	if c.writing || c.out == nil || c.closed {
+	if c.writing || c.out.n == 0 || c.closed {
 		return // whoever writes will look again
 	}
 	if c.nc == nil {
@@ -125,9 +149,7 @@ func (c *conn) flush() {
 		return
 	}
 	c.writing = true
-	for c.out != nil {
-		b := c.out
-		c.out = nil
+	for b := c.out.pop(); b != nil; b = c.out.pop() {
 		n := 0
 		if c.raw != nil {
 			c.wmu.Unlock()
@@ -143,10 +165,7 @@ func (c *conn) flush() {
 			break
 		}
 		if n < len(b.b) {
-			c.slow = len(b.b) - n
-			if c.out != nil {
-				c.slow += len(c.out.b)
-			}
+			c.slow = len(b.b) - n + c.out.n
 			c.srv.memory.Add(int64(c.slow))
 			c.srv.writers.Go(func() { c.drain(b, n) })
 			return
@@ -204,11 +223,10 @@ func (c *conn) drain(b *buffer, off int) {
 		c.wmu.Lock()
 		written := len(b.b) - off
 		putBuffer(b)
-		if b, off = c.out, 0; err != nil || c.closed {
-			b, written = nil, c.slow
+		if b, off = c.out.pop(), 0; err != nil || c.closed {
+			b, c.out = nil, outbox{}
 			c.close()
 		}
-		c.out = nil
 		if b == nil {
 			written = c.slow
 		}
@@ -271,9 +289,8 @@ func (c *conn) shut() {
 		c.srv.memory.Add(int64(-c.slow))
 		c.slow = 0
 	}
-	if !c.writing && c.out != nil {
-		putBuffer(c.out)
-		c.out = nil
+	if !c.writing {
+		c.out = outbox{}
 	}
 }
 

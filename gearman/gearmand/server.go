@@ -35,6 +35,7 @@ type Server struct {
 	merge     map[string]*job // by merge key; jobs of other functions follow by job.twin
 	conns     map[*conn]struct{}
 	listeners map[net.Listener]struct{}
+	lasting   bool    // the packet in work lies in a buffer that can be kept
 	touched   []*conn // those to whom something is to be sent
 	times     timeHeap
 	lastJob   uint64

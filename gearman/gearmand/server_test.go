@@ -437,3 +437,38 @@ func TestIdleConnections(t *testing.T) {
 		t.Errorf("%d bytes a connection; want at most 10 KB for both ends", per)
 	}
 }
+
+// Large results go to all clients from one place in memory, and what the worker sends next does not overwrite them.
+func TestLargeResultForMany(t *testing.T) {
+	t.Parallel()
+	s := serve(t, gearmand.Options{})
+	w := s.dial(t).Worker("f")
+	var clients []*gearmantest.Conn
+	for range 5 {
+		c := s.dial(t)
+		c.Submit(packet.SubmitJob, "f", "u", strings.Repeat("job", 1<<20))
+		clients = append(clients, c)
+	}
+	h, data := w.Grab()
+	if data != strings.Repeat("job", 1<<20) {
+		t.Fatalf("the worker got %d bytes", len(data))
+	}
+	const parts = 4
+	part := func(i int) string { return strings.Repeat(string(rune('a'+i)), 1<<20+i) }
+	for i := range parts {
+		w.Send(packet.WorkData, h, part(i))
+	}
+	w.Send(packet.WorkComplete, h, "end")
+	for _, c := range clients {
+		for i := range parts {
+			c.Expect(packet.WorkData, h, part(i))
+		}
+		c.Expect(packet.WorkComplete, h, "end")
+	}
+	w.Nothing()
+	for _, c := range clients {
+		c.Close()
+	}
+	w.Close()
+	eventually(t, "all memory is given back", func() bool { return s.Stats().Memory == 0 })
+}

@@ -104,7 +104,13 @@ func (s *Server) submit(c *conn, u *submission) {
 	j := &job{
 		fn: f, coalesce: key, reducer: string(u.reducer), prio: u.prio, background: u.background, at: u.at, place: -1,
 	}
-	j.fill(s.opts.HandlePrefix, s.lastJob, "", u.unique, u.data)
+	if s.lasting && len(u.data) >= lendSize {
+		j.fill(s.opts.HandlePrefix, s.lastJob, "", u.unique, nil)
+		j.data, c.taken = u.data[:len(u.data):len(u.data)], true
+		j.size += int64(len(u.data))
+	} else {
+		j.fill(s.opts.HandlePrefix, s.lastJob, "", u.unique, u.data)
+	}
 	s.register(j)
 	if !u.background {
 		s.listen(c, j)

@@ -155,11 +155,11 @@ func (s *Server) grab(c *conn, t packet.Type) {
 	name := a.fn.label
 	switch {
 	case t == packet.GrabJobAll && j.reducer != "":
-		c.send(packet.JobAssignAll, j.handle, name, j.unique, []byte(j.reducer), j.data)
+		c.sendLasting(packet.JobAssignAll, j.handle, name, j.unique, []byte(j.reducer), j.data)
 	case t == packet.GrabJob:
-		c.send(packet.JobAssign, j.handle, name, j.data)
+		c.sendLasting(packet.JobAssign, j.handle, name, j.data)
 	default:
-		c.send(packet.JobAssignUniq, j.handle, name, j.unique, j.data)
+		c.sendLasting(packet.JobAssignUniq, j.handle, name, j.unique, j.data)
 	}
 }
 
@@ -261,7 +261,11 @@ func (s *Server) result(c *conn, t packet.Type, args [][]byte, data []byte) {
 
 func (s *Server) forward(j *job, t packet.Type, data []byte) {
 	for l := j.listeners; l != nil; l = l.next {
-		l.c.send(t, data)
+		if !s.lasting {
+			l.c.send(t, data)
+		} else if l.c.sendLasting(t, data) {
+			j.worker.taken = true
+		}
 	}
 }
 
