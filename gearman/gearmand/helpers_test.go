@@ -3,9 +3,7 @@ package gearmand_test
 import (
 	"errors"
 	"net"
-	"os/exec"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -59,43 +57,3 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// debian starts Debian's gearmand and returns its address.
-func debian(t *testing.T) string {
-	t.Helper()
-	if _, err := exec.LookPath("gearmand"); err != nil {
-		t.Skip("gearmand is not installed (make tools)")
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
-	host, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command("gearmand", "-L", host, "-p", port, "-l", "none")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		cmd.Wait()
-		close(ended)
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(5 * time.Second):
-			cmd.Process.Kill()
-			<-ended
-		}
-	})
-	eventually(t, "gearmand answers", func() bool {
-		nc, err := net.Dial("tcp", addr)
-		if err == nil {
-			nc.Close()
-		}
-		return err == nil
-	})
-	return addr
-}

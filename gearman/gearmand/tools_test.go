@@ -17,7 +17,7 @@ import (
 func (s *server) tool(t *testing.T, stdin, name string, args ...string) (string, error) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
-		t.Skip(name + " is not installed (make tools)")
+		t.Fatal(name + " is not installed (make tools)")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), gearmantest.Wait)
 	defer cancel()
@@ -32,7 +32,7 @@ func (s *server) tool(t *testing.T, stdin, name string, args ...string) (string,
 func startTool(t *testing.T, name string, args ...string) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
-		t.Skip(name + " is not installed (make tools)")
+		t.Fatal(name + " is not installed (make tools)")
 	}
 	cmd := exec.Command(name, args...)
 	if err := cmd.Start(); err != nil {
@@ -135,7 +135,7 @@ print "background: ", ($h =~ m{//H:} ? "yes" : "no $h"), "\n";
 func TestPerl(t *testing.T) {
 	t.Parallel()
 	if err := exec.Command("perl", "-MGearman::Client", "-MGearman::Worker", "-e", "1").Run(); err != nil {
-		t.Skip("libgearman-client-perl is not installed (make tools)")
+		t.Fatal("libgearman-client-perl is not installed (make tools)")
 	}
 	s := serve(t, gearmand.Options{TimeoutFails: true})
 	startTool(t, "perl", "-e", perlWorker, s.addr)

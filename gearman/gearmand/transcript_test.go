@@ -13,5 +13,5 @@ func TestTranscripts(t *testing.T) {
 
 // Gearman's own server says the same wherever a transcript does not claim otherwise.
 func TestTranscriptsAgainstDebian(t *testing.T) {
-	gearmantest.Run(t, debian, true)
+	gearmantest.Run(t, func(t *testing.T) string { return gearmantest.StartDebian(t) }, true)
 }
