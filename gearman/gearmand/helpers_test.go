@@ -56,4 +56,3 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		}
 	}
 }
-
