@@ -6,7 +6,7 @@ export PATH := $(PATH):/usr/local/go/bin
 TOOL := go tool -modfile=tools.mod
 UP_FLAGS ?=
 
-.PHONY: help up build test check race fuzz bench docs tools
+.PHONY: help up build test check race fuzz bench soak docs tools
 
 help:
 	@echo 'make up      build and run the store in ./data, on http://127.0.0.1:8080 (UP_FLAGS="--listen ADDR …")'
@@ -16,6 +16,7 @@ help:
 	@echo 'make check   formatting, vet, staticcheck, tidy modules, current reference docs'
 	@echo 'make fuzz    run each fuzz test for FUZZTIME (default 20s)'
 	@echo 'make bench   measure against nginx and plain files, and print the table'
+	@echo 'make soak    break an installation for SOAK (default 30m) and see that nothing is lost; writes docs/ops/reliability.md'
 	@echo 'make docs    write the generated reference in docs/'
 
 up: build
@@ -55,6 +56,9 @@ fuzz:
 bench: build
 	@scripts/need nginx=nginx-light wrk=wrk
 	go run ./bench
+
+soak: build
+	go run ./bench/soak -time $(or $(SOAK),30m) -report docs/ops/reliability.md
 
 docs: build
 	bin/wheelhouse config describe > docs/ops/configuration.toml

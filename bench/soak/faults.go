@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// faults breaks things. At most one storage of a cluster and one dispatcher are broken at a time: that much the
+// installation promises to bear. Bits are flipped on the first storage of each cluster alone.
+type faults struct {
+	c   *cluster
+	rnd *rand.Rand
+
+	mu     sync.Mutex // guards counts
+	counts map[string]int
+}
+
+func (f *faults) count(kind string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.counts[kind]++
+}
+
+func (f *faults) total() (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, v := range f.counts {
+		n += v
+	}
+	return n
+}
+
+// run breaks something about every so often until ctx ends, and mends what it has broken.
+func (f *faults) run(ctx context.Context, every time.Duration) {
+	busy := map[string]chan struct{}{} // what may be broken once at a time
+	for k := range clusters {
+		busy[fmt.Sprint("cluster", k)] = make(chan struct{}, 1)
+	}
+	busy["front"], busy["back"] = make(chan struct{}, 1), make(chan struct{}, 1)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(every/2 + time.Duration(f.rnd.Int64N(int64(every)))):
+		}
+		where, name, do := f.choose()
+		span := 200*time.Millisecond + time.Duration(f.rnd.Int64N(int64(8*time.Second)))
+		select {
+		case busy[where] <- struct{}{}:
+		default:
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-busy[where] }()
+			f.count(name)
+			do(ctx, span)
+		})
+	}
+}
+
+// pause waits, but no longer than the time of breaking lasts.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// choose picks a fault and where it happens.
+func (f *faults) choose() (where, name string, do func(context.Context, time.Duration)) {
+	switch f.rnd.IntN(8) {
+	case 0:
+		return "front", "dispatcher killed", f.killed(fmt.Sprint("dispatcher", 1+f.rnd.IntN(dispatchers)))
+	case 1:
+		return "back", "worker killed", f.killed(fmt.Sprint("worker", 1+f.rnd.IntN(workers)))
+	}
+	k := f.rnd.IntN(clusters)
+	id := k*storages + 1 + f.rnd.IntN(storages)
+	where = fmt.Sprint("cluster", k)
+	kinds := []struct {
+		name string
+		do   func(context.Context, time.Duration)
+	}{
+		{"storage killed", f.killed(storageName(id))},
+		{"storage stopped", f.stopped(storageName(id))},
+		{"network cut", f.network(id, netCut)},
+		{"network silent", f.network(id, netSilent)},
+		{"network slow", f.network(id, netSlow)},
+		{"bit flipped", f.flip(k*storages + 1)},
+		{"disk full", f.full(id)},
+	}
+	n := len(kinds)
+	if !f.c.mounted {
+		n-- // a disk that is shared with everything else is not filled
+	}
+	kind := kinds[f.rnd.IntN(n)]
+	return where, kind.name, kind.do
+}
+
+func (f *faults) killed(name string) func(context.Context, time.Duration) {
+	return func(ctx context.Context, span time.Duration) {
+		p := f.c.procs[name]
+		p.kill()
+		pause(ctx, span)
+		if err := p.start(); err != nil {
+			log.Printf("%s: %v", name, err)
+		}
+	}
+}
+
+func (f *faults) stopped(name string) func(context.Context, time.Duration) {
+	return func(ctx context.Context, span time.Duration) {
+		p := f.c.procs[name]
+		p.signal(syscall.SIGSTOP)
+		pause(ctx, span)
+		p.signal(syscall.SIGCONT)
+	}
+}
+
+func (f *faults) network(id int, m netMode) func(context.Context, time.Duration) {
+	return func(ctx context.Context, span time.Duration) {
+		f.c.nets[id-1].set(m)
+		pause(ctx, span)
+		f.c.nets[id-1].set(netGood)
+	}
+}
+
+// full fills the file system of a storage, and empties it again.
+func (f *faults) full(id int) func(context.Context, time.Duration) {
+	return func(ctx context.Context, span time.Duration) {
+		name := filepath.Join(f.c.disks[id-1], "filler")
+		var st syscall.Statfs_t
+		if err := syscall.Statfs(f.c.disks[id-1], &st); err != nil {
+			log.Print(err)
+			return
+		}
+		file, err := os.Create(name)
+		if err != nil {
+			log.Print(err)
+			return
+		}
+		defer os.Remove(name)
+		defer file.Close()
+		block := make([]byte, 1<<20)
+		for range st.Bavail * uint64(st.Bsize) >> 20 {
+			if _, err := file.Write(block); err != nil {
+				break // that is what was wanted
+			}
+		}
+		pause(ctx, span)
+	}
+}
+
+// flip changes one bit of one file of a storage's data.
+func (f *faults) flip(id int) func(context.Context, time.Duration) {
+	seed := f.rnd.Uint64()
+	return func(context.Context, time.Duration) {
+		rnd := rand.New(rand.NewPCG(seed, 2))
+		var files []string
+		var sizes []int64
+		err := filepath.WalkDir(f.c.disks[id-1], func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".tar") && !strings.HasSuffix(path, ".fid") {
+				return nil // what is gone meanwhile is not flipped
+			}
+			if info, err := d.Info(); err == nil && info.Size() > 0 {
+				files, sizes = append(files, path), append(sizes, info.Size())
+			}
+			return nil
+		})
+		if err != nil || len(files) == 0 {
+			return
+		}
+		i := rnd.IntN(len(files))
+		file, err := os.OpenFile(files[i], os.O_RDWR, 0)
+		if err != nil {
+			return
+		}
+		defer file.Close()
+		at := rnd.Int64N(sizes[i])
+		var b [1]byte
+		if _, err := file.ReadAt(b[:], at); err != nil {
+			return
+		}
+		b[0] ^= 1 << rnd.IntN(8)
+		if _, err := file.WriteAt(b[:], at); err != nil {
+			log.Print(err)
+		}
+	}
+}
