@@ -2,6 +2,7 @@ package sqlqueue
 
 import (
 	"context"
+	"strings"
 
 	"wheelhouse/jobs"
 )
@@ -79,7 +80,7 @@ const readySQL = `SELECT p.funcid, p.prio, COALESCE(c.max_running+c.max_running_
 		SELECT funcid, prio FROM p WHERE prio IS NOT NULL AND prio>=?) p
 	LEFT JOIN {job_control} c ON c.funcid=p.funcid
 	WHERE COALESCE(c.paused,0)=0
-		AND EXISTS(SELECT 1 FROM {job} j WHERE j.funcid=p.funcid AND {prio}=p.prio AND j.run_after<=? AND j.grabbed_until<=?)
+		AND (SELECT 1 FROM {job} j WHERE j.funcid=p.funcid AND {prio}=p.prio AND j.run_after<=? AND j.grabbed_until<=? LIMIT 1)=1
 	ORDER BY p.prio DESC`
 
 // look finds out, without locking anything, whether there may be something to grab.
@@ -102,10 +103,13 @@ func (g *grab) look(ctx context.Context, t tx, funcs []function) error {
 		return nil
 	}
 	var err error
-	if g.selective() {
+	switch {
+	case t.dialect().kind == mysqlDB && !g.selective():
+		err = g.lookByStep(ctx, t, all, found)
+	case g.selective():
 		err = t.query(ctx, scan, `SELECT f.funcid, 0, COALESCE(c.max_running+c.max_running_key+c.rate_n+c.key_rate_n,0)
 			FROM {funcmap} f LEFT JOIN {job_control} c ON c.funcid=f.funcid WHERE f.funcid {in} AND COALESCE(c.paused,0)=0`, ids)
-	} else {
+	default:
 		now := g.q.now()
 		err = t.query(ctx, scan, readySQL, ids, g.floor(), now, now)
 	}
@@ -119,6 +123,59 @@ func (g *grab) look(ctx context.Context, t tx, funcs []function) error {
 		}
 	}
 	return err
+}
+
+// stepSQL is a step of the same for one function, given the priority before: its control (-1: paused; else whether there are
+// limits), whether jobs of that priority may run, and the next one below.
+const (
+	stepSQL = `SELECT ?, COALESCE((SELECT CASE WHEN c.paused<>0 THEN -1 ELSE c.max_running+c.max_running_key+c.rate_n+c.key_rate_n END
+			FROM {job_control} c WHERE c.funcid=?),0),
+		COALESCE((SELECT 1 FROM {job} j {byready} WHERE j.funcid=? AND {prio}=? AND j.run_after<=? AND j.grabbed_until<=? LIMIT 1),0),
+		COALESCE((SELECT {prio} FROM {job} j {byready} WHERE j.funcid=? AND {prio}<? ORDER BY {prio} DESC LIMIT 1),?)`
+	highest = 1 << 31 // is above all priorities
+)
+
+// lookByStep does what readySQL does on MySQL and MariaDB, which use no range of an index whose bounds are columns. Each step
+// asks for all functions.
+func (g *grab) lookByStep(ctx context.Context, t tx, all []wanted, found map[int64]bool) error {
+	now := g.q.now()
+	prios := make(map[int64]int64, len(all)) // where each function stands
+	for i := range all {
+		prios[all[i].id] = highest
+	}
+	for len(prios) > 0 {
+		var parts []string
+		var args []any
+		byID := make(map[int64]*wanted, len(prios))
+		for i := range all {
+			id := all[i].id
+			prio, ok := prios[id]
+			if !ok {
+				continue
+			}
+			byID[id] = &all[i]
+			parts = append(parts, stepSQL)
+			args = append(args, id, id, id, prio, now, now, id, prio, int64(lowest)-1)
+		}
+		err := t.query(ctx, func(r row) error {
+			var id, control, ready, next int64
+			if err := r.Scan(&id, &control, &ready, &next); err != nil {
+				return err
+			}
+			w := byID[id]
+			if ready != 0 {
+				w.prios, w.limited, found[id] = append(w.prios, prios[id]), control > 0, true
+			}
+			if prios[id] = next; control < 0 || next < max(lowest, g.floor()) {
+				delete(prios, id)
+			}
+			return nil
+		}, strings.Join(parts, " UNION ALL "), args...)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // take grabs.

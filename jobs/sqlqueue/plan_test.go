@@ -33,7 +33,7 @@ func TestPlans(t *testing.T) {
 		readyAtSQL: {"SEARCH j USING INDEX job_ready (funcid=? AND <expr>=? AND run_after<?)"},
 		readySQL: {
 			"SEARCH j USING COVERING INDEX job_ready (funcid=?)", "SEARCH j USING COVERING INDEX job_ready (funcid=? AND <expr><?)",
-			"SEARCH j EXISTS USING INDEX job_ready (funcid=? AND <expr>=? AND run_after<?)",
+			"SEARCH j USING INDEX job_ready (funcid=? AND <expr>=? AND run_after<?)",
 		},
 	} {
 		plan, err := explain(t, db, d.text(query))
