@@ -83,3 +83,37 @@ func TestLimitsTogether(t *testing.T) {
 		}
 	})
 }
+
+// TestBeginTogether: processes that begin at the same time set the same things at the same time.
+func TestBeginTogether(t *testing.T) {
+	each(t, func(t *testing.T, url string) {
+		queues := make([]*sqlqueue.Queue, 4)
+		for i := range queues {
+			queues[i] = openURL(t, url, sqlqueue.Options{})
+		}
+		var wg sync.WaitGroup
+		for _, q := range queues {
+			wg.Go(func() {
+				for i := range 5 {
+					name := string(rune('a' + i))
+					err := q.Schedule(t.Context(), []jobs.Periodic{{Name: name, Spec: "@every 1s", Func: "f" + name, Arg: []byte("x")}})
+					if err != nil {
+						t.Error(err)
+					}
+					if err := q.SetControl(t.Context(), "g"+name, func(c *jobs.Control) { c.MaxRunning++ }); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		list, err := queues[0].Periodics(t.Context())
+		if err != nil || len(list) != 5 || list[4].Func != "fe" || string(list[4].Arg) != "x" {
+			t.Errorf("Periodics = %+v, %v", list, err)
+		}
+		controls, err := queues[1].Controls(t.Context())
+		if err != nil || len(controls) != 5 || controls[0].MaxRunning != 4 {
+			t.Errorf("Controls = %+v, %v; want 5 with 4 each", controls, err)
+		}
+	})
+}

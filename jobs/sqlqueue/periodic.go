@@ -74,25 +74,27 @@ func (q *Queue) Schedule(ctx context.Context, list []jobs.Periodic) error {
 	})
 }
 
+// schedule stores one. Processes that begin at the same time schedule the same jobs at the same time.
 func (q *Queue) schedule(ctx context.Context, t tx, p *jobs.Periodic, next int64) error {
+	insert := `INSERT INTO {job_periodic}(spec,zone,funcname,arg,priority,limit_key,next_time,name,last_time) VALUES(?,?,?,?,?,?,?,?,0) `
+	if t.dialect().kind == mysqlDB {
+		insert += "ON DUPLICATE KEY UPDATE name=name"
+	} else {
+		insert += "ON CONFLICT(name) DO NOTHING"
+	}
+	n, err := t.exec(ctx, insert, p.Spec, p.Zone, p.Func, p.Arg, p.Priority, p.Key, next, p.Name)
+	if err != nil || n > 0 {
+		return err
+	}
 	old, err := q.periodics(ctx, t, "WHERE p.name=? {lock}", p.Name)
 	if err != nil {
 		return err
 	}
-	var last int64
-	if len(old) > 0 {
-		if old[0].Spec == p.Spec && old[0].Zone == p.Zone && !old[0].Next.IsZero() {
-			next = old[0].Next.Unix()
-		}
-		if !old[0].Last.IsZero() {
-			last = old[0].Last.Unix()
-		}
-		if _, err := t.exec(ctx, "DELETE FROM {job_periodic} WHERE name=?", p.Name); err != nil {
-			return err
-		}
+	if len(old) > 0 && old[0].Spec == p.Spec && old[0].Zone == p.Zone && !old[0].Next.IsZero() {
+		next = old[0].Next.Unix()
 	}
-	_, err = t.exec(ctx, `INSERT INTO {job_periodic}(name,spec,zone,funcname,arg,priority,limit_key,next_time,last_time) VALUES(?,?,?,?,?,?,?,?,?)`,
-		p.Name, p.Spec, p.Zone, p.Func, p.Arg, p.Priority, p.Key, next, last)
+	_, err = t.exec(ctx, `UPDATE {job_periodic} SET spec=?, zone=?, funcname=?, arg=?, priority=?, limit_key=?, next_time=? WHERE name=?`,
+		p.Spec, p.Zone, p.Func, p.Arg, p.Priority, p.Key, next, p.Name)
 	return err
 }
 
