@@ -76,3 +76,21 @@ func BenchmarkInsertTx(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)*n/b.Elapsed().Seconds(), "jobs/s")
 }
+
+// BenchmarkInsertAlone inserts jobs one by one from many goroutines, as the requests of a web site do.
+func BenchmarkInsertAlone(b *testing.B) {
+	for _, k := range kinds {
+		b.Run(k.name, func(b *testing.B) {
+			q := openURL(b, k.fresh(b), sqlqueue.Options{})
+			b.SetParallelism(16)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := q.Insert(b.Context(), []jobs.Job{{Func: "f", Arg: []byte(`{"object":12345}`)}}); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
+		})
+	}
+}

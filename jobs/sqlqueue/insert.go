@@ -13,13 +13,17 @@ import (
 	"wheelhouse/jobs"
 )
 
-// Insert is as in [jobs.Queue].
+// Insert is as in [jobs.Queue]. On servers, calls that are made at the same time share transactions; with an error of the
+// connection the jobs may be there nevertheless.
 func (q *Queue) Insert(ctx context.Context, list []jobs.Job) (ids []jobs.ID, err error) {
 	if err := validate(list); err != nil || len(list) == 0 {
 		return nil, err
 	}
-	if err := q.introduceJobs(ctx, list); err != nil {
-		return nil, err
+	if q.kind() != sqlite {
+		if err := q.introduceJobs(ctx, list); err != nil {
+			return nil, err
+		}
+		return q.gather.insert(ctx, q, list)
 	}
 	err = q.change(ctx, func(ctx context.Context, t tx, c *changes) error {
 		ids, err = q.insert(ctx, t, list, c)

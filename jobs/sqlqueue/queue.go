@@ -17,6 +17,7 @@ type Queue struct {
 	opts   Options
 	notify jobs.Notifier
 	ears   ears
+	gather gather
 
 	ahead    atomic.Int64 // how far the database's clock is ahead of ours, in ns
 	measured atomic.Int64 // when that was measured, in Unix seconds of ours
