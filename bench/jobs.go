@@ -19,9 +19,9 @@ import (
 
 // How many jobs a round has: about a second's work.
 const (
-	jobsOurs  = 20_000
-	jobsPerl  = 600
-	jobsRiver = 20_000
+	jobsOurs  = 12_000
+	jobsPerl  = 300
+	jobsRiver = 15_000
 )
 
 // The least that the lines should reach.
@@ -127,7 +127,9 @@ func (l *lab) database(kind testenv.Kind) (*testenv.Server, error) {
 }
 
 // perlNote says how the peer is run.
-const perlNote = "peer: Perl's TheSchwartz at its best: 100 jobs a transaction, connections kept (driver_cache_expiration), 2 worker processes"
+func perlNote(workers int) string {
+	return fmt.Sprintf("peer: Perl's TheSchwartz at its best: 100 jobs a transaction, connections kept (driver_cache_expiration), worker processes: %d", workers)
+}
 
 func jobsMariaDB(ctx context.Context, l *lab) (rows []Result, err error) {
 	s, err := l.database(testenv.MariaDBServer)
@@ -147,7 +149,7 @@ func jobsMariaDB(ctx context.Context, l *lab) (rows []Result, err error) {
 		func(round int) ([]string, error) {
 			name, err := fresh("perl", round)
 			return []string{"dbi:mysql:database=" + name + ";mysql_socket=" + s.Socket(), "root"}, err
-		}, "schwartz-mysql.sql")
+		}, "schwartz-mysql.sql", 2)
 }
 
 func jobsSQLite(ctx context.Context, l *lab) ([]Result, error) {
@@ -159,11 +161,11 @@ func jobsSQLite(ctx context.Context, l *lab) ([]Result, error) {
 		func(round int) (string, error) { return fmt.Sprintf("sqlite:%s/ours%d.db", dir, round+1), nil },
 		func(round int) ([]string, error) {
 			return []string{fmt.Sprintf("dbi:SQLite:dbname=%s/perl%d.db", dir, round+1), ""}, nil
-		}, "schwartz-sqlite.sql")
+		}, "schwartz-sqlite.sql", 1) // two are in each other's way
 }
 
 // perlDuel compares with TheSchwartz on the same database; ours and peer make a fresh one and say where it is.
-func perlDuel(ctx context.Context, l *lab, name string, ours func(round int) (string, error), peer func(round int) ([]string, error), schema string) ([]Result, error) {
+func perlDuel(ctx context.Context, l *lab, name string, ours func(round int) (string, error), peer func(round int) ([]string, error), schema string, workers int) ([]Result, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return nil, err
@@ -189,7 +191,7 @@ func perlDuel(ctx context.Context, l *lab, name string, ours func(round int) (st
 				return reading{}, err
 			}
 			n := max(200, l.count(jobsPerl))
-			args := append([]string{load}, append(where, fmt.Sprint(n), "2")...)
+			args := append([]string{load}, append(where, fmt.Sprint(n), fmt.Sprint(workers))...)
 			return peerJobs(ctx, n, &times, "perl", append(args, statements...)...)
 		})
 	if err != nil {
@@ -198,7 +200,7 @@ func perlDuel(ctx context.Context, l *lab, name string, ours func(round int) (st
 	return []Result{{
 		Name: name, Target: atLeast(jobsTimesPerl), Ratio: d.ratio(rateOf), Rounds: d,
 		Ours: Figure{median(over(d.Ours, rateOf)), "jobs/s"}, Peer: Figure{median(over(d.Peer, rateOf)), "jobs/s"},
-		Notes: []string{"jobs inserted, 100 at a time, and then done, each commit flushed", perlNote, "ours: " + own.String() + "; peer: " + times.String()},
+		Notes: []string{"jobs inserted, 100 at a time, and then done, each commit flushed", perlNote(workers), "ours: " + own.String() + "; peer: " + times.String()},
 	}}, nil
 }
 
