@@ -192,15 +192,18 @@ func (s *session) grant(got bool) error {
 
 // begin runs a job in a goroutine of its own; its slot is free when it has ended.
 func (s *session) begin(jobs context.Context, c *Call) error {
+	s.calls.Add(1) // before who asked learns of it, who may wait for all calls next
 	if err := s.grant(true); err != nil {
+		s.calls.Done()
 		return err
 	}
 	c.session = s
-	s.calls.Go(func() {
+	go func() {
+		defer s.calls.Done()
 		out, err := s.w.call(jobs, c)
 		c.finish(out, err)
 		<-s.w.slots
-	})
+	}()
 	return nil
 }
 
