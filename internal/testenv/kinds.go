@@ -44,7 +44,8 @@ func (maria) serve(s *Server) *exec.Cmd {
 		flush = "1"
 	}
 	return exec.Command(path, "--no-defaults", "--datadir="+filepath.Join(s.dir, "data"), "--socket="+filepath.Join(s.dir, "sock"),
-		"--pid-file="+filepath.Join(s.dir, "pid"), "--bind-address=127.0.0.1", fmt.Sprintf("--port=%d", s.port),
+		"--pid-file="+filepath.Join(s.dir, "pid"), "--tmpdir="+s.dir, // a server that starts clears the common one
+		"--bind-address=127.0.0.1", fmt.Sprintf("--port=%d", s.port),
 		"--innodb-flush-log-at-trx-commit="+flush, "--innodb-log-file-size=64M", "--innodb-buffer-pool-size=128M",
 		"--max-allowed-packet=64M", "--max-connections=500", "--skip-name-resolve", "--performance-schema=OFF",
 		"--innodb-doublewrite="+map[bool]string{true: "ON", false: "OFF"}[s.durable])

@@ -22,7 +22,7 @@ const (
 //
 //	{job} {error} …    the table of that name, with its prefix
 //	{prio}             the priority of j as a number, as the index that finds ready jobs has it
-//	{lock} {skip}      FOR UPDATE; the same without waiting for rows that others have locked
+//	{lock} {skip}      FOR UPDATE; the same without waiting for rows that others have locked, or nothing on old servers
 //	{byready}          makes sure that the index that finds ready jobs is used
 //	{hasprefix}        that the coalesce of j begins with a text of a length (PostgreSQL: with a text)
 //	{exactly}          makes sure that = heeds case; MySQL wants the text again
@@ -81,9 +81,9 @@ func (d *dialect) setWords(prefix string) {
 		w = append(w, "{"+t+"}", prefix+t)
 	}
 	w = append(w, "{prefix}", prefix)
-	skip := "FOR UPDATE"
+	skip := "" // see grab.secure
 	if d.skipLocked {
-		skip += " SKIP LOCKED"
+		skip = "FOR UPDATE SKIP LOCKED"
 	}
 	if d.kind == postgres {
 		w = append(w, "{kept}", "?::text,?::bigint,?::bigint,?::bigint", "{status}", "?::bigint,?::bigint,?::bigint")

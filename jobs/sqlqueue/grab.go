@@ -2,6 +2,7 @@ package sqlqueue
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"wheelhouse/jobs"
@@ -202,19 +203,9 @@ func (g *grab) takeFrom(ctx context.Context, t tx, w *wanted, n int) error {
 	if n <= 0 || w.drained || g.size > maxGrab {
 		return nil
 	}
-	var list []jobs.Job
-	var err error
-	if w.limited {
-		list, err = g.limited(ctx, t, w, n)
-	} else {
-		list, err = g.candidates(ctx, t, w, n, nil)
-	}
-	if err != nil {
+	list, err := g.find(ctx, t, w, n)
+	if err != nil || len(list) == 0 {
 		return err
-	}
-	w.drained = len(list) < n
-	if len(list) == 0 {
-		return nil
 	}
 	ids := make(idList, len(list))
 	for i := range list {
@@ -224,6 +215,37 @@ func (g *grab) takeFrom(ctx context.Context, t tx, w *wanted, n int) error {
 		WHERE jobid {in}`, g.until, g.r.Owner, g.now, ids)
 	g.got = append(g.got, list...)
 	return err
+}
+
+// find locks up to n jobs of a function that may be grabbed.
+func (g *grab) find(ctx context.Context, t tx, w *wanted, n int) (list []jobs.Job, err error) {
+	d := t.dialect()
+	for range maxAttempts {
+		if w.limited {
+			list, err = g.limited(ctx, t, w, n)
+		} else {
+			list, err = g.candidates(ctx, t, w, n, nil)
+		}
+		w.drained = len(list) < n
+		if err != nil || len(list) == 0 || d.kind != mysqlDB || d.skipLocked {
+			return list, err
+		}
+		if list, err = g.secure(ctx, t, list); err != nil || len(list) > 0 {
+			return list, err
+		}
+	}
+	return nil, nil // others are faster
+}
+
+// secure locks candidates on servers that cannot skip what others have locked, and drops those that others have
+// grabbed meanwhile. To lock them where they are found, by an index, would be a deadlock with those who remove jobs.
+func (g *grab) secure(ctx context.Context, t tx, list []jobs.Job) ([]jobs.Job, error) {
+	ids := make(idList, len(list))
+	for i := range list {
+		ids[i] = int64(list[i].ID)
+	}
+	free, err := queryInts(ctx, t, "SELECT jobid FROM {job} WHERE jobid {in} AND grabbed_until<=? ORDER BY jobid {lock}", ids, g.now)
+	return slices.DeleteFunc(list, func(j jobs.Job) bool { return !slices.Contains(free, int64(j.ID)) }), err
 }
 
 // candidates locks up to n jobs that may run, in the order in which they should; none with a Key in without.
