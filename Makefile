@@ -33,7 +33,7 @@ tools:
 	@scripts/need curl=curl tar=tar bsdtar=libarchive-tools gcc=gcc \
 		gearmand=gearman-job-server gearman=gearman-tools perl:Gearman::Client=libgearman-client-perl \
 		mariadbd=mariadb-server pg_ctlcluster=postgresql perl:TheSchwartz=libtheschwartz-perl \
-		perl:DBD::MariaDB=libdbd-mariadb-perl perl:DBD::SQLite=libdbd-sqlite3-perl perl:DBD::Pg=libdbd-pg-perl
+		perl:DBD::mysql=libdbd-mysql-perl perl:DBD::SQLite=libdbd-sqlite3-perl perl:DBD::Pg=libdbd-pg-perl
 
 test: tools
 	go test -shuffle=on -timeout 15m ./...
@@ -54,7 +54,8 @@ fuzz:
 	@scripts/fuzz $(or $(FUZZTIME),20s)
 
 bench: build
-	@scripts/need nginx=nginx-light wrk=wrk
+	@scripts/need nginx=nginx-light wrk=wrk gearmand=gearman-job-server mariadbd=mariadb-server pg_ctlcluster=postgresql \
+		perl:TheSchwartz=libtheschwartz-perl perl:DBD::mysql=libdbd-mysql-perl perl:DBD::SQLite=libdbd-sqlite3-perl
 	go run ./bench
 
 soak: build
