@@ -1,0 +1,125 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// OperationID identifies an operation. Begins at 1.
+type OperationID int64
+
+// Operation is long work on the store as a whole: rebuilding a storage, comparing catalog and storages. It is kept in the
+// catalog, goes on where it was when its worker ends, and is done by one worker at a time, which proves by a lease that it is
+// the one.
+type Operation struct {
+	ID   OperationID
+	Kind OperationKind
+	// What it is about. Zero fields do not restrict it; which are needed depends on the kind.
+	Storage StorageID
+	Cluster ClusterID
+	Bucket  string
+	// Options are the kind's own, as JSON: the same that started it.
+	Options []byte
+
+	State OperationState
+	// Cursor is where it stands, in the kind's own form. It is written together with the progress, and only once everything
+	// before it is durable.
+	Cursor   []byte
+	Progress OperationProgress
+
+	Priority int // larger first: how little is left of what it saves
+	Created  time.Time
+	Started  time.Time // zero: not yet
+	Updated  time.Time // when Progress was last written
+	Ended    time.Time // zero: not yet
+	Owner    string    // which worker has it; "" none
+	Leased   time.Time // until when
+	Error    string    // why it failed, or what holds it up at the moment
+}
+
+// OperationKind is what is to be done.
+type OperationKind string
+
+// The kinds of operations.
+const (
+	OpRebuild   OperationKind = "rebuild"   // Storage: fill it from its siblings
+	OpDrain     OperationKind = "drain"     // Storage or Cluster: move everything elsewhere
+	OpRebalance OperationKind = "rebalance" // Cluster, or between all clusters: even out space
+	OpScrub     OperationKind = "scrub"     // Storage, or all: read all bytes
+	OpFsck      OperationKind = "fsck"      // Bucket, Cluster, Storage, or all: compare catalog and storages
+	OpBackup    OperationKind = "backup"    // the catalog, into the store itself
+)
+
+// OperationKinds are all kinds.
+var OperationKinds = []OperationKind{OpRebuild, OpDrain, OpRebalance, OpScrub, OpFsck, OpBackup}
+
+// ParseOperationKind checks a kind's name.
+func ParseOperationKind(s string) (OperationKind, error) {
+	if k := OperationKind(s); slices.Contains(OperationKinds, k) {
+		return k, nil
+	}
+	return "", fmt.Errorf("operation %q: want one of %q", s, OperationKinds)
+}
+
+// OperationState is where an operation stands.
+type OperationState string
+
+// The states. Only running ones are worked on; the last three are final.
+const (
+	OpRunning   OperationState = "running"
+	OpPaused    OperationState = "paused"
+	OpDone      OperationState = "done"
+	OpFailed    OperationState = "failed"
+	OpCancelled OperationState = "cancelled"
+)
+
+// Final reports whether nothing more will happen.
+func (s OperationState) Final() bool { return s == OpDone || s == OpFailed || s == OpCancelled }
+
+// OperationProgress is how far an operation is. Totals may grow while it runs; 0: not known.
+type OperationProgress struct {
+	Objects, TotalObjects int64
+	Bytes, TotalBytes     int64
+	Problems              int64   // found: missing, extra, corrupt
+	Fixed                 int64   // of those
+	Rate                  float64 // bytes a second of late
+	ObjectRate            float64 // objects a second of late
+	Throttled             string  // why it goes slower than it could: "limit", "foreground latency", ""
+}
+
+// Left estimates the time to the end at the rate of late; 0 when it cannot be told.
+func (p OperationProgress) Left() time.Duration {
+	switch {
+	case p.TotalBytes > p.Bytes && p.Rate > 0:
+		return time.Duration(float64(p.TotalBytes-p.Bytes) / p.Rate * float64(time.Second))
+	case p.TotalObjects > p.Objects && p.ObjectRate > 0:
+		return time.Duration(float64(p.TotalObjects-p.Objects) / p.ObjectRate * float64(time.Second))
+	}
+	return 0
+}
+
+// Operations is the part of a [Catalog] that keeps operations.
+type Operations interface {
+	// CreateOperation enters a running operation and returns its ID. ErrExists, with the ID of the other, when one of the
+	// same kind and target is not at its end.
+	CreateOperation(ctx context.Context, op Operation) (OperationID, error)
+	// Operations lists those that are not at their end, most urgent first, then the newest others, up to limit in all.
+	Operations(ctx context.Context, limit int) ([]Operation, error)
+	// Operation returns one. ErrNoOperation.
+	Operation(ctx context.Context, id OperationID) (Operation, error)
+	// ClaimOperation leases the most urgent running operation that nobody holds until then, and returns it; ErrNoOperation when
+	// there is none. kinds restricts it, if not empty.
+	ClaimOperation(ctx context.Context, owner string, until time.Time, kinds ...OperationKind) (Operation, error)
+	// SaveOperation writes Cursor, Progress, Error and, if final, State of an operation that owner holds, and extends the
+	// lease. It returns the state as it is now: one that is no longer running must be let go of. ErrLease when the lease is lost.
+	// A zero until gives it back.
+	SaveOperation(ctx context.Context, op Operation, owner string, until time.Time) (OperationState, error)
+	// SetOperationState pauses, resumes or cancels. ErrNoOperation; ErrInUse when it is at its end.
+	SetOperationState(ctx context.Context, id OperationID, state OperationState) error
+}
+
+// ErrNoOperation says that there is no such operation.
+var ErrNoOperation = errors.New("store: no such operation")
