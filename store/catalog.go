@@ -13,6 +13,8 @@ type Catalog interface {
 	Housekeeping
 	Undeletion
 	Administration
+	Operations
+	Inventory
 	Close() error
 }
 

@@ -101,6 +101,9 @@ func (p OperationProgress) Left() time.Duration {
 	return 0
 }
 
+// MaxOperations is how many operations that are at their end are kept on record.
+const MaxOperations = 200
+
 // Operations is the part of a [Catalog] that keeps operations.
 type Operations interface {
 	// CreateOperation enters a running operation and returns its ID. ErrExists, with the ID of the other, when one of the

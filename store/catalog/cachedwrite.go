@@ -119,6 +119,18 @@ func (k *Cache) RemoveStorage(ctx context.Context, id store.StorageID) error {
 	return err
 }
 
+// ClearMissingOn is as in [store.Catalog].
+func (k *Cache) ClearMissingOn(ctx context.Context, storage store.StorageID, ids []store.ObjectID) error {
+	err := k.Catalog.ClearMissingOn(ctx, storage, ids)
+	k.objects.clear() // of any object it may have been missing
+	return err
+}
+
+// MoveObject is as in [store.Catalog].
+func (k *Cache) MoveObject(ctx context.Context, old store.ObjectID, to store.Object) error {
+	return k.changeByID(ctx, old, func() error { return k.Catalog.MoveObject(ctx, old, to) })
+}
+
 // UpdateBucket is as in [store.Catalog].
 func (k *Cache) UpdateBucket(ctx context.Context, b store.Bucket) error {
 	k.buckets.begin()

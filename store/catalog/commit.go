@@ -125,6 +125,7 @@ func (t *txn) putObject(o *store.Object, query string) (changed int, err error) 
 // addCommitted does what an object that has just become visible entails.
 func (t *txn) addCommitted(o *store.Object) error {
 	t.count(o.Cluster, 1, o.Size, 0)
+	t.digest(o.Cluster, o.ID, o.Size, 1)
 	if len(o.Missing) == 0 {
 		return nil
 	}

@@ -44,14 +44,16 @@ func (c *SQLite) ForgetDeleted(ctx context.Context, ids []store.ObjectID) error 
 		err := c.write(ctx, func(t *txn) error {
 			for _, id := range now {
 				var cluster store.ClusterID
-				n, err := t.Returning("DELETE FROM deleted_object WHERE id=? RETURNING cluster_id",
+				var size int64
+				n, err := t.Returning("DELETE FROM deleted_object WHERE id=? RETURNING cluster_id, size",
 					func(st *sqldb.Stmt) { st.BindInt64(1, int64(id)) },
-					func(st *sqldb.Stmt) { cluster = store.ClusterID(st.ColumnInt64(0)) })
+					func(st *sqldb.Stmt) { cluster, size = store.ClusterID(st.ColumnInt64(0)), st.ColumnInt64(1) })
 				if err != nil {
 					return err
 				}
 				if n > 0 {
 					t.count(cluster, 0, 0, -1)
+					t.digest(cluster, id, size, -1)
 				}
 			}
 			return nil

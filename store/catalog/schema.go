@@ -8,7 +8,7 @@ import "wheelhouse/internal/sqldb"
 //
 // There are no foreign keys: what they would check is checked where a better error can be given, and they cost lookups on
 // the one table where it matters.
-var schema = sqldb.Schema{Name: "catalog", Steps: []string{schema1}}
+var schema = sqldb.Schema{Name: "catalog", Steps: []string{schema1, schema2}}
 
 const schema1 = `
 -- Small numbers that must survive: next_object_id, topology (its version), missing (rows of that table).
@@ -71,4 +71,23 @@ CREATE TABLE access_key(
 CREATE INDEX access_key_account ON access_key(account_id);
 
 CREATE TABLE config(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+`
+
+const schema2 = `
+-- Long work. Times are Unix milliseconds, 0 for none: leases are short. progress is JSON, cursor and options are the kind's own.
+CREATE TABLE operation(
+	id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, storage_id INTEGER NOT NULL, cluster_id INTEGER NOT NULL,
+	bucket TEXT NOT NULL, options BLOB NOT NULL, state TEXT NOT NULL, cursor BLOB NOT NULL, progress TEXT NOT NULL,
+	priority INTEGER NOT NULL, created INTEGER NOT NULL, started INTEGER NOT NULL, updated INTEGER NOT NULL,
+	ended INTEGER NOT NULL, owner TEXT NOT NULL, leased INTEGER NOT NULL, error TEXT NOT NULL);
+CREATE UNIQUE INDEX operation_open ON operation(kind, storage_id, cluster_id, bucket) WHERE ended=0;
+CREATE INDEX operation_ended ON operation(ended, id);
+
+-- What the storages of a cluster hold if all is well, in blocks of ids (store.DigestBlock): objects, visible or deleted and
+-- not yet forgotten, their bytes, and the exclusive or of store.SizeHash. Written once per transaction. Counter id_digest is
+-- 0 until it has been filled from the tables that were there before.
+CREATE TABLE id_digest(
+	cluster_id INTEGER NOT NULL, block INTEGER NOT NULL, objects INTEGER NOT NULL, bytes INTEGER NOT NULL, hash INTEGER NOT NULL,
+	PRIMARY KEY(cluster_id, block)) WITHOUT ROWID;
+INSERT INTO counter VALUES ('id_digest', 0);
 `

@@ -58,7 +58,7 @@ func NewSQLite(ctx context.Context, db *sqldb.DB, opts Options) (*SQLite, error)
 	if err := db.Migrate(ctx, schema); err != nil {
 		return nil, translate(err)
 	}
-	return c, nil
+	return c, c.fillDigests(ctx)
 }
 
 // DB is the database, for others that keep their tables in the same file.

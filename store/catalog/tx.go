@@ -16,6 +16,7 @@ type txn struct {
 	tasks []store.Task
 	// What this call changes in the totals.
 	tallies []tally
+	digests []digestChange
 	missing int64
 }
 
@@ -30,6 +31,7 @@ type group struct {
 	visible map[store.BucketID]bool // buckets that were looked up
 	leases  []openLease             // blocks that were looked up
 	totals  map[store.ClusterID]*tally
+	digests map[digestKey]*store.BlockDigest
 	missing int64
 }
 
@@ -40,7 +42,7 @@ func (c *SQLite) groupOf(tx *sqldb.Tx) *group {
 	if g, ok := tx.Value(key).(*group); ok {
 		return g
 	}
-	g := &group{visible: make(map[store.BucketID]bool), totals: make(map[store.ClusterID]*tally)}
+	g := &group{visible: make(map[store.BucketID]bool), totals: make(map[store.ClusterID]*tally), digests: make(map[digestKey]*store.BlockDigest)}
 	tx.SetValue(key, g, g.flush)
 	return g
 }
@@ -75,6 +77,9 @@ func (t *txn) settle() {
 	for _, y := range t.tallies {
 		t.group.add(y)
 	}
+	for _, d := range t.digests {
+		t.group.addDigest(d)
+	}
 	t.group.missing += t.missing
 }
 
@@ -103,8 +108,8 @@ func (g *group) flush(tx *sqldb.Tx) error {
 			return err
 		}
 	}
-	if g.missing == 0 {
-		return nil
+	if err := g.flushDigests(tx); err != nil || g.missing == 0 {
+		return err
 	}
 	_, err := tx.Exec("UPDATE counter SET value=value+? WHERE name='missing'", func(st *sqldb.Stmt) { st.BindInt64(1, g.missing) })
 	return err
