@@ -190,7 +190,7 @@ func (a *app) openDisks(list []StorageConfig) error {
 		a.onClose(root.Close)
 		id := store.StorageID(s.ID)
 		a.local[id] = d
-		a.disks = append(a.disks, storaged.Disk{ID: id, Device: d, Packs: packs{d}, Plain: root})
+		a.disks = append(a.disks, storaged.Disk{ID: id, Device: d, Packs: packs{d}, Bulk: d.Bulk(), Plain: root})
 		a.metrics.disk(id, d)
 	}
 	return nil

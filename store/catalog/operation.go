@@ -143,7 +143,9 @@ func (c *SQLite) Operations(ctx context.Context, limit int) ([]store.Operation, 
 	return list, err
 }
 
-func noOperation(id store.OperationID) error { return fmt.Errorf("%w: id %d", store.ErrNoOperation, id) }
+func noOperation(id store.OperationID) error {
+	return fmt.Errorf("%w: id %d", store.ErrNoOperation, id)
+}
 
 // Operation returns one.
 func (c *SQLite) Operation(ctx context.Context, id store.OperationID) (op store.Operation, err error) {

@@ -13,10 +13,12 @@ import (
 // PackInfo describes a pack to those who copy packs in bulk.
 type PackInfo struct {
 	Name         string // of the archive, without a directory
+	UID          uint64 // of this version of it
 	Size         int64  // bytes that hold members
 	Sealed       bool   // it is not appended to any more; it may still be rewritten
 	MinID, MaxID store.ObjectID
 	Entities     int64 // that are alive
+	Live         int64 // bytes of their members
 }
 
 // Packs lists the packs, the oldest first.
@@ -25,7 +27,7 @@ func (d *Disk) Packs() []PackInfo {
 	for _, p := range d.packs.list() {
 		lo, hi, _ := p.bounds()
 		p.mu.RLock()
-		all = append(all, PackInfo{Name: packName(p.number) + packExt, Size: p.end, Sealed: p.sealed, MinID: lo, MaxID: hi, Entities: p.live.n})
+		all = append(all, PackInfo{Name: packName(p.number) + packExt, UID: p.uid, Live: p.live.length, Size: p.end, Sealed: p.sealed, MinID: lo, MaxID: hi, Entities: p.live.n})
 		p.mu.RUnlock()
 	}
 	return all

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -63,6 +64,8 @@ type committer struct {
 	w        *packWriter // nil: the next batch begins a pack
 	iov      [][]byte
 	failures int
+	// rollSoon asks for a new pack, whose number is higher than those set aside for adopted ones.
+	rollSoon atomic.Bool
 	step     int64 // how far ahead the next pack's zeros go
 }
 
@@ -113,6 +116,9 @@ func (c *committer) close() {
 // commit writes and answers all of batch.
 func (c *committer) commit(batch []*putReq) {
 	for len(batch) > 0 {
+		if c.rollSoon.Swap(false) && c.w != nil {
+			c.roll()
+		}
 		if c.w == nil {
 			w, err := c.d.newPack(c.step)
 			if err != nil {

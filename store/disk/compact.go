@@ -212,7 +212,7 @@ func (d *Disk) switchPack(r *rewriting) error {
 	}
 	p.mu.Lock()
 	h, oldIdx := p.h, p.idx
-	p.h, p.uid, p.idx, p.dead, p.live, p.end, p.sealed = nil, r.uid, x, dead, live, r.end, false
+	p.h, p.uid, p.idx, p.dead, p.live, p.end, p.sealed, p.sums = nil, r.uid, x, dead, live, r.end, false, nil
 	p.mu.Unlock()
 	if h != nil {
 		h.release()

@@ -29,7 +29,10 @@ type Disk struct {
 	files    *fileStore
 	commits  committer
 	dels     deleter
-	sealing  sync.Mutex // one pack is sealed or rewritten at a time
+	sealing  sync.Mutex // one pack is sealed, rewritten or adopted at a time
+
+	scrubs               scrubList
+	adoptNext, adoptLast uint64 // numbers set aside for adopted packs; guarded by sealing
 
 	lastStored atomic.Int64
 	space      spaceState

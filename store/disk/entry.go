@@ -2,6 +2,7 @@ package disk
 
 import (
 	"encoding/binary"
+	"time"
 
 	"wheelhouse/store"
 )
@@ -76,3 +77,6 @@ func (b *bitmap) set(i, n int) {
 	}
 	(*b)[i>>6] |= 1 << (i & 63)
 }
+
+// unixSeconds is the time that an entry was stored at.
+func unixSeconds(s uint32) time.Time { return time.Unix(int64(s), 0) }

@@ -39,6 +39,7 @@ type pack struct {
 	idx    index
 	dead   bitmap // positions of idx whose entity was deleted or replaced
 	live   tally
+	sums   blockSums // of what is alive; nil: not made yet
 	end    int64 // of the last durable member
 	sealed bool
 	gone   bool // rewritten to nothing
@@ -190,6 +191,9 @@ func (p *pack) addLocked(e entry) {
 		p.killLocked(old, x.entries[old])
 	}
 	p.live.add(e, 1)
+	if p.sums != nil {
+		p.sums.add(e.id, int64(e.size), e.crc, 1)
+	}
 }
 
 // killLocked marks an entry as dead, once.
@@ -197,6 +201,9 @@ func (p *pack) killLocked(pos int, e entry) {
 	if !p.dead.has(pos) {
 		p.dead.set(pos, p.idx.count())
 		p.live.add(e, -1)
+		if p.sums != nil {
+			p.sums.add(e.id, int64(e.size), e.crc, -1)
+		}
 	}
 }
 

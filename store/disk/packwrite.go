@@ -54,7 +54,7 @@ func (d *Disk) newPack(step int64) (*packWriter, error) {
 	}
 	var random [8]byte
 	rand.Read(random[:])
-	p := &pack{fsys: d.fs, fds: &d.fds, uid: newUID(random), idx: newMemIndex(), end: packHeaderLen}
+	p := &pack{fsys: d.fs, fds: &d.fds, uid: newUID(random), idx: newMemIndex(), end: packHeaderLen, sums: blockSums{}}
 	p.number = d.nextPack.Add(1) - 1
 	p.base = packPath(d.dir, p.number)
 	f, err := d.fs.OpenFile(p.path(packExt), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)

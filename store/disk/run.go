@@ -38,6 +38,7 @@ func (d *Disk) maintain(ctx context.Context) {
 		return
 	}
 	d.sealLeftovers()
+	d.dropStale()
 	if d.o.GarbageRatio > 0 {
 		if _, err := d.Compact(ctx, d.o.GarbageRatio); err != nil && ctx.Err() == nil {
 			d.log.Warn("packs not rewritten", "err", err)

@@ -11,6 +11,12 @@
 //	bulk                       GET                   the packs
 //	bulk/<pack>                GET                   a pack's bytes, resumable by Range
 //	bulk/files?from=&limit=    GET                   the entities that are files of their own, as a manifest
+//	packs                      GET                   the packs, with the uids of their versions, as JSON
+//	packs/<pack>?uid=&off=     GET                   one version of a pack, from an offset on; with log=1, its delete log
+//	adopt/<uid>                GET PUT POST          taking over a pack of another storage: how far, more bytes, the end
+//	blocks?from=&to=           GET                   digests by block of ids: block, count, bytes, hash of sizes, hash of checksums
+//	entities                   POST                  a manifest of the ids in the body
+//	scrub?cursor=&most=        POST                  verify some entities, as JSON
 //	anything else              GET HEAD PUT DELETE   a plain file, for clients that bring their own paths
 //	any directory              MKCOL                 needless, and allowed
 //

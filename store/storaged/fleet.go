@@ -16,6 +16,7 @@ type Fleet struct {
 	client *http1.Client
 	secret Secret
 	local  map[store.StorageID]store.Device
+	bulk   *http1.Client // for long requests; nil: client
 
 	mu     sync.Mutex // guards remote
 	remote map[string]store.Device
@@ -24,6 +25,28 @@ type Fleet struct {
 // NewFleet makes a Fleet. local are the disks of this process, which may be none.
 func NewFleet(client *http1.Client, secret Secret, local map[store.StorageID]store.Device) *Fleet {
 	return &Fleet{client: client, secret: secret, local: local, remote: map[string]store.Device{}}
+}
+
+// LongRequests sets the client for requests that may take minutes: those of [store.Bulk]. It must be set before Bulk is used.
+func (f *Fleet) LongRequests(client *http1.Client) { f.bulk = client }
+
+// Bulk returns the means to work on all of a storage.
+func (f *Fleet) Bulk(s *store.Storage) (store.Bulk, error) {
+	if d, ok := f.local[s.ID]; ok {
+		if b, ok := d.(interface{ Bulk() store.Bulk }); ok {
+			return b.Bulk(), nil
+		}
+		return nil, fmt.Errorf("storage %d offers no work in bulk", s.ID)
+	}
+	client := f.bulk
+	if client == nil {
+		client = f.client
+	}
+	r, err := NewRemote(client, s.URI, f.secret)
+	if err != nil {
+		return nil, fmt.Errorf("storage %d: %w", s.ID, err)
+	}
+	return remoteBulk{r}, nil
 }
 
 // Device returns the means to reach a storage. Of one whose URI is not usable it returns a device that fails and says so.

@@ -25,6 +25,7 @@ type Disk struct {
 	ID     store.StorageID
 	Device store.Device
 	Packs  PackSource // nil: /bulk answers 404
+	Bulk   store.Bulk // nil: digests, adoption and scrubs are answered 404
 	Plain  *os.Root   // directory of plain files; nil: only entities are served
 }
 
@@ -193,6 +194,7 @@ func (n *Node) special(x http1.Exchange, d *Disk, path string) {
 		n.digest(x, d)
 	case path == "delete" && method == "POST":
 		n.bulkDelete(x, d)
+	case d.Bulk != nil && n.bulkWork(x, d.Bulk, path, method):
 	case (path == "bulk" || strings.HasPrefix(path, "bulk/")) && read:
 		n.bulk(x, d, strings.TrimPrefix(strings.TrimPrefix(path, "bulk"), "/"))
 	case d.Plain != nil:
@@ -213,6 +215,8 @@ var statuses = []struct {
 	{store.ErrCorrupt, http.StatusInternalServerError, "corrupt"},
 	{store.ErrFull, http.StatusInsufficientStorage, "full"},
 	{store.ErrReadOnly, http.StatusServiceUnavailable, "read-only"},
+	{store.ErrNoPack, http.StatusNotFound, "no-pack"},
+	{store.ErrNoPacks, http.StatusConflict, "no-packs"},
 }
 
 const headerError = "X-Wheelhouse-Error"

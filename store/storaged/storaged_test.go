@@ -42,7 +42,7 @@ func startNode(t *testing.T, s storaged.Secret, o disk.Options) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := storaged.NewNode([]storaged.Disk{{ID: 1, Device: d, Packs: packs{d}, Plain: root}}, storaged.Options{Secret: s})
+	n, err := storaged.NewNode([]storaged.Disk{{ID: 1, Device: d, Packs: packs{d}, Bulk: d.Bulk(), Plain: root}}, storaged.Options{Secret: s})
 	if err != nil {
 		t.Fatal(err)
 	}
