@@ -40,6 +40,48 @@ type Operation struct {
 	Error    string    // why it failed, or what holds it up at the moment
 }
 
+// Target names what it is about, for people.
+func (op *Operation) Target() string {
+	switch {
+	case op.Storage != 0:
+		return fmt.Sprintf("storage %d", op.Storage)
+	case op.Cluster != 0:
+		return fmt.Sprintf("cluster %d", op.Cluster)
+	case op.Bucket != "":
+		return "bucket " + op.Bucket
+	}
+	return "everything"
+}
+
+// Urgency is the priority of an operation of a kind: rebuilds first, the fewer storages of their cluster are left to read from
+// the sooner; what only looks comes last.
+func (op *Operation) Urgency(t *Topology) int {
+	switch op.Kind {
+	case OpRebuild:
+		living, cluster := 0, ClusterID(0)
+		for _, s := range t.Storages {
+			if s.ID == op.Storage {
+				cluster = s.Cluster
+			}
+		}
+		for _, s := range t.Storages {
+			if s.Cluster == cluster && s.ID != op.Storage && s.Mode.Readable() {
+				living++
+			}
+		}
+		return max(100, 1000-100*living)
+	case OpBackup:
+		return 60
+	case OpDrain:
+		return 50
+	case OpRebalance:
+		return 20
+	case OpFsck:
+		return 10
+	}
+	return 0
+}
+
 // OperationKind is what is to be done.
 type OperationKind string
 

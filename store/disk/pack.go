@@ -40,7 +40,7 @@ type pack struct {
 	dead   bitmap // positions of idx whose entity was deleted or replaced
 	live   tally
 	sums   blockSums // of what is alive; nil: not made yet
-	end    int64 // of the last durable member
+	end    int64     // of the last durable member
 	sealed bool
 	gone   bool // rewritten to nothing
 

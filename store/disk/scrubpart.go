@@ -236,6 +236,7 @@ func (s *scrubber) files(ctx context.Context, from store.ObjectID) error {
 	}
 	return nil
 }
+
 // headerIntact checks a member's header without taking it apart: its last record is the checksum of all before.
 func headerIntact(b []byte) bool {
 	if len(b) < 3*blockSize || string(b[257:262]) != "ustar" || b[156] != 'x' {

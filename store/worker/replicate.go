@@ -152,7 +152,7 @@ func (w *Worker) catchUp(ctx context.Context) error {
 	}
 	for i := range top.Storages {
 		s := &top.Storages[i]
-		if !s.Mode.Writable() {
+		if !s.Mode.Writable() || s.Mode == store.ModeFilling { // its rebuild brings what it is owed, and not one by one
 			continue
 		}
 		for after := store.ObjectID(0); ; {

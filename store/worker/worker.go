@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,12 @@ type Catalog interface {
 	Delete(ctx context.Context, bucket store.BucketID, name string, cond store.Condition) (store.Object, error)
 	Topology(ctx context.Context) (*store.Topology, error)
 	SetStorageUsage(ctx context.Context, id store.StorageID, capacity, used int64) error
+	SetStorageMode(ctx context.Context, id store.StorageID, mode store.StorageMode) error
+	Settings(ctx context.Context) (map[string]string, error)
+	LeaseIDs(ctx context.Context, owner string, n int) (store.ObjectID, error)
+	RenewLeases(ctx context.Context, owner string, firsts []store.ObjectID) error
+	store.Operations
+	store.Inventory
 }
 
 // Devices are the storages as this process reaches them.
@@ -41,13 +48,38 @@ type Options struct {
 	Grace time.Duration
 	// Interval is the time between two rounds of what has no task: default 5 s.
 	Interval time.Duration
-	Log      *slog.Logger
-	Now      func() time.Time
+	// Owner names this worker in leases; it must be unique among running workers. Default "worker".
+	Owner string
+	// Bulk reaches storages for work on all of one. nil: operations of this package cannot be done.
+	Bulk func(*store.Storage) (store.Bulk, error)
+	// Operators do further kinds of operations, or these in another way.
+	Operators map[store.OperationKind]Operator
+	// ScrubRate is how many bytes a second each storage is read and verified with all the time. 0: not at all.
+	ScrubRate int64
+
+	ClaimEvery time.Duration // how often operations are looked for. Default 1 s
+	SaveEvery  time.Duration // how often their progress is written, and a pause noticed. Default 2 s
+	// TopologyLag is how long after a change of the topology there may be dispatchers that do not know of it. Default 3 s.
+	TopologyLag time.Duration
+	RetryAfter  time.Duration // how long after something was in the way it is tried again, the first time. Default 1 s
+
+	Log *slog.Logger
+	Now func() time.Time
 }
 
 func (o Options) withDefaults() Options {
 	o.Grace = cmp.Or(o.Grace, 15*time.Minute)
 	o.Interval = cmp.Or(o.Interval, 5*time.Second)
+	o.Owner = cmp.Or(o.Owner, "worker")
+	o.ClaimEvery = cmp.Or(o.ClaimEvery, claimEvery)
+	o.SaveEvery = cmp.Or(o.SaveEvery, saveEvery)
+	o.TopologyLag = cmp.Or(o.TopologyLag, topologyLag)
+	o.RetryAfter = cmp.Or(o.RetryAfter, time.Second)
+	if o.Bulk == nil {
+		o.Bulk = func(*store.Storage) (store.Bulk, error) {
+			return nil, errors.New("this process has no means to work on storages in bulk")
+		}
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -63,6 +95,12 @@ type Worker struct {
 	devices Devices
 	opt     Options
 	metrics Metrics
+
+	background bucket // of all operations
+	yield      yielding
+	mu         sync.Mutex // guards running
+	running    map[*Running]bool
+	planned    time.Time // when plan last looked; Operate's own
 }
 
 // Metrics counts what a Worker has done.
@@ -74,7 +112,7 @@ type Metrics struct {
 
 // New makes a Worker.
 func New(cat Catalog, devices Devices, o Options) *Worker {
-	return &Worker{cat: cat, devices: devices, opt: o.withDefaults()}
+	return &Worker{cat: cat, devices: devices, opt: o.withDefaults(), running: map[*Running]bool{}}
 }
 
 // Metrics returns the counters, which go on counting.

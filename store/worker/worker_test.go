@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,16 +27,25 @@ type world struct {
 	disks  map[store.StorageID]*disk.Disk
 	away   map[store.StorageID]bool // do not answer
 	w      *worker.Worker
-	now    time.Time
 	bucket store.Bucket
+
+	mu  sync.Mutex // guards now; and disks and away, where a worker runs beside the test
+	now time.Time
 }
 
 const grace = time.Minute
 
+// clock is the test's, which it moves.
+func (wd *world) clock() time.Time {
+	wd.mu.Lock()
+	defer wd.mu.Unlock()
+	return wd.now
+}
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	wd := &world{t: t, disks: map[store.StorageID]*disk.Disk{}, away: map[store.StorageID]bool{}, now: time.Unix(2_000_000_000, 0)}
-	clock := func() time.Time { return wd.now }
+	clock := wd.clock
 	var err error
 	wd.opened, err = storejobs.Open(t.Context(), filepath.Join(t.TempDir(), "catalog.db"),
 		catalog.Options{Now: clock, Grace: grace, TopologyAge: time.Nanosecond}, sqlqueue.Options{Now: clock})
@@ -61,7 +71,7 @@ func newWorld(t *testing.T) *world {
 	if wd.bucket, err = wd.cat.CreateBucket(t.Context(), store.Bucket{Name: "b"}); err != nil {
 		t.Fatal(err)
 	}
-	wd.w = worker.New(wd.cat, wd, worker.Options{Grace: grace, Now: clock, Interval: time.Millisecond})
+	wd.w = wd.worker("one")
 	t.Cleanup(func() {
 		for _, d := range wd.disks {
 			_ = d.Close()
@@ -69,6 +79,23 @@ func newWorld(t *testing.T) *world {
 		_ = wd.opened.Close()
 	})
 	return wd
+}
+
+// worker makes one more worker.
+func (wd *world) worker(owner string) *worker.Worker {
+	return worker.New(wd.cat, wd, worker.Options{
+		Grace: grace, Now: wd.clock, Interval: time.Millisecond, Owner: owner, Bulk: wd.bulk,
+		ClaimEvery: 5 * time.Millisecond, SaveEvery: 20 * time.Millisecond, RetryAfter: 5 * time.Millisecond, TopologyLag: time.Nanosecond,
+	})
+}
+
+func (wd *world) bulk(s *store.Storage) (store.Bulk, error) {
+	wd.mu.Lock()
+	defer wd.mu.Unlock()
+	if wd.away[s.ID] {
+		return nil, errAway
+	}
+	return wd.disks[s.ID].Bulk(), nil
 }
 
 // silent is a storage that does not answer.
@@ -94,6 +121,8 @@ func (silent) Manifest(context.Context, store.ObjectID, store.ObjectID, int) ([]
 func (silent) Usage(context.Context) (store.Usage, error) { return store.Usage{}, errAway }
 
 func (wd *world) Device(s *store.Storage) store.Device {
+	wd.mu.Lock()
+	defer wd.mu.Unlock()
 	if wd.away[s.ID] {
 		return silent{wd.disks[s.ID]}
 	}

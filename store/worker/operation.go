@@ -1,0 +1,500 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"wheelhouse/store"
+)
+
+// Operator does operations of one kind. It begins where r's cursor says. It returns nil when all is done, an error made by
+// [Impossible] when that can never be, and any other error when something is in the way at the moment: then it is called
+// again later.
+type Operator func(ctx context.Context, r *Running) error
+
+// Impossible marks an error that trying again does not help against: the operation has failed.
+func Impossible(err error) error { return &impossible{err} }
+
+type impossible struct{ error }
+
+func (e *impossible) Unwrap() error { return e.error }
+
+const (
+	operationLease = 15 * time.Second
+	// saveEvery is how often progress is written and the lease renewed. It bounds how long a pause takes effect.
+	saveEvery = 2 * time.Second
+	// claimEvery is how often a worker looks for operations.
+	claimEvery = time.Second
+	maxBackoff = time.Minute
+)
+
+// lane is kinds that share a number of places, so that a scrub that goes on for weeks keeps no rebuild waiting.
+type lane struct {
+	kinds  []store.OperationKind
+	places int
+}
+
+var lanes = []lane{
+	{[]store.OperationKind{store.OpRebuild, store.OpDrain, store.OpRebalance}, 2},
+	{[]store.OperationKind{store.OpFsck, store.OpBackup}, 2},
+	{[]store.OperationKind{store.OpScrub}, 64},
+}
+
+// operators are the kinds that this worker can do.
+func (w *Worker) operators() map[store.OperationKind]Operator {
+	all := map[store.OperationKind]Operator{
+		store.OpRebuild: w.rebuild,
+	}
+	for kind, f := range w.opt.Operators {
+		all[kind] = f
+	}
+	return all
+}
+
+// Operate does operations until ctx ends; then it gives back what it holds, and returns when all of it has stopped.
+func (w *Worker) Operate(ctx context.Context) error {
+	operators := w.operators()
+	var running sync.WaitGroup
+	defer running.Wait()
+	free := make([]chan struct{}, len(lanes)) // one token for each place that is free
+	for i, l := range lanes {
+		free[i] = make(chan struct{}, l.places)
+		for range l.places {
+			free[i] <- struct{}{}
+		}
+	}
+	running.Go(func() { w.watchLatency(ctx) })
+	tick := time.NewTicker(w.opt.ClaimEvery)
+	defer tick.Stop()
+	for {
+		if err := w.plan(ctx); err != nil && ctx.Err() == nil {
+			w.opt.Log.Warn("operations that begin by themselves were not looked at", "err", err)
+		}
+		for i, l := range lanes {
+			var kinds []store.OperationKind
+			for _, k := range l.kinds {
+				if operators[k] != nil {
+					kinds = append(kinds, k)
+				}
+			}
+			for w.claim(ctx, &running, free[i], kinds, operators) {
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// claim takes one operation, if there is one and a place for it, and begins it.
+func (w *Worker) claim(ctx context.Context, running *sync.WaitGroup, free chan struct{}, kinds []store.OperationKind, operators map[store.OperationKind]Operator) bool {
+	if ctx.Err() != nil || len(kinds) == 0 {
+		return false
+	}
+	select {
+	case <-free:
+	default:
+		return false
+	}
+	op, err := w.cat.ClaimOperation(ctx, w.opt.Owner, w.opt.Now().Add(operationLease), kinds...)
+	if err != nil {
+		free <- struct{}{}
+		if !errors.Is(err, store.ErrNoOperation) && ctx.Err() == nil {
+			w.opt.Log.Warn("no operation could be claimed", "err", err)
+		}
+		return false
+	}
+	running.Go(func() {
+		defer func() { free <- struct{}{} }()
+		w.run(ctx, op, operators[op.Kind])
+	})
+	return true
+}
+
+// Running is an operation that this worker holds. Safe for concurrent use.
+type Running struct {
+	w                  *Worker
+	byBytes, byObjects bucket
+	lastPace           time.Time // guarded by mu
+
+	mu       sync.Mutex // guards all below
+	op       store.Operation
+	now      store.OperationProgress
+	cursor   saved
+	storages map[store.StorageID]bool
+	limit    limits
+	at       time.Time // of the measurement before
+	before   store.OperationProgress
+	slow     time.Time // when it was last slowed down
+}
+
+// saved is the form of Operation.Cursor: the kind's own, and what had been counted when it was made.
+type saved struct {
+	At       json.RawMessage `json:"at,omitempty"`
+	Objects  int64           `json:"objects"`
+	Bytes    int64           `json:"bytes"`
+	Problems int64           `json:"problems,omitempty"`
+	Fixed    int64           `json:"fixed,omitempty"`
+}
+
+func newRunning(w *Worker, op store.Operation) *Running {
+	r := &Running{w: w, op: op, now: op.Progress, storages: map[store.StorageID]bool{}, lastPace: time.Now(), at: time.Now()}
+	if len(op.Cursor) > 0 && json.Unmarshal(op.Cursor, &r.cursor) != nil {
+		r.cursor = saved{} // from a version that wrote it otherwise: from the beginning
+	}
+	r.rewind()
+	return r
+}
+
+// rewind sets the counts back to what they were at the cursor.
+func (r *Running) rewind() {
+	r.now.Objects, r.now.Bytes, r.now.Problems, r.now.Fixed = r.cursor.Objects, r.cursor.Bytes, r.cursor.Problems, r.cursor.Fixed
+	r.before = r.now
+}
+
+// Operation is what is to be done.
+func (r *Running) Operation() store.Operation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.op
+}
+
+// Options reads the operation's options into v. None leave v as it is.
+func (r *Running) Options(v any) error {
+	if len(r.op.Options) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(r.op.Options, v); err != nil {
+		return Impossible(fmt.Errorf("options of the operation: %w", err))
+	}
+	return nil
+}
+
+// Cursor reads what Checkpoint last kept into v, if there is anything.
+func (r *Running) Cursor(v any) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.cursor.At) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(r.cursor.At, v); err != nil {
+		return Impossible(fmt.Errorf("cursor of the operation: %w", err))
+	}
+	return nil
+}
+
+// Checkpoint says where to go on if the worker ends now: everything before is durable. It is written with the next progress.
+func (r *Running) Checkpoint(cursor any) {
+	b, err := json.Marshal(cursor)
+	if err != nil {
+		panic(err) // a type that cannot be written is a mistake of the program
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cursor = saved{At: b, Objects: r.now.Objects, Bytes: r.now.Bytes, Problems: r.now.Problems, Fixed: r.now.Fixed}
+}
+
+// Total says how much there is to do, as far as is known.
+func (r *Running) Total(objects, bytes int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now.TotalObjects, r.now.TotalBytes = objects, bytes
+}
+
+// Done counts what was done.
+func (r *Running) Done(objects, bytes int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now.Objects += objects
+	r.now.Bytes += bytes
+}
+
+// Found counts problems, and those of them that have been dealt with.
+func (r *Running) Found(problems, fixed int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now.Problems += problems
+	r.now.Fixed += fixed
+}
+
+// Pace counts work that was done, and waits until the next may be.
+func (r *Running) Pace(ctx context.Context, objects, bytes int64) error {
+	r.Done(objects, bytes)
+	return r.pace(ctx, objects, bytes)
+}
+
+// Reader counts bytes that flow, and holds them to the limits.
+func (r *Running) Reader(ctx context.Context, src io.Reader) io.Reader {
+	return &pacedReader{ctx, src, r}
+}
+
+// WorksWith names storages whose latency tells whether to yield.
+func (r *Running) WorksWith(ids ...store.StorageID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range ids {
+		r.storages[id] = true
+	}
+}
+
+// Hindered says what is in the way although work goes on; nil: nothing.
+func (r *Running) Hindered(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.op.Error = ""
+	if err != nil {
+		r.op.Error = err.Error()
+	}
+}
+
+func (r *Running) limits() limits {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.limit
+}
+
+// slowed notes why it goes slower than it could.
+func (r *Running) slowed(why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now.Throttled, r.slow = why, time.Now()
+}
+
+// snapshot is the operation to be saved, with rates as of late.
+func (r *Running) snapshot() store.Operation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if s := now.Sub(r.at).Seconds(); s > 0.2 {
+		smooth := func(old float64, n int64) float64 {
+			rate := max(0, float64(n)/s)
+			if old == 0 {
+				return rate
+			}
+			return 0.6*old + 0.4*rate
+		}
+		r.now.Rate = smooth(r.now.Rate, r.now.Bytes-r.before.Bytes)
+		r.now.ObjectRate = smooth(r.now.ObjectRate, r.now.Objects-r.before.Objects)
+		r.at, r.before = now, r.now
+	}
+	if now.Sub(r.slow) > 5*time.Second {
+		r.now.Throttled = ""
+	}
+	op := r.op
+	op.Progress = r.now
+	op.Cursor, _ = json.Marshal(r.cursor) // it was made of JSON
+	return op
+}
+
+var (
+	errStopped = errors.New("worker: operation paused or cancelled")
+	errLost    = errors.New("worker: lease of the operation lost")
+)
+
+// run does an operation as long as it is this worker's.
+func (w *Worker) run(parent context.Context, op store.Operation, f Operator) {
+	ctx, stop := context.WithCancelCause(parent)
+	defer stop(nil)
+	r := newRunning(w, op)
+	log := w.opt.Log.With("operation", int64(op.ID), "kind", string(op.Kind), "target", op.Target())
+	log.Info("operation taken up", "priority", op.Priority)
+	w.readLimits(ctx, r)
+	w.track(r, true)
+	defer w.track(r, false)
+	var saver sync.WaitGroup
+	saver.Go(func() { w.keep(ctx, r, stop) })
+	err := w.attempts(ctx, r, f)
+	stop(err)
+	saver.Wait()
+
+	cause := context.Cause(ctx)
+	if errors.Is(cause, errLost) {
+		log.Warn("operation lost to another worker")
+		return
+	}
+	last := r.snapshot()
+	bad, failed := errors.AsType[*impossible](err)
+	switch {
+	case err == nil:
+		last.State, last.Error = store.OpDone, ""
+		last.Progress.Throttled = ""
+	case failed:
+		last.State, last.Error = store.OpFailed, bad.Error()
+	}
+	// Also when the process stops: whoever goes on should not have to wait for the lease to end.
+	final, cancel := context.WithTimeout(context.WithoutCancel(parent), 5*time.Second)
+	defer cancel()
+	state, saveErr := w.cat.SaveOperation(final, last, w.opt.Owner, time.Time{})
+	if saveErr != nil {
+		log.Warn("operation's end was not recorded; another worker will find it", "err", saveErr)
+		return
+	}
+	log.Info("operation let go of", "state", string(state), "objects", last.Progress.Objects, "bytes", last.Progress.Bytes, "err", last.Error)
+}
+
+// attempts calls f until it is done, or ctx ends.
+func (w *Worker) attempts(ctx context.Context, r *Running, f Operator) error {
+	for wait := w.opt.RetryAfter; ; wait = min(2*wait, maxBackoff) {
+		begun := time.Now()
+		err := f(ctx, r)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if _, failed := errors.AsType[*impossible](err); failed {
+			return err
+		}
+		w.metrics.Failures.Add(1)
+		w.opt.Log.Warn("operation is held up", "operation", int64(r.op.ID), "err", err)
+		r.Hindered(err)
+		r.mu.Lock()
+		r.rewind()
+		r.mu.Unlock()
+		if time.Since(begun) > maxBackoff {
+			wait = w.opt.RetryAfter // it had gone well for a while
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// keep writes progress and renews the lease.
+func (w *Worker) keep(ctx context.Context, r *Running, stop context.CancelCauseFunc) {
+	save, look := time.NewTicker(w.opt.SaveEvery), time.NewTicker(time.Second)
+	defer save.Stop()
+	defer look.Stop()
+	good := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+			w.readLimits(ctx, r)
+			continue
+		case <-save.C:
+		}
+		state, err := w.cat.SaveOperation(ctx, r.snapshot(), w.opt.Owner, w.opt.Now().Add(operationLease))
+		switch {
+		case err == nil && state != store.OpRunning:
+			stop(errStopped)
+		case err == nil:
+			good = time.Now()
+		case errors.Is(err, store.ErrLease), time.Since(good) > operationLease:
+			stop(errLost)
+		}
+	}
+}
+
+func (w *Worker) readLimits(ctx context.Context, r *Running) {
+	settings, err := w.cat.Settings(ctx)
+	if err != nil {
+		return // those from before hold
+	}
+	l := limitsOf(r.op.Kind, settings)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.limit = l
+}
+
+// track notes which operations run here.
+func (w *Worker) track(r *Running, on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if on {
+		w.running[r] = true
+	} else {
+		delete(w.running, r)
+	}
+}
+
+// watchLatency measures what clients wait for while operations run, and lets them yield.
+func (w *Worker) watchLatency(ctx context.Context) {
+	tick := time.NewTicker(probeGap)
+	defer tick.Stop()
+	var probes probeSet
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		busy := map[store.StorageID]bool{}
+		w.mu.Lock()
+		for r := range w.running {
+			r.mu.Lock()
+			for id := range r.storages {
+				busy[id] = true
+			}
+			r.mu.Unlock()
+		}
+		w.mu.Unlock()
+		if len(busy) == 0 {
+			continue
+		}
+		if d, ok := probes.measure(ctx, w, busy); ok {
+			w.yield.note(d, time.Now())
+		}
+	}
+}
+
+// probeSet remembers which entity is read of each storage.
+type probeSet struct {
+	entity map[store.StorageID]store.ManifestEntry
+	turn   int
+}
+
+const (
+	probeBytes   = 4096
+	probeTimeout = time.Second
+)
+
+// measure times a small read of one of the storages that clients read from, each in its turn.
+func (p *probeSet) measure(ctx context.Context, w *Worker, busy map[store.StorageID]bool) (time.Duration, bool) {
+	top, err := w.cat.Topology(ctx)
+	if err != nil {
+		return 0, false
+	}
+	var list []*store.Storage
+	for i := range top.Storages {
+		if s := &top.Storages[i]; busy[s.ID] && s.Mode.Readable() {
+			list = append(list, s)
+		}
+	}
+	if len(list) == 0 {
+		return 0, false
+	}
+	p.turn++
+	s := list[p.turn%len(list)]
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	dev := w.devices.Device(s)
+	e, ok := p.entity[s.ID]
+	if !ok || p.turn%256 == 0 {
+		page, err := dev.Manifest(ctx, 0, 1<<64-1, 1)
+		if err != nil || len(page) == 0 {
+			return 0, false
+		}
+		if e = page[0]; p.entity == nil {
+			p.entity = map[store.StorageID]store.ManifestEntry{}
+		}
+		p.entity[s.ID] = e
+	}
+	begun := time.Now()
+	r, err := dev.Open(ctx, e.ID, 0, min(e.Size, probeBytes))
+	if err == nil {
+		_, err = io.Copy(io.Discard, r)
+		_ = r.Close()
+	}
+	if err != nil && ctx.Err() == nil {
+		delete(p.entity, s.ID) // deleted, perhaps: another one next time
+		return 0, false
+	}
+	return time.Since(begun), true
+}
