@@ -216,6 +216,23 @@ func TestRebuild(t *testing.T) {
 	}
 }
 
+// deleteNow does what the task does for a deleted object once its grace time is over.
+func (wd *world) deleteNow(o store.Object) {
+	wd.t.Helper()
+	top, err := wd.cat.Topology(wd.t.Context())
+	if err != nil {
+		wd.t.Fatal(err)
+	}
+	for i := range top.Storages {
+		if err := wd.Device(&top.Storages[i]).Delete(wd.t.Context(), []store.ObjectID{o.ID}); err != nil {
+			wd.t.Fatal(err)
+		}
+	}
+	if err := wd.cat.ForgetDeleted(wd.t.Context(), []store.ObjectID{o.ID}); err != nil {
+		wd.t.Fatal(err)
+	}
+}
+
 // What is written and deleted during a rebuild is there, and is gone, at its end.
 func TestRebuildUnderLoad(t *testing.T) {
 	wd := newWorld(t)
@@ -231,9 +248,7 @@ func TestRebuildUnderLoad(t *testing.T) {
 			if _, err := wd.cat.Delete(t.Context(), wd.bucket.ID, o.Name, store.Condition{}); err != nil {
 				t.Fatal(err)
 			}
-			if err := wd.task(store.TaskDeleteObject, fmt.Sprintf(`{"object":%d}`, o.ID)); err != nil {
-				t.Fatal(err)
-			}
+			wd.deleteNow(o)
 		}
 	}
 	wd.set("limit.rebuild.bytes", "")
