@@ -89,4 +89,6 @@ type Status struct {
 	Clusters []ClusterStatus       `json:"clusters"`
 	Storages []StorageStatus       `json:"storages"`
 	Queue    map[string]QueueStats `json:"queue"`
+	// Operations are those that are not at their end, most urgent first, and the newest others, 20 in all.
+	Operations []OperationStatus `json:"operations"`
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -145,6 +146,50 @@ func (p OperationProgress) Left() time.Duration {
 
 // MaxOperations is how many operations that are at their end are kept on record.
 const MaxOperations = 200
+
+// OperationStatus is an operation as the operator's API shows it, and, in a request for a new one, what it is to be.
+type OperationStatus struct {
+	ID           OperationID     `json:"id"`
+	Kind         OperationKind   `json:"kind"`
+	Storage      StorageID       `json:"storage,omitempty"`
+	Cluster      ClusterID       `json:"cluster,omitempty"`
+	Bucket       string          `json:"bucket,omitempty"`
+	Options      json.RawMessage `json:"options,omitempty"`
+	Target       string          `json:"target"`
+	State        OperationState  `json:"state"`
+	Priority     int             `json:"priority"`
+	Created      time.Time       `json:"created,omitzero"`
+	Started      time.Time       `json:"started,omitzero"`
+	Updated      time.Time       `json:"updated,omitzero"`
+	Ended        time.Time       `json:"ended,omitzero"`
+	Objects      int64           `json:"objects"`
+	TotalObjects int64           `json:"total_objects"` // 0: not known
+	Bytes        int64           `json:"bytes"`
+	TotalBytes   int64           `json:"total_bytes"` // 0: not known
+	Problems     int64           `json:"problems"`
+	Fixed        int64           `json:"fixed"`
+	Rate         float64         `json:"bytes_per_second"`
+	ObjectRate   float64         `json:"objects_per_second"`
+	LeftSeconds  int64           `json:"left_seconds,omitempty"` // 0: not known
+	Throttled    string          `json:"throttled,omitempty"`
+	Owner        string          `json:"owner,omitempty"`
+	Error        string          `json:"error,omitempty"`
+}
+
+// Status shows an operation.
+func (op *Operation) Status() OperationStatus {
+	p := &op.Progress
+	s := OperationStatus{
+		ID: op.ID, Kind: op.Kind, Storage: op.Storage, Cluster: op.Cluster, Bucket: op.Bucket, Options: op.Options, Target: op.Target(),
+		State: op.State, Priority: op.Priority, Created: op.Created, Started: op.Started, Updated: op.Updated, Ended: op.Ended,
+		Objects: p.Objects, TotalObjects: p.TotalObjects, Bytes: p.Bytes, TotalBytes: p.TotalBytes, Problems: p.Problems, Fixed: p.Fixed,
+		Owner: op.Owner, Error: op.Error,
+	}
+	if !op.State.Final() {
+		s.Rate, s.ObjectRate, s.Throttled, s.LeftSeconds = p.Rate, p.ObjectRate, p.Throttled, int64(p.Left().Round(time.Second)/time.Second)
+	}
+	return s
+}
 
 // Operations is the part of a [Catalog] that keeps operations.
 type Operations interface {

@@ -222,6 +222,9 @@ func (a *app) openFleet() {
 	})
 	a.onClose(func() error { client.Close(); return nil })
 	a.fleet = storaged.NewFleet(client, a.nodeSecret(), a.local)
+	long := http1.NewClient(http1.ClientOptions{DialTimeout: 2 * time.Second, HeadTimeout: 2 * time.Minute, BodyTimeout: 30 * time.Second, WriteTimeout: 2 * time.Minute})
+	a.onClose(func() error { long.Close(); return nil })
+	a.fleet.LongRequests(long)
 }
 
 // dispatcherHandler makes the HTTP API over a catalog, which may be the app's own with a cache around it.
@@ -342,7 +345,12 @@ func (a *app) nodeHandler() (http1.Handler, error) {
 
 // startWorker does background work over a catalog.
 func (a *app) startWorker(cat store.Catalog) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
 	w := worker.New(cat, a.fleet, worker.Options{
+		Owner: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6]), Bulk: a.fleet.Bulk,
 		Grace: time.Duration(a.cfg.Catalog.Grace), Interval: time.Duration(a.cfg.Worker.Interval), Log: a.log,
 	})
 	a.metrics.worker(w.Metrics())
@@ -356,7 +364,7 @@ func (a *app) startWorker(cat store.Catalog) error {
 	}
 	j := jobs.New(a.queue, opts)
 	a.metrics.registry.MustRegister(jobsCollector{j.Stats})
-	a.background = append(a.background, w.Run, j.Run)
+	a.background = append(a.background, w.Run, w.Operate, j.Run)
 	return storejobs.Handle(j, w.Handlers(), concurrency)
 }
 

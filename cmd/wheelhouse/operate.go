@@ -145,6 +145,7 @@ func runStorage(ctx context.Context, env *environment, args []string) error {
 				return storageTable(env, list)
 			})
 		},
+		"rebuild":  func(args []string) error { return storageRebuild(ctx, env, args) },
 		"set-mode": func(args []string) error { return setMode(ctx, env, "storage", args) },
 		"rm":       func(args []string) error { return removeByID(ctx, env, "storage", args) },
 	})

@@ -113,7 +113,8 @@ func (t *txn) queryOpen(op *store.Operation) (store.OperationID, error) {
 // Operations lists operations, those that are not at their end first.
 func (c *SQLite) Operations(ctx context.Context, limit int) ([]store.Operation, error) {
 	var list []store.Operation
-	err := c.read(ctx, func(conn *sqldb.Conn) error {
+	// One state for both halves: an operation may end between them.
+	err := c.view(ctx, func(conn *sqldb.Conn) error {
 		for _, query := range []string{
 			"SELECT " + operationColumns + " FROM operation WHERE ended=0 ORDER BY priority DESC, id LIMIT ?",
 			"SELECT " + operationColumns + " FROM operation WHERE ended<>0 ORDER BY id DESC LIMIT ?",

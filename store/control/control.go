@@ -19,6 +19,7 @@ import (
 // Catalog is what the API asks of the catalog.
 type Catalog interface {
 	store.Administration
+	store.Operations
 	Find(ctx context.Context, bucket, name string) (store.Bucket, store.Object, error)
 	Bucket(ctx context.Context, name string) (store.Bucket, error)
 	UpdateBucket(ctx context.Context, b store.Bucket) error
@@ -40,29 +41,33 @@ func Handler(cat Catalog, devices Devices, queue Queue) http.Handler {
 	a := &api{cat: cat, devices: devices, queue: queue}
 	mux := http.NewServeMux()
 	for pattern, f := range map[string]func(*http.Request) (any, error){
-		"GET /-/storages":              a.storages,
-		"POST /-/storages":             a.addStorage,
-		"POST /-/storages/{id}/mode":   a.setStorageMode,
-		"DELETE /-/storages/{id}":      a.removeStorage,
-		"GET /-/clusters":              a.clusters,
-		"POST /-/clusters":             a.putCluster,
-		"DELETE /-/clusters/{id}":      a.removeCluster,
-		"GET /-/classes":               a.classes,
-		"POST /-/classes":              a.putClass,
-		"GET /-/accounts":              a.accounts,
-		"POST /-/accounts":             a.addAccount,
-		"DELETE /-/accounts/{id}":      a.removeAccount,
-		"GET /-/accounts/{id}/keys":    a.keys,
-		"POST /-/accounts/{id}/keys":   a.addKey,
-		"DELETE /-/keys/{key}":         a.removeKey,
-		"POST /-/buckets/{name}/owner": a.setOwner,
-		"GET /-/objects":               a.object,
-		"POST /-/objects/repair":       a.repair,
-		"GET /-/deleted":               a.deleted,
-		"POST /-/undelete":             a.undelete,
-		"GET /-/settings":              a.settings,
-		"POST /-/settings":             a.setSetting,
-		"GET /-/status":                a.status,
+		"GET /-/storages":               a.storages,
+		"POST /-/storages":              a.addStorage,
+		"POST /-/storages/{id}/mode":    a.setStorageMode,
+		"DELETE /-/storages/{id}":       a.removeStorage,
+		"GET /-/clusters":               a.clusters,
+		"POST /-/clusters":              a.putCluster,
+		"DELETE /-/clusters/{id}":       a.removeCluster,
+		"GET /-/classes":                a.classes,
+		"POST /-/classes":               a.putClass,
+		"GET /-/accounts":               a.accounts,
+		"POST /-/accounts":              a.addAccount,
+		"DELETE /-/accounts/{id}":       a.removeAccount,
+		"GET /-/accounts/{id}/keys":     a.keys,
+		"POST /-/accounts/{id}/keys":    a.addKey,
+		"DELETE /-/keys/{key}":          a.removeKey,
+		"POST /-/buckets/{name}/owner":  a.setOwner,
+		"GET /-/objects":                a.object,
+		"POST /-/objects/repair":        a.repair,
+		"GET /-/deleted":                a.deleted,
+		"POST /-/undelete":              a.undelete,
+		"GET /-/settings":               a.settings,
+		"POST /-/settings":              a.setSetting,
+		"GET /-/status":                 a.status,
+		"GET /-/operations":             a.operations,
+		"POST /-/operations":            a.addOperation,
+		"GET /-/operations/{id}":        a.operation,
+		"POST /-/operations/{id}/state": a.setOperationState,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			answer, err := f(r)
@@ -116,6 +121,7 @@ func statusOf(err error) int {
 		err    error
 		status int
 	}{
+		{store.ErrNoOperation, 404},
 		{store.ErrNoStorage, 404},
 		{store.ErrNoCluster, 404},
 		{store.ErrNoAccount, 404},
@@ -222,6 +228,9 @@ func (a *api) setSetting(r *http.Request) (any, error) {
 	if in.Key == "" {
 		return nil, badf("no key is named")
 	}
+	if err := store.CheckSetting(in.Key, in.Value); err != nil {
+		return nil, badf("%v", err)
+	}
 	return nil, a.cat.SetSetting(r.Context(), in.Key, in.Value)
 }
 
@@ -233,6 +242,9 @@ func (a *api) status(r *http.Request) (any, error) {
 	}
 	s := store.Status{Totals: totals}
 	if s.Queue, err = a.queue(r.Context()); err != nil {
+		return nil, err
+	}
+	if s.Operations, err = a.operationList(r.Context(), 20); err != nil {
 		return nil, err
 	}
 	if s.Storages, err = a.storageList(r.Context()); err != nil {

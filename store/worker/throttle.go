@@ -2,11 +2,8 @@ package worker
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,57 +16,16 @@ type limits struct {
 	all            float64 // bytes a second, for all operations of a worker together
 }
 
-// Keys of the settings by which operators limit background work while it runs.
-const (
-	settingBackground = "limit.background.bytes"
-	settingPrefix     = "limit."
-)
-
-// ParseRate reads a number with an optional decimal unit (k, M, G; B and /s may follow): 50MB, 1.5G, 200.
-func ParseRate(s string) (float64, error) {
-	text := strings.TrimSuffix(strings.TrimSpace(s), "/s")
-	text = strings.TrimSuffix(strings.TrimSuffix(text, "B"), "b")
-	scale := 1.0
-	if n := len(text); n > 0 {
-		if i := strings.IndexByte("kMGT", text[n-1]); i >= 0 || text[n-1] == 'K' {
-			scale = []float64{1e3, 1e6, 1e9, 1e12}[max(0, i)]
-			text = text[:n-1]
-		}
-	}
-	v, err := strconv.ParseFloat(text, 64)
-	if err != nil || !(v >= 0) || v*scale > 1e18 {
-		return 0, fmt.Errorf("%q: want a number a second, such as 50MB or 200; 0 is no limit", s)
-	}
-	return v * scale, nil
-}
-
-// CheckLimit reports what is wrong with a setting; nil for one that is no limit.
-func CheckLimit(key, value string) error {
-	name, ok := strings.CutPrefix(key, settingPrefix)
-	if !ok || value == "" {
-		return nil
-	}
-	kind, what, _ := strings.Cut(name, ".")
-	_, err := store.ParseOperationKind(kind)
-	if key != settingBackground && (err != nil || what != "bytes" && what != "objects") {
-		return fmt.Errorf("setting %q: want limit.<kind>.bytes, limit.<kind>.objects or %s; kinds are %q", key, settingBackground, store.OperationKinds)
-	}
-	if _, err := ParseRate(value); err != nil {
-		return fmt.Errorf("setting %s: %w", key, err)
-	}
-	return nil
-}
-
 // limitsOf picks what concerns a kind. What cannot be read is no limit: it was refused when it was set.
 func limitsOf(kind store.OperationKind, settings map[string]string) limits {
 	rate := func(key string) float64 {
-		v, err := ParseRate(settings[key])
+		v, err := store.ParseRate(settings[key])
 		if err != nil {
 			return 0
 		}
 		return v
 	}
-	return limits{rate(settingPrefix + string(kind) + ".bytes"), rate(settingPrefix + string(kind) + ".objects"), rate(settingBackground)}
+	return limits{rate(store.LimitSetting(kind, "bytes")), rate(store.LimitSetting(kind, "objects")), rate(store.LimitBackground)}
 }
 
 // bucket is a token bucket that may be overdrawn: whoever took too much waits.
