@@ -12,6 +12,7 @@ type Catalog interface {
 	Buckets
 	Housekeeping
 	Undeletion
+	Health
 	Administration
 	Operations
 	Inventory
@@ -175,10 +176,11 @@ type Administration interface {
 	PutCluster(ctx context.Context, c Cluster) (ClusterID, error)
 	// RemoveCluster removes a cluster that has neither storages nor objects. ErrInUse, ErrNoCluster.
 	RemoveCluster(ctx context.Context, id ClusterID) error
-	// PutStorage creates a storage (ID 0: the next free one) or replaces the one with that ID, and returns its ID.
-	// ErrNoCluster; ErrExists when another storage has the URI.
+	// PutStorage creates a storage (ID 0: the next free one) or replaces the one with that ID, and returns its ID. What is set
+	// is Mode, or Set where Down is active, so that what [Administration.Topology] gave can be put back. ErrNoCluster;
+	// ErrExists when another storage has the URI.
 	PutStorage(ctx context.Context, s Storage) (StorageID, error)
-	// SetStorageMode changes the mode alone. ErrNoStorage.
+	// SetStorageMode changes the mode that is set, and that alone. ErrNoStorage.
 	SetStorageMode(ctx context.Context, id StorageID, mode StorageMode) error
 	// SetStorageUsage records what a storage last said of itself. ErrNoStorage.
 	SetStorageUsage(ctx context.Context, id StorageID, capacity, used int64) error

@@ -182,12 +182,17 @@ func ParseClusterMode(s string) (ClusterMode, error) {
 
 // Storage is one disk on one host.
 type Storage struct {
-	ID       StorageID
-	Cluster  ClusterID
-	URI      string // base of its entities over HTTP, without a trailing slash: http://10.0.0.7:7500/dev3
-	Mode     StorageMode
-	Capacity int64 // bytes, as last reported; 0 unknown
-	Used     int64 // bytes, as last reported
+	ID      StorageID
+	Cluster ClusterID
+	URI     string // base of its entities over HTTP, without a trailing slash: http://10.0.0.7:7500/dev3
+	// Mode is what is in force: Set, but down while the storage is reported failing (see [Health]).
+	Mode StorageMode
+	// Set is the mode that operators have set, or dead where the system has declared it so.
+	Set      StorageMode
+	Down     Outage // what is reported, whatever is set
+	BySystem bool   // Set is dead because the storage was down for too long
+	Capacity int64  // bytes, as last reported; 0 unknown
+	Used     int64  // bytes, as last reported
 	Created  time.Time
 }
 
@@ -204,6 +209,9 @@ type Class struct {
 	Clusters   []ClusterID // empty: all
 	MinDurable int         // entities that must be durable before a write is acknowledged; 0: 2
 }
+
+// DefaultMinDurable is how many entities must be durable before a write is acknowledged, where the class says nothing.
+const DefaultMinDurable = 2
 
 // DefaultClass is the class of buckets that name none.
 const DefaultClass = "default"

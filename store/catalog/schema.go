@@ -8,7 +8,7 @@ import "wheelhouse/internal/sqldb"
 //
 // There are no foreign keys: what they would check is checked where a better error can be given, and they cost lookups on
 // the one table where it matters.
-var schema = sqldb.Schema{Name: "catalog", Steps: []string{schema1, schema2}}
+var schema = sqldb.Schema{Name: "catalog", Steps: []string{schema1, schemaOperation, schemaHealth}}
 
 const schema1 = `
 -- Small numbers that must survive: next_object_id, topology (its version), missing (rows of that table).
@@ -73,7 +73,7 @@ CREATE INDEX access_key_account ON access_key(account_id);
 CREATE TABLE config(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 `
 
-const schema2 = `
+const schemaOperation = `
 -- Long work. Times are Unix milliseconds, 0 for none: leases are short. progress is JSON, cursor and options are the kind's own.
 CREATE TABLE operation(
 	id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, storage_id INTEGER NOT NULL, cluster_id INTEGER NOT NULL,
@@ -90,4 +90,16 @@ CREATE TABLE id_digest(
 	cluster_id INTEGER NOT NULL, block INTEGER NOT NULL, objects INTEGER NOT NULL, bytes INTEGER NOT NULL, hash INTEGER NOT NULL,
 	PRIMARY KEY(cluster_id, block)) WITHOUT ROWID;
 INSERT INTO counter VALUES ('id_digest', 0);
+`
+
+// schemaHealth adds what parts of the installation report of storages. storage.mode is what is set, by operators or (by_system)
+// when a storage was down for too long; down_since <> 0 while it is reported failing. health holds one row per reporter and
+// storage, for as long as it counts.
+const schemaHealth = `
+ALTER TABLE storage ADD COLUMN by_system INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE storage ADD COLUMN down_since INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE storage ADD COLUMN down_reason TEXT NOT NULL DEFAULT '';
+CREATE TABLE health(
+	storage_id INTEGER NOT NULL, reporter TEXT NOT NULL, ok INTEGER NOT NULL, reason TEXT NOT NULL, seen INTEGER NOT NULL,
+	PRIMARY KEY(storage_id, reporter)) WITHOUT ROWID;
 `

@@ -19,12 +19,16 @@ func (c *SQLite) PutStorage(ctx context.Context, s store.Storage) (store.Storage
 		if s.Created.IsZero() {
 			created = c.now()
 		}
+		mode := s.Mode
+		if s.Down.Active() {
+			mode = s.Set
+		}
 		_, err := t.Exec(`INSERT INTO storage(id,cluster_id,uri,mode,capacity,used,created) VALUES(nullif(?1,0),?2,?3,?4,?5,?6,?7)
-			ON CONFLICT(id) DO UPDATE SET cluster_id=?2, uri=?3, mode=?4, capacity=?5, used=?6`, func(st *sqldb.Stmt) {
+			ON CONFLICT(id) DO UPDATE SET cluster_id=?2, uri=?3, mode=?4, capacity=?5, used=?6, by_system=by_system AND mode=?4`, func(st *sqldb.Stmt) {
 			st.BindInt64(1, int64(s.ID))
 			st.BindInt64(2, int64(s.Cluster))
 			st.BindText(3, s.URI)
-			st.BindInt64(4, int64(s.Mode))
+			st.BindInt64(4, int64(mode))
 			st.BindInt64(5, s.Capacity)
 			st.BindInt64(6, s.Used)
 			st.BindInt64(7, created)
@@ -40,10 +44,10 @@ func (c *SQLite) PutStorage(ctx context.Context, s store.Storage) (store.Storage
 	return id, err
 }
 
-// SetStorageMode changes the mode alone.
+// SetStorageMode changes the mode that is set.
 func (c *SQLite) SetStorageMode(ctx context.Context, id store.StorageID, mode store.StorageMode) error {
 	return c.changeTopology(ctx, func(t *txn) (bool, error) {
-		return t.updateStorage(id, "UPDATE storage SET mode=?2 WHERE id=?1 AND mode<>?2", int64(mode), 0)
+		return t.updateStorage(id, "UPDATE storage SET mode=?2, by_system=0 WHERE id=?1 AND (mode<>?2 OR by_system<>0)", int64(mode), 0)
 	})
 }
 
@@ -96,7 +100,11 @@ func (c *SQLite) RemoveStorage(ctx context.Context, id store.StorageID) error {
 				return false, err
 			}
 		}
-		_, err = t.Exec("DELETE FROM storage WHERE id=?", func(st *sqldb.Stmt) { st.BindInt64(1, int64(id)) })
+		bind := func(st *sqldb.Stmt) { st.BindInt64(1, int64(id)) }
+		if _, err := t.Exec("DELETE FROM health WHERE storage_id=?", bind); err != nil {
+			return false, err
+		}
+		_, err = t.Exec("DELETE FROM storage WHERE id=?", bind)
 		return true, err
 	})
 	if err != nil {

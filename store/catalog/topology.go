@@ -82,15 +82,20 @@ func readTopology(s selector, version uint64) (*store.Topology, error) {
 	if err != nil {
 		return nil, err
 	}
-	if st, err = s.Select("SELECT id,cluster_id,uri,mode,capacity,used,created FROM storage ORDER BY id"); err != nil {
+	if st, err = s.Select("SELECT id,cluster_id,uri,mode,capacity,used,created,by_system,down_since,down_reason FROM storage ORDER BY id"); err != nil {
 		return nil, err
 	}
 	err = each(st, func() {
-		t.Storages = append(t.Storages, store.Storage{
+		s := store.Storage{
 			ID: store.StorageID(st.ColumnInt64(0)), Cluster: store.ClusterID(st.ColumnInt64(1)),
-			URI: st.ColumnText(2), Mode: store.StorageMode(st.ColumnInt64(3)), Capacity: st.ColumnInt64(4), Used: st.ColumnInt64(5),
-			Created: unixTime(st.ColumnInt64(6)),
-		})
+			URI: st.ColumnText(2), Set: store.StorageMode(st.ColumnInt64(3)), Capacity: st.ColumnInt64(4), Used: st.ColumnInt64(5),
+			Created: unixTime(st.ColumnInt64(6)), BySystem: st.ColumnInt64(7) != 0,
+		}
+		if since := st.ColumnInt64(8); since != 0 {
+			s.Down = store.Outage{Since: unixTime(since), Reason: st.ColumnText(9)}
+		}
+		s.Mode = inForce(s.Set, s.Down)
+		t.Storages = append(t.Storages, s)
 	})
 	if err != nil {
 		return nil, err

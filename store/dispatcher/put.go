@@ -144,12 +144,9 @@ func (d *Dispatcher) place(x http1.Exchange, p *upload) *failure {
 	return nil
 }
 
-// DefaultMinDurable is how many entities must be durable before a write is acknowledged, where the class says nothing.
-const DefaultMinDurable = 2
-
 func minDurable(c *store.Class) int {
 	if c == nil || c.MinDurable <= 0 {
-		return DefaultMinDurable
+		return store.DefaultMinDurable
 	}
 	return c.MinDurable
 }

@@ -24,10 +24,12 @@ type Need struct {
 }
 
 // Clusters returns the clusters that may take an object, in the order in which they are to be tried: those of the class
-// (all, where it names none) that are read-write and meet the need.
+// (all, where it names none) that are read-write and meet the need. A cluster that has lost a storage is as good as
+// read-only, and comes after all that are intact: what it takes is owed to the lost one and has a copy less until that is back.
 func Clusters(t *store.Topology, class *store.Class, id store.ObjectID, need Need) []store.ClusterID {
 	type candidate struct {
 		id     store.ClusterID
+		lost   bool
 		weight uint64
 	}
 	var found []candidate
@@ -35,9 +37,15 @@ func Clusters(t *store.Topology, class *store.Class, id store.ObjectID, need Nee
 		if c.Mode != store.ClusterRW || !classTakes(class, c.ID) || !meets(t, c.ID, need) {
 			continue
 		}
-		found = append(found, candidate{c.ID, weight(uint64(c.ID), id)})
+		found = append(found, candidate{c.ID, !Intact(t, c.ID), weight(uint64(c.ID), id)})
 	}
 	slices.SortFunc(found, func(a, b candidate) int {
+		if a.lost != b.lost {
+			if b.lost {
+				return -1
+			}
+			return 1
+		}
 		return compareWeights(a.weight, b.weight, uint64(a.id), uint64(b.id))
 	})
 	ids := make([]store.ClusterID, len(found))
@@ -45,6 +53,46 @@ func Clusters(t *store.Topology, class *store.Class, id store.ObjectID, need Nee
 		ids[i] = c.id
 	}
 	return ids
+}
+
+// Intact reports whether no storage of a cluster is lost: down, dead or being filled.
+func Intact(t *store.Topology, id store.ClusterID) bool {
+	for i := range t.Storages {
+		if t.Storages[i].Cluster == id && t.Storages[i].Mode.Lost() {
+			return false
+		}
+	}
+	return true
+}
+
+// InForce is the mode of a cluster that holds at the moment, for status pages: the one that is set, but read-only where
+// it has lost a storage and an intact cluster takes the writes of every class instead, or where it cannot take any. degraded
+// says that it takes writes although it has lost a storage, so that they are owed a copy.
+func InForce(t *store.Topology, c *store.Cluster) (mode store.ClusterMode, degraded bool) {
+	if c.Mode != store.ClusterRW {
+		return c.Mode, false
+	}
+	needed := len(t.Classes) == 0 && needs(t, nil, c.ID)
+	for i := range t.Classes {
+		needed = needed || needs(t, &t.Classes[i], c.ID)
+	}
+	if !needed {
+		return store.ClusterRO, false
+	}
+	return store.ClusterRW, !Intact(t, c.ID)
+}
+
+// needs reports whether a cluster is among the first choices of a class for some object.
+func needs(t *store.Topology, class *store.Class, id store.ClusterID) bool {
+	need := Need{Durable: store.DefaultMinDurable}
+	if class != nil && class.MinDurable > 0 {
+		need.Durable = class.MinDurable
+	}
+	order := Clusters(t, class, 0, need)
+	if !slices.Contains(order, id) {
+		return false
+	}
+	return Intact(t, id) || !Intact(t, order[0])
 }
 
 // Storages sorts the storages of one cluster, in place, into the order in which an object is to be read from them. The

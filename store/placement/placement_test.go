@@ -1,8 +1,10 @@
 package placement_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"wheelhouse/store"
@@ -198,5 +200,59 @@ func BenchmarkStorages(b *testing.B) {
 	for b.Loop() {
 		id++
 		placement.Storages(id, s)
+	}
+}
+
+// A cluster that has lost a storage is passed over as long as another one is intact, and used when none is.
+func TestClustersThatLostAStorageComeLast(t *testing.T) {
+	for _, mode := range []store.StorageMode{store.ModeDown, store.ModeDead, store.ModeFilling} {
+		top := topology(3)
+		top.Storages[0].Mode, top.Storages[3].Mode = mode, mode // of clusters 1 and 2
+		for id := store.ObjectID(1); id < 200; id++ {
+			got := placement.Clusters(top, nil, id, two)
+			if len(got) != 3 || got[0] != 3 {
+				t.Fatalf("%v: object %d goes to %v; want cluster 3 first", mode, id, got)
+			}
+			if !slices.Equal(got[1:], slices.DeleteFunc(placement.Clusters(topology(3), nil, id, two), func(c store.ClusterID) bool { return c == 3 })) {
+				t.Fatalf("%v: object %d: the others are not in rendezvous order: %v", mode, id, got)
+			}
+		}
+		wantInForce(t, top, "cluster 1 ro, cluster 2 ro, cluster 3 rw")
+		top.Storages[6].Mode = mode
+		if got := placement.Clusters(top, nil, 1, two); len(got) != 3 {
+			t.Errorf("%v: with none intact: %v", mode, got)
+		}
+		wantInForce(t, top, "cluster 1 rw degraded, cluster 2 rw degraded, cluster 3 rw degraded")
+		top.Storages[7].Mode = store.ModeDown
+		wantInForce(t, top, "cluster 1 rw degraded, cluster 2 rw degraded, cluster 3 "+map[bool]string{true: "rw degraded", false: "ro"}[mode == store.ModeFilling])
+		// A class of which only a cluster without all its storages is left has its writes there.
+		top.Storages[6].Mode, top.Storages[7].Mode = store.ModeRW, store.ModeRW
+		top.Classes = []store.Class{{Name: store.DefaultClass}, {Name: "k", Clusters: []store.ClusterID{1}}}
+		wantInForce(t, top, "cluster 1 rw degraded, cluster 2 ro, cluster 3 rw")
+	}
+}
+
+func wantInForce(t *testing.T, top *store.Topology, want string) {
+	t.Helper()
+	var parts []string
+	for i := range top.Clusters {
+		mode, degraded := placement.InForce(top, &top.Clusters[i])
+		part := fmt.Sprintf("cluster %d %v", top.Clusters[i].ID, mode)
+		if degraded {
+			part += " degraded"
+		}
+		parts = append(parts, part)
+	}
+	if got := strings.Join(parts, ", "); got != want {
+		t.Errorf("in force: %s; want %s", got, want)
+	}
+}
+
+func BenchmarkClusters(b *testing.B) {
+	top := topology(8)
+	top.Storages[5].Mode = store.ModeDown
+	b.ReportAllocs()
+	for b.Loop() {
+		placement.Clusters(top, nil, 77, two)
 	}
 }

@@ -61,7 +61,7 @@ func catalogTopology(t *catalogTest) {
 
 	s := store.Storage{Cluster: one, URI: "http://127.0.0.1:7500/dev1", Mode: store.ModeSpare, Capacity: 100, Used: 7}
 	s.ID = t.storage(s)
-	s.Created = t.clock.now()
+	s.Created, s.Set = t.clock.now(), s.Mode
 	t.equal("storages", changed("PutStorage").Storages, []store.Storage{s})
 	_, err := t.Catalog.PutStorage(t.ctx, store.Storage{Cluster: 77, URI: "http://a"})
 	t.want(err, store.ErrNoCluster)
@@ -69,11 +69,12 @@ func catalogTopology(t *catalogTest) {
 	t.want(err, store.ErrExists)
 	t.clock.add(time.Hour)
 	s.URI, s.Cluster, s.Mode, s.Capacity, s.Used = "http://127.0.0.1:7500/dev2", two, store.ModeRW, 200, 8
+	s.Set = s.Mode
 	t.equal("id", t.storage(s), s.ID)
 	t.equal("replaced", changed("PutStorage").Storages, []store.Storage{s})
 
 	t.ok(t.Catalog.SetStorageMode(t.ctx, s.ID, store.ModeDown))
-	s.Mode = store.ModeDown
+	s.Mode, s.Set = store.ModeDown, store.ModeDown
 	t.equal("mode", changed("SetStorageMode").Storages, []store.Storage{s})
 	t.ok(t.Catalog.SetStorageUsage(t.ctx, s.ID, 1<<40, 1<<39))
 	s.Capacity, s.Used = 1<<40, 1<<39

@@ -1,0 +1,130 @@
+package storetest
+
+import (
+	"time"
+
+	"wheelhouse/store"
+)
+
+// report reports one storage, and returns what that has changed.
+func (t *catalogTest) report(reporter string, s store.StorageID, reason string) []store.HealthChange {
+	t.Helper()
+	changes, err := t.Catalog.ReportHealth(t.ctx, reporter, []store.StorageHealth{{Storage: s, OK: reason == "", Reason: reason}})
+	t.ok(err)
+	return changes
+}
+
+// state is a storage as the topology has it.
+func (t *catalogTest) state(id store.StorageID) store.Storage {
+	t.Helper()
+	for _, s := range t.topology().Storages {
+		if s.ID == id {
+			return s
+		}
+	}
+	t.Fatalf("storage %d is gone", id)
+	return store.Storage{}
+}
+
+func (t *catalogTest) wantMode(id store.StorageID, mode, set store.StorageMode) {
+	t.Helper()
+	if s := t.state(id); s.Mode != mode || s.Set != set {
+		t.Errorf("storage %d is %v, set %v; want %v, set %v", id, s.Mode, s.Set, mode, set)
+	}
+}
+
+func catalogHealth(t *catalogTest) {
+	c := t.cluster(store.Cluster{Name: "c"})
+	a, b := t.storage(store.Storage{Cluster: c, URI: "http://a"}), t.storage(store.Storage{Cluster: c, URI: "http://b", Mode: store.ModeSpare})
+	version := t.topology().Version
+	t.equal("a report of nothing new", t.report("w", a, ""), []store.HealthChange(nil))
+	if v := t.topology().Version; v != version {
+		t.Errorf("a report that changes nothing made version %d of %d", v, version)
+	}
+	since := t.clock.now()
+	down := store.Outage{Since: since, Reason: "no answer"}
+	t.equal("failing", t.report("w", a, "no answer"), []store.HealthChange{{Storage: a, Mode: store.ModeDown, Outage: down}})
+	t.equal("outage", t.state(a).Down, down)
+	t.wantMode(a, store.ModeDown, store.ModeRW)
+	t.clock.add(time.Minute)
+	t.equal("failing still", t.report("w", a, "another reason"), []store.HealthChange(nil))
+	t.equal("the outage began then", t.state(a).Down, down)
+
+	// What operators set meanwhile holds as soon as it is back, and what was read can be put back.
+	t.ok(t.Catalog.SetStorageMode(t.ctx, a, store.ModeDrain))
+	t.wantMode(a, store.ModeDown, store.ModeDrain)
+	t.storage(t.state(a))
+	t.wantMode(a, store.ModeDown, store.ModeDrain)
+	t.equal("back", t.report("w", a, ""), []store.HealthChange{{Storage: a, Mode: store.ModeDrain, Was: down}})
+	t.wantMode(a, store.ModeDrain, store.ModeDrain)
+	t.equal("no outage", t.state(a).Down, store.Outage{})
+
+	// A spare comes back as a spare; one that is dead stays dead; one that nobody knows is nothing.
+	t.report("w", b, "x")
+	t.wantMode(b, store.ModeDown, store.ModeSpare)
+	t.report("w", b, "")
+	t.wantMode(b, store.ModeSpare, store.ModeSpare)
+	t.ok(t.Catalog.SetStorageMode(t.ctx, b, store.ModeDead))
+	t.report("w", b, "x")
+	t.wantMode(b, store.ModeDead, store.ModeDead)
+	t.equal("unknown storage", t.report("w", 99, "x"), []store.HealthChange(nil))
+	t.ok(t.Catalog.RemoveStorage(t.ctx, b))
+}
+
+func catalogHealthMajority(t *catalogTest) {
+	s := t.storage(store.Storage{Cluster: t.cluster(store.Cluster{Name: "c"}), URI: "http://a"})
+	t.report("one", s, "")
+	t.report("two", s, "")
+	t.report("three", s, "cut off")
+	t.wantMode(s, store.ModeRW, store.ModeRW)
+	t.report("two", s, "no answer")
+	t.wantMode(s, store.ModeDown, store.ModeRW)
+	t.report("two", s, "")
+	t.wantMode(s, store.ModeRW, store.ModeRW)
+	// Half of them are not enough, neither way.
+	t.report("four", s, "cut off")
+	t.wantMode(s, store.ModeRW, store.ModeRW)
+	t.report("two", s, "no answer")
+	t.report("two", s, "")
+	t.wantMode(s, store.ModeDown, store.ModeRW)
+	// Those that are no longer heard do not count.
+	t.clock.add(store.HealthWindow + time.Second)
+	t.report("one", s, "")
+	t.wantMode(s, store.ModeRW, store.ModeRW)
+}
+
+func catalogHealthDead(t *catalogTest) {
+	c := t.cluster(store.Cluster{Name: "c"})
+	a, b := t.storage(store.Storage{Cluster: c, URI: "http://a"}), t.storage(store.Storage{Cluster: c, URI: "http://b"})
+	t.report("w", a, "gone")
+	down := t.state(a).Down
+	t.clock.add(store.DefaultDeadAfter - time.Second)
+	t.report("w", a, "gone")
+	t.wantMode(a, store.ModeDown, store.ModeRW)
+	t.clock.add(time.Second)
+	t.equal("dead", t.report("w", a, "gone"), []store.HealthChange{{Storage: a, Mode: store.ModeDead, Outage: down}})
+	t.wantMode(a, store.ModeDead, store.ModeDead)
+	if !t.state(a).BySystem {
+		t.Error("it is not noted that the system did it")
+	}
+	t.report("w", a, "") // it answers again: only an operator can tell what it holds
+	t.wantMode(a, store.ModeDead, store.ModeDead)
+	t.ok(t.Catalog.SetStorageMode(t.ctx, a, store.ModeDead))
+	if t.state(a).BySystem {
+		t.Error("an operator has set it dead; it is still noted as the system's")
+	}
+
+	// The last one in service is not given up, and nothing is when that is switched off.
+	t.report("w", b, "gone")
+	t.clock.add(2 * store.DefaultDeadAfter)
+	t.report("w", b, "gone")
+	t.wantMode(b, store.ModeDown, store.ModeRW)
+	t.ok(t.Catalog.SetSetting(t.ctx, store.SettingDeadAfter, "0"))
+	t.ok(t.Catalog.SetStorageMode(t.ctx, a, store.ModeRW))
+	t.clock.add(10 * store.DefaultDeadAfter)
+	t.report("w", b, "gone")
+	t.wantMode(b, store.ModeDown, store.ModeRW)
+	t.ok(t.Catalog.SetSetting(t.ctx, store.SettingDeadAfter, "30s"))
+	t.report("w", b, "gone")
+	t.wantMode(b, store.ModeDead, store.ModeDead)
+}
