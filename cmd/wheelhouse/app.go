@@ -31,6 +31,7 @@ import (
 	"wheelhouse/store/control"
 	"wheelhouse/store/disk"
 	"wheelhouse/store/dispatcher"
+	"wheelhouse/store/health"
 	"wheelhouse/store/storaged"
 	"wheelhouse/store/worker"
 )
@@ -241,7 +242,7 @@ func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, err := os.Hostname()
+	owner, err := processName()
 	if err != nil {
 		return nil, err
 	}
@@ -252,8 +253,7 @@ func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
 	c := &a.cfg.Dispatcher
 	authenticator := dispatcher.NewAuthenticator(auth, cat, time.Now)
 	d := dispatcher.New(cat, a.fleet, authenticator, dispatcher.Options{
-		Owner:   fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6]),
-		Proxies: proxies, Reproxy: reproxy, AccelRedirect: c.AccelRedirect, TailWait: time.Duration(c.TailWait),
+		Owner: owner, Proxies: proxies, Reproxy: reproxy, AccelRedirect: c.AccelRedirect, TailWait: time.Duration(c.TailWait),
 		PutTimeout: time.Duration(c.PutTimeout), BufferLimit: int64(c.BufferLimit), MemoryLimit: int64(c.MemoryLimit),
 		RenewEvery: min(10*time.Second, time.Duration(a.cfg.Catalog.Grace)/4), HotBytes: int64(c.HotCache), SpoolDir: c.SpoolDir, Log: a.log,
 		Deriver: deriver, DeriveTimeout: time.Duration(min(a.cfg.Images.Timeout, a.cfg.Catalog.Grace/2)), DeriveMost: int64(a.cfg.Images.MaxBytes),
@@ -261,6 +261,7 @@ func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
 	})
 	a.background = append(a.background, d.Run)
 	a.metrics.dispatcher(d.Metrics())
+	a.metrics.health("dispatcher", d.Health())
 	api := control.WithJobs(control.Handler(cat, a.fleet, a.queueStats), guardedJobs{localJobs{a.queue}})
 	operator := dispatcher.AdminOnly(authenticator, http1.FromHandler(api))
 	front := a.withHealth(d)
@@ -271,6 +272,15 @@ func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
 		}
 		front.ServeExchange(x)
 	}), nil
+}
+
+// processName is unique among the processes that run.
+func processName() (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6]), nil
 }
 
 // deriver makes photos in other sizes, here or by the workers of job servers; nil where that is not wanted.
@@ -354,6 +364,14 @@ func (a *app) startWorker(cat store.Catalog) error {
 		Grace: time.Duration(a.cfg.Catalog.Grace), Interval: time.Duration(a.cfg.Worker.Interval), Log: a.log,
 	})
 	a.metrics.worker(w.Metrics())
+	name, err := processName()
+	if err != nil {
+		return err
+	}
+	watch := health.New(cat, a.fleet, health.Options{
+		Reporter: name + "/worker", Every: time.Duration(a.cfg.Worker.ProbeInterval), Log: a.log,
+	})
+	a.metrics.health("worker", watch.Metrics())
 	concurrency := map[string]int{}
 	for _, kind := range store.TaskKinds {
 		concurrency[kind] = a.cfg.Worker.Concurrency
@@ -364,7 +382,7 @@ func (a *app) startWorker(cat store.Catalog) error {
 	}
 	j := jobs.New(a.queue, opts)
 	a.metrics.registry.MustRegister(jobsCollector{j.Stats})
-	a.background = append(a.background, w.Run, w.Operate, j.Run)
+	a.background = append(a.background, w.Run, w.Operate, watch.Run, j.Run)
 	return storejobs.Handle(j, w.Handlers(), concurrency)
 }
 

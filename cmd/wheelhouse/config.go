@@ -63,9 +63,10 @@ type Config struct {
 		Verify     bool        `toml:"verify_reads" doc:"check the checksum of all bytes before they leave a storage"`
 	} `toml:"disk"`
 	Worker struct {
-		Listen      string          `toml:"listen" doc:"address of a worker's /healthz and /metrics"`
-		Interval    config.Duration `toml:"interval" doc:"time between two rounds of catching up, sweeping and measuring space"`
-		Concurrency int             `toml:"concurrency" doc:"jobs of one kind that a process does at once"`
+		Listen        string          `toml:"listen" doc:"address of a worker's /healthz and /metrics"`
+		Interval      config.Duration `toml:"interval" doc:"time between two rounds of catching up, sweeping and measuring space"`
+		ProbeInterval config.Duration `toml:"probe_interval" doc:"time between two looks at each storage: a few bytes are written, read back and compared"`
+		Concurrency   int             `toml:"concurrency" doc:"jobs of one kind that a process does at once"`
 	} `toml:"worker"`
 	Jobs struct {
 		WakeServers []string `toml:"wake_servers" doc:"Gearman job servers by which processes call each other when there is background work; empty: workers of other processes look once a second"`
@@ -111,6 +112,7 @@ func defaultConfig() *Config {
 	c.Storaged.Listen, c.Storaged.Auth = "127.0.0.1:0", "secret"
 	c.Disk.PackSize, c.Disk.SmallLimit, c.Disk.Verify = 1<<30, 1<<20, true
 	c.Worker.Listen, c.Worker.Interval, c.Worker.Concurrency = "127.0.0.1:0", config.Duration(5*time.Second), 4
+	c.Worker.ProbeInterval = config.Duration(3 * time.Second)
 	c.Images.Enabled, c.Images.MaxPixels, c.Images.MaxBytes = true, imaging.DefaultMaxPixels, 64<<20
 	c.Images.MaxVariants, c.Images.Timeout = 64, config.Duration(30*time.Second)
 	c.HTTP.IdleTimeout, c.HTTP.HeadTimeout = config.Duration(75*time.Second), config.Duration(10*time.Second)
@@ -222,6 +224,7 @@ func (c *Config) Validate() error {
 		{"dispatcher.tail_wait", c.Dispatcher.TailWait},
 		{"dispatcher.put_timeout", c.Dispatcher.PutTimeout},
 		{"worker.interval", c.Worker.Interval},
+		{"worker.probe_interval", c.Worker.ProbeInterval},
 		{"http.idle_timeout", c.HTTP.IdleTimeout},
 		{"http.head_timeout", c.HTTP.HeadTimeout},
 		{"http.body_timeout", c.HTTP.BodyTimeout},

@@ -12,6 +12,7 @@ import (
 	"wheelhouse/internal/http1"
 	"wheelhouse/store"
 	"wheelhouse/store/dispatcher"
+	"wheelhouse/store/health"
 	"wheelhouse/store/storaged"
 	"wheelhouse/store/worker"
 )
@@ -52,6 +53,9 @@ func (m *metrics) dispatcher(d *dispatcher.Metrics) {
 	m.counter("dispatcher_failures_total", "Answers of 500 and above.", d.Failures.Load, nil)
 	m.counter("dispatcher_degraded_writes_total", "Writes acknowledged while a storage was owed its entity.", d.Degraded.Load, nil)
 	m.counter("dispatcher_failovers_total", "Reads for which another storage had to be asked.", d.Failovers.Load, nil)
+	m.counter("dispatcher_hedges_total", "Reads for which a second storage was asked because the first took long.", d.Hedges.Load, nil)
+	m.counter("dispatcher_hedge_wins_total", "Reads that the second storage answered first.", d.HedgeWins.Load, nil)
+	m.counter("dispatcher_stalls_total", "Bodies that another storage went on with because the first became slow.", d.Stalls.Load, nil)
 	m.counter("dispatcher_hot_reads_total", "Reads answered from memory.", d.HotReads.Load, nil)
 	m.counter("dispatcher_reproxied_total", "Reads handed to a proxy.", d.Reproxied.Load, nil)
 	m.counter("dispatcher_derived_total", "Images made in another form.", d.Derived.Load, nil)
@@ -79,6 +83,13 @@ func (m *metrics) worker(w *worker.Metrics) {
 	}
 	m.counter("worker_copied_bytes_total", "Bytes copied between storages.", w.BytesCopied.Load, nil)
 	m.counter("worker_failures_total", "Attempts that failed and will be repeated.", w.Failures.Load, nil)
+}
+
+func (m *metrics) health(part string, h *health.Metrics) {
+	labels := prometheus.Labels{"part": part}
+	m.counter("health_probes_total", "Probes of storages.", h.Probes.Load, labels)
+	m.counter("health_probe_failures_total", "Probes of storages that failed.", h.Failed.Load, labels)
+	m.counter("health_changes_total", "Storages that this process's reports have taken out of service, brought back, or declared dead.", h.Changes.Load, labels)
 }
 
 // snapshot is several gauges that are read together, once a scrape. When the reading fails there are none, rather than

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -33,6 +34,9 @@ type Disk struct {
 
 	scrubs               scrubList
 	adoptNext, adoptLast uint64 // numbers set aside for adopted packs; guarded by sealing
+
+	opened fs.FileInfo // the directory
+	probes prober
 
 	lastStored atomic.Int64
 	space      spaceState
@@ -76,6 +80,7 @@ func (d *Disk) open() (err error) {
 	if !st.IsDir() {
 		return fmt.Errorf("%s is not a directory", d.dir)
 	}
+	d.opened = st
 	if _, err := readMarker(d.dir, d.o); err != nil { // before anything is written there
 		return err
 	}

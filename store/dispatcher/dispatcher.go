@@ -12,11 +12,13 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"wheelhouse/internal/http1"
 	"wheelhouse/store"
+	"wheelhouse/store/health"
 )
 
 // Catalog is what the dispatcher asks of the catalog.
@@ -26,6 +28,7 @@ type Catalog interface {
 	Topology(ctx context.Context) (*store.Topology, error)
 	Key(ctx context.Context, id string) (store.AccessKey, store.Account, error)
 	EnqueueRepair(ctx context.Context, id store.ObjectID, storage store.StorageID) error
+	store.Health
 }
 
 // Finder is what a catalog may offer besides: a look-up in memory, without allocation. ok is false when the answer is not
@@ -79,6 +82,8 @@ type Options struct {
 	// RenewEvery is how often the process says that it still uses its blocks of ids. Workers take a block that has not
 	// been renewed for the catalog's grace time, which must be several times this, for abandoned. Default 10 s.
 	RenewEvery time.Duration
+	// ProbeRetry is the time between two probes of a storage that has failed a request. Default 1 s.
+	ProbeRetry time.Duration
 	// HotBytes is how much memory keeps small objects (up to 64 KiB) that are read often. 0: none.
 	HotBytes int64
 	// Deriver makes photos in other sizes (GET with a query). nil: queries are ignored.
@@ -102,6 +107,7 @@ func (o Options) withDefaults() Options {
 	o.DeriveTimeout = cmp.Or(o.DeriveTimeout, 30*time.Second)
 	o.DeriveMost = cmp.Or(o.DeriveMost, 64<<20)
 	o.DeriveVariants = cmp.Or(o.DeriveVariants, 64)
+	o.ProbeRetry = cmp.Or(o.ProbeRetry, time.Second)
 	o.RenewEvery = cmp.Or(o.RenewEvery, 10*time.Second)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -122,6 +128,7 @@ type Dispatcher struct {
 	ids     *idSource
 	buffers *bufferPool
 	views   viewCache
+	watch   *health.Watcher
 	metrics *Metrics
 	late    lateWork
 
@@ -141,12 +148,19 @@ func New(cat Catalog, devices Devices, auth *Authenticator, o Options) *Dispatch
 	}
 	d.finder, _ = cat.(Finder)
 	d.views.devices = devices
+	d.watch = health.New(cat, devices, health.Options{
+		Reporter: o.Owner, Seen: d.seen, Probed: d.probed, Log: o.Log, Now: o.Now, Retry: o.ProbeRetry,
+	})
+	d.views.alarm = d.watch.Wake
 	return d
 }
 
-// Run keeps the leases of ids alive until ctx ends, then waits for writes to storages that outlived their requests.
+// Run keeps the leases of ids alive and watches the storages until ctx ends, then waits for writes to storages that outlived their requests.
 func (d *Dispatcher) Run(ctx context.Context) error {
+	var watching sync.WaitGroup
+	watching.Go(func() { _ = d.watch.Run(ctx) })
 	d.ids.run(ctx, d.opt.RenewEvery, d.opt.Log)
+	watching.Wait()
 	d.late.wait()
 	return nil
 }
@@ -158,12 +172,18 @@ type Metrics struct {
 	Failures                     atomic.Int64 // answers of 500 and above
 	Degraded                     atomic.Int64 // writes acknowledged while a storage was still owed its entity
 	Failovers                    atomic.Int64 // reads that a second storage had to be asked for
+	Hedges                       atomic.Int64 // second storages that were asked because the first took long
+	HedgeWins                    atomic.Int64 // of those, the ones that answered first
+	Stalls                       atomic.Int64 // bodies that broke off because their storage became slow
 	HotReads                     atomic.Int64 // reads answered from memory
 	Reproxied                    atomic.Int64 // reads handed to a proxy
 	Derived                      atomic.Int64 // derivations begun: photos in other sizes
 	Repairs                      atomic.Int64 // repairs enqueued after a failed read
 	BufferedBytes, SpooledBodies atomic.Int64
 }
+
+// Health counts what has been done to watch the storages.
+func (d *Dispatcher) Health() *health.Metrics { return d.watch.Metrics() }
 
 // Metrics returns the counters, which go on counting.
 func (d *Dispatcher) Metrics() *Metrics {

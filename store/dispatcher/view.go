@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,46 +21,15 @@ type view struct {
 // member is a storage as a member of its cluster.
 type member struct {
 	store.Storage
-	dev store.Device
-	sus *suspicion
-}
-
-// suspicion remembers that a storage has failed of late, so that it is asked last for a while. It outlives views.
-type suspicion struct {
-	until    atomic.Int64 // unix nanoseconds
-	failures atomic.Int32 // in a row
-}
-
-const (
-	firstSuspicion = time.Second
-	maxSuspicion   = 16 * time.Second
-)
-
-func (s *suspicion) active(now time.Time) bool { return now.UnixNano() < s.until.Load() }
-
-func (s *suspicion) cleared() {
-	if s.failures.Load() != 0 {
-		s.failures.Store(0)
-		s.until.Store(0)
-	}
-}
-
-// note takes in how an operation on a storage ended. What says something of an entity or of the client, rather than of
-// the storage, leaves no suspicion.
-func (s *suspicion) note(err error, now time.Time) {
-	switch {
-	case err == nil:
-		s.cleared()
-	case errors.Is(err, store.ErrNoEntity), errors.Is(err, store.ErrCorrupt), errors.Is(err, context.Canceled):
-	default:
-		n := min(s.failures.Add(1)-1, 4)
-		s.until.Store(now.Add(min(firstSuspicion<<n, maxSuspicion)).UnixNano())
-	}
+	dev   store.Device
+	sus   *suspicion
+	local bool // a disk of this process
 }
 
 // viewCache makes a view of each new topology.
 type viewCache struct {
 	devices Devices
+	alarm   func() // called when a storage has failed
 	current atomic.Pointer[view]
 	mu      sync.Mutex // guards suspects, and that one view is made at a time
 	suspect map[store.StorageID]*suspicion
@@ -84,15 +52,24 @@ func (c *viewCache) get(ctx context.Context, cat Catalog) (*view, error) {
 	for i := range top.Storages {
 		s := top.Storages[i]
 		if c.suspect[s.ID] == nil {
-			c.suspect[s.ID] = &suspicion{}
+			c.suspect[s.ID] = &suspicion{alarm: c.alarm}
 		}
-		v.clusters[s.Cluster] = append(v.clusters[s.Cluster], &member{Storage: s, dev: c.devices.Device(&s), sus: c.suspect[s.ID]})
+		dev := c.devices.Device(&s)
+		_, local := dev.(asyncPutter)
+		v.clusters[s.Cluster] = append(v.clusters[s.Cluster], &member{Storage: s, dev: dev, sus: c.suspect[s.ID], local: local})
 	}
 	for i := range top.Classes {
 		v.classes[top.Classes[i].Name] = &top.Classes[i]
 	}
 	c.current.Store(v)
 	return v, nil
+}
+
+// suspicionOf finds what is remembered of a storage, or nil.
+func (c *viewCache) suspicionOf(id store.StorageID) *suspicion {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.suspect[id]
 }
 
 // class finds a bucket's class; one that is not there any more is as good as the default.
@@ -147,7 +124,7 @@ func (v *view) readersOf(o *store.Object, now time.Time) (r readers) {
 func (m *member) readPass(o *store.Object, now time.Time) int {
 	const good, suspect, lastResort, never = 0, 1, 2, 3
 	switch {
-	case m.Mode == store.ModeDead || m.Mode == store.ModeDown:
+	case m.Set == store.ModeDead || m.Set == store.ModeDown:
 		return never
 	case !m.Mode.Readable() || o.Missing != nil && slices.Contains(o.Missing, m.ID):
 		return lastResort
@@ -166,7 +143,7 @@ func (v *view) writersOf(c store.ClusterID, enough int, now time.Time) (writers 
 		case m.Mode == store.ModeDead:
 		case !m.Mode.Writable():
 			owed = append(owed, m.ID)
-		case m.sus.active(now):
+		case m.sus.active(now), m.sus.refuses(now):
 			suspects = append(suspects, m)
 		default:
 			writers = append(writers, m)

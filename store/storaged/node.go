@@ -192,6 +192,10 @@ func (n *Node) special(x http1.Exchange, d *Disk, path string) {
 		n.manifest(x, d)
 	case path == "digest" && read:
 		n.digest(x, d)
+	case path == "probe" && method == "POST":
+		n.probe(x, d)
+	case path == "accept" && method == "POST":
+		n.accept(x, d)
 	case path == "delete" && method == "POST":
 		n.bulkDelete(x, d)
 	case d.Bulk != nil && n.bulkWork(x, d.Bulk, path, method):
@@ -217,6 +221,7 @@ var statuses = []struct {
 	{store.ErrReadOnly, http.StatusServiceUnavailable, "read-only"},
 	{store.ErrNoPack, http.StatusNotFound, "no-pack"},
 	{store.ErrNoPacks, http.StatusConflict, "no-packs"},
+	{store.ErrAbsent, http.StatusServiceUnavailable, "absent"},
 }
 
 const headerError = "X-Wheelhouse-Error"
