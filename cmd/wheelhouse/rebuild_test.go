@@ -57,6 +57,11 @@ func TestRebuildOfALostDisk(t *testing.T) {
 	s.run("operation", "limit", "rebuild.bytes", "300kB")
 	out := s.run("storage", "rebuild", "2", "--no-wait")
 	id := strings.TrimSpace(strings.TrimPrefix(out, "operation "))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%+v\n%s", s.operation(id), s.run("storage", "list"))
+		}
+	})
 	if status, _, errOut := runOnce(t, "storage", "rebuild", "2", "--server", s.url); status != 1 || !strings.Contains(errOut, "exists") {
 		t.Errorf("a second rebuild: %d %s", status, errOut)
 	}

@@ -82,11 +82,18 @@ func (w *Worker) newRebuild(ctx context.Context, r *Running) (*rebuilding, error
 	if b.target = find(top, op.Storage); b.target == nil {
 		return nil, Impossible(fmt.Errorf("%w: id %d", store.ErrNoStorage, op.Storage))
 	}
+	if b.target.Set == store.ModeFilling && b.target.Mode == store.ModeDown {
+		return nil, fmt.Errorf("storage %d does not answer: %s", op.Storage, b.target.Down.Reason) // it is tried again
+	}
 	if b.target.Mode != store.ModeFilling {
 		if b.cur.Phase > phaseSettle || b.cur.Phase == phaseSettle && b.target.Mode == store.ModeRW {
 			return nil, nil // only the record of the end is missing
 		}
-		return nil, Impossible(fmt.Errorf("storage %d is %s; a storage that is rebuilt is %s", op.Storage, b.target.Mode, store.ModeFilling))
+		err := fmt.Errorf("storage %d is %s; a storage that is rebuilt is %s", op.Storage, b.target.Mode, store.ModeFilling)
+		if w.opt.Now().Sub(op.Created) < w.opt.TopologyLag {
+			return nil, err // this process may not have heard of it yet: it is tried again
+		}
+		return nil, Impossible(err)
 	}
 	for i := range top.Storages {
 		s := &top.Storages[i]
