@@ -106,8 +106,16 @@ func (c *conn) splice(src rawConn, n int64, b *Body) (int64, error) {
 			}
 			return nil
 		},
-		beforeWrite: func() { c.enter(phaseWrite) },
+		beforeWrite: func() {
+			if b != nil {
+				b.came()
+			}
+			c.enter(phaseWrite)
+		},
 		wrote: func(m int) {
+			if b != nil {
+				b.moved += int64(m)
+			}
 			c.touch(phaseWrite)
 			c.srv.counts.splice.Add(uint64(m))
 		},

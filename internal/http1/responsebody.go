@@ -3,6 +3,7 @@ package http1
 import (
 	"io"
 	"net"
+	"time"
 )
 
 // Body is a response's body. It is for one goroutine.
@@ -13,6 +14,47 @@ type Body struct {
 	chunk chunkDecoder
 	err   error // sticky; io.EOF at the proper end
 	inner bool  // within WriteTo
+
+	silence time.Duration // 0: the client's BodyTimeout
+	watch   func(n int64, waited time.Duration) error
+	began   time.Time // of the present wait; zero: none
+	waited  time.Duration
+	moved   int64
+}
+
+// Watch bounds how slow the server may be: silence replaces the client's BodyTimeout, and f, if it is not nil, is asked before
+// each wait for bytes, with the bytes that have come since the call of Watch and the time that was spent waiting for them; time
+// in which the reader did not ask for more does not count. An error of f ends the body. It is for before the first read.
+func (b *Body) Watch(silence time.Duration, f func(n int64, waited time.Duration) error) {
+	b.silence, b.watch = silence, f
+}
+
+// timeout is how long the server may be silent.
+func (b *Body) timeout() time.Duration {
+	if b.silence > 0 {
+		return b.silence
+	}
+	return b.cc.opts.BodyTimeout
+}
+
+// await is called before each wait for bytes.
+func (b *Body) await() error {
+	if b.watch == nil {
+		return nil
+	}
+	if err := b.watch(b.moved, b.waited); err != nil {
+		return err
+	}
+	b.began = time.Now()
+	return nil
+}
+
+// came is called when bytes have come.
+func (b *Body) came() {
+	if !b.began.IsZero() {
+		b.waited += time.Since(b.began)
+		b.began = time.Time{}
+	}
 }
 
 // Read reads the body, de-chunked. Errors: io.EOF at its proper end; io.ErrUnexpectedEOF when the server closed before;
@@ -42,9 +84,15 @@ func (b *Body) Read(p []byte) (int, error) {
 	}
 	cc := b.cc
 	var n int
+	if cc.rpos == cc.rend {
+		if err := b.await(); err != nil {
+			return 0, b.fail(err)
+		}
+		defer b.came()
+	}
 	if cc.rpos < cc.rend || len(p) < readBuffer {
 		if cc.rpos == cc.rend {
-			if err := cc.fill(cc.opts.BodyTimeout); err != nil {
+			if err := cc.fill(b.timeout()); err != nil {
 				return 0, b.fail(err)
 			}
 		}
@@ -52,7 +100,7 @@ func (b *Body) Read(p []byte) (int, error) {
 		cc.rpos += n
 	} else {
 		var err error
-		if n, err = cc.read(p, cc.opts.BodyTimeout); err != nil {
+		if n, err = cc.read(p, b.timeout()); err != nil {
 			return 0, b.fail(err)
 		}
 	}
@@ -86,6 +134,7 @@ func (b *Body) left() int64 {
 
 // took notes that n bytes of data were moved, and the end of the connection.
 func (b *Body) took(n int64, eof bool) {
+	b.moved += n
 	switch b.kind {
 	case bodyFixed:
 		b.rem -= n
@@ -108,7 +157,7 @@ func (b *Body) nextChunk() error {
 		if b.chunk.state == chunkData || b.chunk.done() {
 			return nil
 		}
-		if err := cc.fill(cc.opts.BodyTimeout); err != nil {
+		if err := cc.fill(b.timeout()); err != nil {
 			return err
 		}
 	}
@@ -189,8 +238,11 @@ func (b *Body) spliceTo(w *net.TCPConn) (int64, error) {
 	}
 	s := splicer{
 		beforeRead:  b.arm,
-		beforeWrite: func() {},
-		wrote:       func(m int) { cc.client.counts.splice.Add(uint64(m)) },
+		beforeWrite: b.came,
+		wrote: func(m int) {
+			b.moved += int64(m)
+			cc.client.counts.splice.Add(uint64(m))
+		},
 	}
 	moved, eof, rerr, werr := s.run(dst, cc.raw, rest)
 	if rerr = b.spliced(moved, eof, rerr, werr); rerr != nil {
@@ -201,6 +253,7 @@ func (b *Body) spliceTo(w *net.TCPConn) (int64, error) {
 
 // spliced notes how a splice from the body's connection has ended, and returns the error of the reading side.
 func (b *Body) spliced(moved int64, eof bool, rerr, werr error) error {
+	b.moved -= moved // they were counted one by one
 	b.took(moved, eof)
 	switch {
 	case rerr != nil:
@@ -237,7 +290,12 @@ func (b *Body) buffered() int {
 }
 
 // arm sees to it that the next wait for bytes ends in time.
-func (b *Body) arm() error { return b.cc.arm(b.cc.opts.BodyTimeout) }
+func (b *Body) arm() error {
+	if err := b.await(); err != nil {
+		return err
+	}
+	return b.cc.arm(b.timeout())
+}
 
 // Close gives the connection back: to the pool when the body has been read to its end and the connection can be used
 // again, else it is closed. It may be called more than once.

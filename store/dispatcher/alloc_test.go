@@ -16,7 +16,7 @@ func TestReadsDoNotAllocate(t *testing.T) {
 		t.Skip("under the race detector pools drop what they hold at random")
 	}
 	for _, hot := range []int64{0, 8 << 20} {
-		ts := newStore(t, setup{options: dispatcher.Options{HotBytes: hot}, cached: true})
+		ts := newStore(t, setup{options: dispatcher.Options{HotBytes: hot}, cached: true, local: true})
 		ts.bucket("b", "X-Bucket-Access: public-read")
 		ts.want(201, "PUT", "/b/o", strings.Repeat("x", 10_000))
 		c, err := net.Dial("tcp", strings.TrimPrefix(ts.url, "http://"))

@@ -229,13 +229,23 @@ func (d *Dispatcher) readWhole(ctx context.Context, o *store.Object, t *target) 
 	b := &body{pool: d.buffers, buf: buf, size: class}
 	b.refs.Store(1)
 	readers := v.readersOf(o, d.opt.Now())
-	for i, m := range readers.list[:readers.n] {
-		data, err := m.dev.Get(ctx, o.ID, o.Size, b.buf)
-		if d.readFailed(ctx, o, m, i, err) {
-			continue
+	i := 0
+	for ; i < readers.n && readers.list[i].local; i++ {
+		data, err := readers.list[i].dev.Get(ctx, o.ID, o.Size, b.buf)
+		if !d.readFailed(ctx, o, readers.list[i], i, err) {
+			b.n = copy(b.buf, data) // the same memory, as a rule
+			return b, nil
 		}
-		b.n = copy(b.buf, data) // the same memory, as a rule
-		return b, nil
+	}
+	if i < readers.n {
+		data, _, cancel, ok := race(ctx, d, o, readers.list[i:readers.n], firstByte, func(ctx context.Context, m *member) ([]byte, error) {
+			return m.dev.Get(ctx, o.ID, o.Size, nil) // into memory of its own: another may be at it too
+		}, func([]byte) {})
+		if ok {
+			cancel()
+			b.n = copy(b.buf, data)
+			return b, nil
+		}
 	}
 	b.release()
 	if f := d.unreadable(ctx, o, t); f != nil {

@@ -129,6 +129,7 @@ type Dispatcher struct {
 	buffers *bufferPool
 	views   viewCache
 	watch   *health.Watcher
+	hedges  hedgeBudget
 	metrics *Metrics
 	late    lateWork
 

@@ -116,8 +116,6 @@ func (d *Dispatcher) collect(ctx context.Context, writers []*member, results <-c
 	return owed, nil
 }
 
-var errSlow = errors.New("it did not answer while the others did")
-
 // lateWork counts writes to storages that outlive their requests, so that stopping waits for them.
 type lateWork struct{ wg sync.WaitGroup }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -156,23 +157,62 @@ func (d *Dispatcher) sendWhole(x http1.Exchange, o *store.Object, t *target) *fa
 	if err != nil {
 		return fail(err, t)
 	}
-	buf := smallBuffers.Get().(*[]byte)
-	defer smallBuffers.Put(buf)
-	now := d.opt.Now()
-	readers := v.readersOf(o, now)
-	for i, m := range readers.list[:readers.n] {
-		data, err := m.dev.Get(x.Context(), o.ID, o.Size, *buf)
-		if d.readFailed(x.Context(), o, m, i, err) {
-			continue
+	readers := v.readersOf(o, d.opt.Now())
+	i := 0
+	for ; i < readers.n && readers.list[i].local; i++ {
+		if d.sendLocal(x, o, readers.list[i], i) {
+			return nil
 		}
-		d.metrics.BytesOut.Add(o.Size)
-		_ = x.Reply(http.StatusOK, data) // a client that is gone needs no answer
-		if d.hot != nil {
-			d.hot.offer(o.ID, data)
-		}
+	}
+	if i < readers.n && d.sendRaced(x, o, readers, i) {
 		return nil
 	}
 	return d.unreadable(x.Context(), o, t)
+}
+
+// sendLocal sends a small object from a disk of this process, the i-th that is asked. It reports false when that cannot give it.
+func (d *Dispatcher) sendLocal(x http1.Exchange, o *store.Object, m *member, i int) bool {
+	buf := smallBuffers.Get().(*[]byte)
+	defer smallBuffers.Put(buf)
+	data, err := m.dev.Get(x.Context(), o.ID, o.Size, *buf)
+	if d.readFailed(x.Context(), o, m, i, err) {
+		return false
+	}
+	d.sendSmall(x, o, data)
+	return true
+}
+
+// sendRaced sends a small object from the first storage, from the i-th on, that gives it. The readers are a copy, so that those
+// of a read from a disk of this process stay on its stack.
+func (d *Dispatcher) sendRaced(x http1.Exchange, o *store.Object, readers readers, i int) bool {
+	list := readers.list[i:readers.n]
+	type small struct {
+		buf  *[]byte
+		data []byte
+	}
+	got, _, cancel, ok := race(x.Context(), d, o, list, wholeSmall, func(ctx context.Context, m *member) (small, error) {
+		s := small{buf: smallBuffers.Get().(*[]byte)}
+		var err error
+		if s.data, err = m.dev.Get(ctx, o.ID, o.Size, *s.buf); err != nil {
+			smallBuffers.Put(s.buf)
+		}
+		return s, err
+	}, func(s small) { smallBuffers.Put(s.buf) })
+	if !ok {
+		return false
+	}
+	defer cancel()
+	defer smallBuffers.Put(got.buf)
+	d.sendSmall(x, o, got.data)
+	return true
+}
+
+func (d *Dispatcher) sendSmall(x http1.Exchange, o *store.Object, data []byte) {
+	d.metrics.BytesOut.Add(o.Size)
+	_ = x.Reply(http.StatusOK, data) // a client that is gone needs no answer
+	if d.hot != nil {
+		d.hot.offer(o.ID, data)
+	}
 }
 
 // stream sends pieces, each from the first storage that gives it, and from the next one where that breaks off, also in
@@ -183,6 +223,7 @@ func (d *Dispatcher) stream(x http1.Exchange, o *store.Object, status int, size 
 		return fail(err, t)
 	}
 	s := &sender{d: d, x: x, o: o, status: status, size: size, readers: v.readersOf(o, d.opt.Now())}
+	s.list = s.readers.list[:s.readers.n]
 	for _, p := range pieces {
 		if ok, f := s.send(p, t); !ok {
 			return f
@@ -202,26 +243,32 @@ type sender struct {
 	size    int64
 	started bool
 	readers readers
-	asked   int // storages given up so far; they are not asked again for the later pieces
+	list    []*member // those that have not been given up, best first; it lies in readers
+	slow    []*member // those that are asked again when nobody else is left, and then without haste
+	patient bool
 }
 
 // send sends one piece. It reports false when the answer cannot go on: with a failure where the store is at fault, with
 // none where the client has gone.
 func (s *sender) send(p piece, t *target) (bool, *failure) {
 	ctx, sent := s.x.Context(), int64(0)
-	for ; s.asked < s.readers.n; s.asked++ {
-		m := s.readers.list[s.asked]
-		r, err := m.dev.Open(ctx, s.o.ID, p.off+sent, p.n-sent)
-		if s.d.readFailed(ctx, s.o, m, s.asked, err) {
+	for s.more() {
+		r, cancel, ok := s.open(ctx, p.off+sent, p.n-sent)
+		if !ok {
 			continue
 		}
+		m := s.list[0]
 		if !s.begin(p.before) {
 			_ = r.Close()
+			cancel()
 			return false, nil
 		}
 		p.before = nil // it has been sent, whatever becomes of the bytes
+		came := s.watch(r, m)
 		n, err := r.WriteTo(s.x)
 		_ = r.Close()
+		cancel()
+		m.sus.pace.note(came.n, came.waited)
 		sent += n
 		s.d.metrics.BytesOut.Add(n)
 		if err == nil && sent < p.n {
@@ -234,9 +281,81 @@ func (s *sender) send(p piece, t *target) (bool, *failure) {
 			s.x.Abort()
 			return false, nil
 		}
-		s.d.readFailed(ctx, s.o, m, s.asked, err)
+		s.giveUp(m, err)
 	}
 	return false, s.d.unreadable(ctx, s.o, t)
+}
+
+// more reports whether there is a storage to ask. Those that were only slow get a second chance in the end.
+func (s *sender) more() bool {
+	if len(s.list) == 0 && len(s.slow) > 0 {
+		s.list, s.slow, s.patient = s.slow, nil, true
+	}
+	return len(s.list) > 0 && s.x.Context().Err() == nil
+}
+
+// open opens the entity on the first storage that gives it, which is then the first in the list. When it reports false, the
+// list is shorter by at least one.
+func (s *sender) open(ctx context.Context, off, n int64) (store.EntityReader, context.CancelFunc, bool) {
+	if m := s.list[0]; m.local {
+		r, err := m.dev.Open(ctx, s.o.ID, off, n)
+		if s.d.readFailed(ctx, s.o, m, s.readers.n-len(s.list), err) {
+			s.list = s.list[1:]
+			return nil, nil, false
+		}
+		return r, func() {}, true
+	}
+	r, i, cancel, ok := race(ctx, s.d, s.o, s.list, firstByte, func(ctx context.Context, m *member) (store.EntityReader, error) {
+		return m.dev.Open(ctx, s.o.ID, off, n)
+	}, func(r store.EntityReader) { _ = r.Close() })
+	if !ok {
+		s.list = nil
+		return nil, nil, false
+	}
+	m := s.list[i]
+	copy(s.list[1:i+1], s.list[:i])
+	s.list[0] = m
+	return r, cancel, true
+}
+
+// arrival is what has come of a body, and the time spent waiting for it.
+type arrival struct {
+	n      int64
+	waited time.Duration
+}
+
+// watch has a body end that comes too slowly, as long as somebody else can be asked for the rest.
+func (s *sender) watch(r store.EntityReader, m *member) *arrival {
+	came := &arrival{}
+	w, ok := r.(watchable)
+	if !ok {
+		return came
+	}
+	silence, least := time.Duration(0), int64(0)
+	if !s.patient && len(s.list)+len(s.slow) > 1 {
+		silence, least = stallAfter, slowest(s.list[1:])
+	}
+	w.Watch(silence, func(n int64, waited time.Duration) error {
+		came.n, came.waited = n, waited
+		if waited >= stallAfter && float64(n) < float64(least)*waited.Seconds() {
+			return fmt.Errorf("%w: %d bytes in %v", errSlow, n, waited)
+		}
+		return nil
+	})
+	return came
+}
+
+// giveUp takes the storage that has broken off out of the list.
+func (s *sender) giveUp(m *member, err error) {
+	s.list = s.list[1:]
+	if !s.patient && (errors.Is(err, errSlow) || errors.Is(err, os.ErrDeadlineExceeded)) {
+		s.d.metrics.Stalls.Add(1)
+		s.d.opt.Log.Warn("another storage goes on with an entity", "object", uint64(s.o.ID), "storage", uint32(m.ID), "err", err)
+		m.sus.note(errSlow, s.d.opt.Now())
+		s.slow = append(s.slow, m)
+		return
+	}
+	s.d.readFailed(s.x.Context(), s.o, m, 0, err)
 }
 
 // begin sends the head before the first byte, and what stands before a piece. It reports false when the client has gone.

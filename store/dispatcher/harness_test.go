@@ -32,6 +32,7 @@ type testStore struct {
 	d       *dispatcher.Dispatcher
 	key     store.AccessKey
 	http    *http.Client
+	local   bool
 }
 
 // setup changes what newStore makes.
@@ -41,6 +42,7 @@ type setup struct {
 	options  dispatcher.Options
 	cached   bool // look-ups from memory, as in up
 	powered  bool // the disks' power can be cut
+	local    bool // the disks are this process's own, and never fail
 }
 
 func newStore(t *testing.T, s setup) *testStore {
@@ -54,7 +56,7 @@ func newStore(t *testing.T, s setup) *testStore {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ts := &testStore{t: t, cat: cat, devices: map[store.StorageID]*faultyDevice{}, http: &http.Client{Transport: &http.Transport{}}}
+	ts := &testStore{t: t, cat: cat, devices: map[store.StorageID]*faultyDevice{}, http: &http.Client{Transport: &http.Transport{}}, local: s.local}
 	for range max(1, s.clusters) {
 		cluster, err := cat.PutCluster(ctx, store.Cluster{Name: "c"})
 		if err != nil {
@@ -128,7 +130,12 @@ func (ts *testStore) account(name string, role store.Role) store.AccessKey {
 	return k
 }
 
-func (ts *testStore) Device(s *store.Storage) store.Device { return ts.devices[s.ID] }
+func (ts *testStore) Device(s *store.Storage) store.Device {
+	if ts.local {
+		return ts.devices[s.ID].Device
+	}
+	return ts.devices[s.ID]
+}
 
 func (ts *testStore) URL(s *store.Storage, id store.ObjectID, expires time.Time) string {
 	return s.URI + "/" + store.EntityPath(id)
@@ -191,10 +198,12 @@ func (ts *testStore) bucket(name string, headers ...string) {
 type fault struct {
 	err       error         // fail at once
 	hang      chan struct{} // wait until it is closed
+	hangRead  chan struct{} // the same, for reads alone
 	readBytes int64         // give so many bytes, then fail; 0: all
 	corrupt   bool          // fail reads with ErrCorrupt
 	failWrite int64         // fail a streamed write after so many bytes; 0: none
 	failPut   bool          // fail writes alone
+	full      bool          // refuse writes for want of space
 }
 
 // faultyDevice is a real device that can be told to fail.
@@ -205,8 +214,17 @@ type faultyDevice struct {
 	power    *faultfs.PowerCut // nil: always on
 	reopened bool
 
-	mu sync.Mutex // guards f
-	f  fault
+	mu    sync.Mutex // guards what follows
+	f     fault
+	delay time.Duration // of reads
+	n     int           // requests
+}
+
+// count is how many requests it has had.
+func (d *faultyDevice) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.n
 }
 
 var errInjected = errors.New("injected failure")
@@ -216,6 +234,9 @@ func (d *faultyDevice) set(f fault) {
 	defer d.mu.Unlock()
 	if d.f.hang != nil && d.f.hang != f.hang {
 		close(d.f.hang)
+	}
+	if d.f.hangRead != nil && d.f.hangRead != f.hangRead {
+		close(d.f.hangRead)
 	}
 	d.f = f
 }
@@ -227,9 +248,21 @@ func (d *faultyDevice) get() fault {
 }
 
 func (d *faultyDevice) before(write bool) error {
-	f := d.get()
+	d.mu.Lock()
+	f, delay := d.f, d.delay
+	d.n++
+	d.mu.Unlock()
+	if !write && delay > 0 {
+		<-time.After(delay)
+	}
 	if f.hang != nil {
 		<-f.hang
+	}
+	if write && f.full {
+		return store.ErrFull
+	}
+	if f.hangRead != nil && !write {
+		<-f.hangRead
 	}
 	if write && f.failPut {
 		return errInjected
@@ -242,6 +275,15 @@ func (d *faultyDevice) Put(ctx context.Context, info store.EntityInfo, data []by
 		return err
 	}
 	return d.Device.Put(ctx, info, data)
+}
+
+// Probe fails when the device does, and never touches the disk.
+func (d *faultyDevice) Probe(context.Context) error {
+	f := d.get()
+	if f.hang != nil {
+		<-f.hang
+	}
+	return f.err
 }
 
 func (d *faultyDevice) Create(ctx context.Context, info store.EntityInfo) (store.EntityWriter, error) {

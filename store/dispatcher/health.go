@@ -23,6 +23,7 @@ type suspicion struct {
 	bad      atomic.Bool  // something has failed since then
 	alarm    func()       // called when it has failed
 	reads    [2]latency   // of small entities, and until the first byte of large ones
+	pace     pace         // of large ones
 }
 
 const (

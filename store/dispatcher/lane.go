@@ -2,7 +2,7 @@ package dispatcher
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"time"
 
 	"wheelhouse/store"
@@ -18,9 +18,11 @@ type lane struct {
 	err    error              // why; valid once failed is closed
 	etag   [16]byte           // valid once queue is closed to commit
 	gone   bool               // abandoned: nothing is committed
+	waited time.Duration      // how long it has held the upload up
 }
 
-var errStalled = errors.New("it does not keep up with the client")
+// errStalled is an errSlow: it says nothing but that the storage is slow.
+var errStalled = fmt.Errorf("%w: it does not keep up with the client", errSlow)
 
 // push queues a chunk, waiting up to wait for room.
 func (l *lane) push(ctx context.Context, c *chunk, wait time.Duration) error {

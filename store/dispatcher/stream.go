@@ -17,6 +17,10 @@ import (
 const (
 	chunkSize  = 256 << 10
 	laneChunks = 8 // how far a storage may lag behind the client, in chunks, before it holds the others up
+	// lagLimit is how long one storage may hold up an upload, in all, while the others keep up with the client.
+	lagLimit = 400 * time.Millisecond
+	// slowestTail is how much longer than TailWait the slowest storage is waited for at the end of an upload.
+	slowestTail = 400 * time.Millisecond
 	// slowestSync is what the commit of a large entity is given time for, in bytes a second.
 	slowestSync = 20 << 20
 )
@@ -252,11 +256,7 @@ func (s *stream) next(ctx context.Context, err error) error {
 func (s *stream) send(ctx context.Context, c *chunk) error {
 	for i := 0; i < len(s.lanes); {
 		l := s.lanes[i]
-		wait := s.d.opt.PutTimeout
-		if len(s.lanes) > s.p.durable {
-			wait = min(wait, time.Second)
-		}
-		if err := l.push(ctx, c, wait); err != nil {
+		if err := s.push(ctx, l, c); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -275,6 +275,38 @@ func (s *stream) send(ctx context.Context, c *chunk) error {
 	return nil
 }
 
+// push hands a chunk to one lane. It gives up on a storage that holds the upload up while enough others do not, and on any
+// that is silent for PutTimeout.
+func (s *stream) push(ctx context.Context, l *lane, c *chunk) error {
+	const look = 50 * time.Millisecond
+	begun := time.Now()
+	for {
+		err := l.push(ctx, c, look)
+		waited := time.Since(begun)
+		switch {
+		case err != nil && !errors.Is(err, errStalled):
+			return err
+		case l.waited+waited >= lagLimit && s.ahead(l) >= s.p.durable:
+			return errStalled // a chunk that it did take goes with it
+		case err == nil:
+			l.waited += waited
+			return nil
+		case waited >= s.d.opt.PutTimeout:
+			return errStalled
+		}
+	}
+}
+
+// ahead counts the other lanes that keep up with the client.
+func (s *stream) ahead(than *lane) (n int) {
+	for _, l := range s.lanes {
+		if l != than && len(l.queue) <= laneChunks/2 {
+			n++
+		}
+	}
+	return n
+}
+
 // finish makes the entity durable on all lanes, in this cluster or, failing that, in the next.
 func (s *stream) finish(ctx context.Context, etag [16]byte) (*placed, *failure) {
 	for {
@@ -286,7 +318,7 @@ func (s *stream) finish(ctx context.Context, etag [16]byte) (*placed, *failure) 
 		}
 		wait := time.Duration(s.total / slowestSync * int64(time.Second))
 		owed, err := s.d.collect(ctx, members, s.results, s.owed,
-			patience{s.p.durable, s.d.opt.TailWait + wait/4, s.d.opt.PutTimeout + wait})
+			patience{s.p.durable, s.d.opt.TailWait + min(wait/4, slowestTail), s.d.opt.PutTimeout + wait})
 		if err == nil {
 			for _, l := range s.lanes { // one that lags behind is not waited for without end
 				time.AfterFunc(s.d.opt.PutTimeout+wait, l.cancel)

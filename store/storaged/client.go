@@ -256,6 +256,11 @@ func (r *remoteReader) WriteTo(w io.Writer) (int64, error) {
 	return n, err
 }
 
+// Watch bounds how slow the node may be (see [http1.Body.Watch]).
+func (r *remoteReader) Watch(silence time.Duration, f func(n int64, waited time.Duration) error) {
+	r.body.Watch(silence, f)
+}
+
 func (r *remoteReader) Close() error { return r.body.Close() }
 
 type emptyReader struct{}
