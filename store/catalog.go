@@ -146,6 +146,13 @@ type Housekeeping interface {
 	CloseLease(ctx context.Context, first ObjectID) error
 	// DropLease forgets a closed block of ids, once no entity can appear in it that the catalog does not know.
 	DropLease(ctx context.Context, first ObjectID) error
+	// ClaimBackup reports whether a backup of the catalog is due, and if so makes the caller the one to make it: nobody else is
+	// told so for the time of lease. every is the time between backups; with 0 only one that was asked for by ScheduleBackup is
+	// ever due. The first one of a new catalog is due after a twelfth of it.
+	ClaimBackup(ctx context.Context, every, lease time.Duration) (due bool, err error)
+	// ScheduleBackup says when the next backup is due, in whole seconds. A time in the past: now; the zero Time: when every
+	// of ClaimBackup says so.
+	ScheduleBackup(ctx context.Context, at time.Time) error
 	// Totals counts what is there, for status pages: exact where that is cheap, else a recent estimate.
 	Totals(ctx context.Context) (Totals, error)
 }

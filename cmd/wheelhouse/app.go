@@ -362,6 +362,8 @@ func (a *app) startWorker(cat store.Catalog) error {
 	w := worker.New(cat, a.fleet, worker.Options{
 		Owner: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6]), Bulk: a.fleet.Bulk,
 		Grace: time.Duration(a.cfg.Catalog.Grace), Interval: time.Duration(a.cfg.Worker.Interval), Log: a.log,
+		Snapshots: a.cat, BackupEvery: time.Duration(a.cfg.Catalog.Every), BackupKeep: a.cfg.Catalog.Keep,
+		BackupDir: filepath.Dir(a.cfg.catalogFile()),
 	})
 	a.metrics.worker(w.Metrics())
 	name, err := processName()

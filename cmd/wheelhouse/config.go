@@ -37,6 +37,8 @@ type Config struct {
 		File  string          `toml:"file" doc:"SQLite file; empty: DATA/catalog.db"`
 		Cache config.Size     `toml:"cache" doc:"memory for look-ups where one process does everything (wheelhouse up)"`
 		Grace config.Duration `toml:"grace" doc:"how long the bytes of deleted, overwritten and unfinished objects are kept"`
+		Every config.Duration `toml:"backup_every" doc:"time between backups of the catalog into the store itself; 0s: only when asked for (wheelhouse catalog backup)"`
+		Keep  int             `toml:"backup_keep" doc:"how many of these backups are kept"`
 	} `toml:"catalog"`
 	Dispatcher struct {
 		Listen        string          `toml:"listen" doc:"address of the HTTP API"`
@@ -105,6 +107,7 @@ func defaultConfig() *Config {
 	c := &Config{Data: "./data", Drain: config.Duration(30 * time.Second)}
 	c.Log.Level, c.Log.Format = "info", "text"
 	c.Catalog.Cache, c.Catalog.Grace = 32<<20, config.Duration(15*time.Minute)
+	c.Catalog.Every, c.Catalog.Keep = config.Duration(time.Hour), 48
 	c.Dispatcher.Listen, c.Dispatcher.Auth, c.Dispatcher.Reproxy = "127.0.0.1:8080", "keys", "asked"
 	c.Dispatcher.Proxies = []string{"127.0.0.0/8", "::1/128"}
 	c.Dispatcher.TailWait, c.Dispatcher.PutTimeout = config.Duration(100*time.Millisecond), config.Duration(10*time.Second)
@@ -213,6 +216,12 @@ func (c *Config) Validate() error {
 	}
 	if c.Images.MaxPixels < 1 || c.Images.MaxBytes < 1 || c.Images.MaxVariants < 1 || c.Images.Concurrency < 0 {
 		bad("images", errors.New("max_pixels, max_bytes and max_variants: want at least 1; concurrency: 0 or more"))
+	}
+	if c.Catalog.Every < 0 {
+		bad("catalog.backup_every", errors.New("want 0s or more"))
+	}
+	if c.Catalog.Keep < 1 || c.Catalog.Keep > 10_000 {
+		bad("catalog.backup_keep", fmt.Errorf("%d: want 1 to 10000", c.Catalog.Keep))
 	}
 	for _, d := range []struct {
 		key   string

@@ -60,6 +60,7 @@ func commands() []command {
 		{"operation", "list|show|wait|pause|resume|cancel|limit", "look after long work: rebuilds, drains, checks", runOperation},
 		{"class", "set|list", "manage classes", runClass},
 		{"account", "add|list|rm|key-add|key-list|key-rm", "manage accounts and access keys", runAccount},
+		{"catalog", "backup|backups|restore|readopt|rebuild", "back the catalog up; bring it back when it is lost", runCatalog},
 		{"status", "", "show the whole installation", runStatus},
 		{"jobs", "stats|list|show|retry|cancel|delete|insert|…", "look after a job queue (see: wheelhouse jobs help)", runJobs},
 		{"gearman", "-f FUNC [DATA...] | -w -f FUNC [COMMAND...] | --status | worker images", "call and serve functions, ask job servers", runGearman},

@@ -82,6 +82,7 @@ func (m *metrics) worker(w *worker.Metrics) {
 		m.counter("worker_entities_total", "Entities by what was done with them.", read, prometheus.Labels{"done": what})
 	}
 	m.counter("worker_copied_bytes_total", "Bytes copied between storages.", w.BytesCopied.Load, nil)
+	m.counter("worker_backups_total", "Backups of the catalog made.", w.Backups.Load, nil)
 	m.counter("worker_failures_total", "Attempts that failed and will be repeated.", w.Failures.Load, nil)
 }
 

@@ -11,7 +11,7 @@ import "wheelhouse/internal/sqldb"
 var schema = sqldb.Schema{Name: "catalog", Steps: []string{schema1, schemaOperation, schemaHealth}}
 
 const schema1 = `
--- Small numbers that must survive: next_object_id, topology (its version), missing (rows of that table).
+-- Small numbers that must survive: next_object_id, topology (its version), missing (rows of that table), backup_due (backup.go).
 CREATE TABLE counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counter VALUES ('next_object_id', 1), ('topology', 1), ('missing', 0);
 

@@ -75,11 +75,6 @@ func (c *SQLite) Close() error {
 // Check reads the whole file for damage: store.ErrCatalogDamage. It may take minutes, and ends with ctx.
 func (c *SQLite) Check(ctx context.Context) error { return translate(c.db.Check(ctx)) }
 
-// Backup writes a copy of the catalog as it is now to a new file, while everybody goes on.
-func (c *SQLite) Backup(ctx context.Context, path string) error {
-	return translate(c.db.Backup(ctx, path))
-}
-
 // translate puts the database's errors into the house's terms.
 func translate(err error) error {
 	switch {

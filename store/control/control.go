@@ -25,6 +25,8 @@ type Catalog interface {
 	UpdateBucket(ctx context.Context, b store.Bucket) error
 	Totals(ctx context.Context) (store.Totals, error)
 	EnqueueRepair(ctx context.Context, id store.ObjectID, storage store.StorageID) error
+	Scan(ctx context.Context, bucket store.BucketID, from string, limit int, f func(*store.Object) bool) error
+	ScheduleBackup(ctx context.Context, at time.Time) error
 	store.Undeletion
 }
 
@@ -68,6 +70,8 @@ func Handler(cat Catalog, devices Devices, queue Queue) http.Handler {
 		"POST /-/operations":            a.addOperation,
 		"GET /-/operations/{id}":        a.operation,
 		"POST /-/operations/{id}/state": a.setOperationState,
+		"GET /-/catalog/backups":        a.backups,
+		"POST /-/catalog/backups":       a.backUp,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			answer, err := f(r)

@@ -67,9 +67,9 @@ func (d *Dispatcher) putBucket(x http1.Exchange, t *target) *failure {
 	return created(x, "Created bucket")
 }
 
-// isReserved reports whether the name is one that the store's own paths begin with, or that of its own bucket.
+// isReserved reports whether the name is one that the store's own paths begin with, or that of a bucket of its own.
 func isReserved(bucket []byte) bool {
-	return string(bucket) == "-" || string(bucket) == store.DerivedBucket
+	return string(bucket) == "-" || string(bucket) == store.DerivedBucket || string(bucket) == store.CatalogBucket
 }
 
 // postBucket changes what is said of a bucket.

@@ -287,5 +287,8 @@ func (d *Dispatcher) who(x http1.Exchange, t *target, b *store.Bucket, role stor
 	if !p.May(b, role) {
 		return forbid(p, t)
 	}
+	if role > store.RoleRead && b.Name == store.CatalogBucket {
+		return failf(http.StatusForbidden, "the bucket %q holds the catalog's backups: the store alone writes it", b.Name)
+	}
 	return nil
 }

@@ -44,6 +44,7 @@ func Catalog(t *testing.T, open func(t *testing.T, now func() time.Time) Catalog
 		{"ScanLong", catalogScanLong},
 		{"Leases", catalogLeases},
 		{"CloseLease", catalogCloseLease},
+		{"Backups", catalogBackups},
 		{"Buckets", catalogBuckets},
 		{"ListBuckets", catalogListBuckets},
 		{"RenameBucket", catalogRenameBucket},

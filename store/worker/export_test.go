@@ -4,3 +4,6 @@ import "context"
 
 // Round does one round of Run.
 func Round(w *Worker, ctx context.Context) error { return w.round(ctx) }
+
+// Backup makes a backup of the catalog if one is due.
+func Backup(w *Worker, ctx context.Context) error { return w.backupIfDue(ctx) }

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,8 @@ type Catalog interface {
 	RenewLeases(ctx context.Context, owner string, firsts []store.ObjectID) error
 	store.Operations
 	store.Inventory
+	CreateBucket(ctx context.Context, b store.Bucket) (store.Bucket, error)
+	Commit(ctx context.Context, c store.Commit) (replaced store.Object, err error)
 }
 
 // Devices are the storages as this process reaches them.
@@ -62,9 +65,16 @@ type Options struct {
 	// TopologyLag is how long after a change of the topology there may be dispatchers that do not know of it. Default 3 s.
 	TopologyLag time.Duration
 	RetryAfter  time.Duration // how long after something was in the way it is tried again, the first time. Default 1 s
-
-	Log *slog.Logger
-	Now func() time.Time
+	Log         *slog.Logger
+	Now         func() time.Time
+	// Snapshots are what backups of the catalog are made from; nil: this worker makes none.
+	Snapshots Snapshots
+	// BackupEvery is the time between backups of the catalog. 0: they are made only when somebody asks for one.
+	BackupEvery time.Duration
+	// BackupKeep is how many backups are kept. Default 48.
+	BackupKeep int
+	// BackupDir is where a copy of the catalog lies while it is compressed. Default: the system's for temporary files.
+	BackupDir string
 }
 
 func (o Options) withDefaults() Options {
@@ -80,6 +90,8 @@ func (o Options) withDefaults() Options {
 			return nil, errors.New("this process has no means to work on storages in bulk")
 		}
 	}
+	o.BackupKeep = cmp.Or(o.BackupKeep, 48)
+	o.BackupDir = cmp.Or(o.BackupDir, os.TempDir())
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -108,6 +120,7 @@ type Metrics struct {
 	Replicated, Repaired, Deleted, Orphans atomic.Int64 // entities
 	Failures                               atomic.Int64 // attempts that will be repeated
 	BytesCopied                            atomic.Int64
+	Backups                                atomic.Int64 // of the catalog
 }
 
 // New makes a Worker.
@@ -156,6 +169,11 @@ func (w *Worker) visible(ctx context.Context, id store.ObjectID) (o store.Object
 
 // Run does the rounds until ctx ends.
 func (w *Worker) Run(ctx context.Context) error {
+	var backups sync.WaitGroup
+	defer backups.Wait()
+	if w.opt.Snapshots != nil {
+		backups.Go(func() { w.backups(ctx) })
+	}
 	tick := time.NewTicker(w.opt.Interval)
 	defer tick.Stop()
 	for {

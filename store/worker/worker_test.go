@@ -29,8 +29,9 @@ type world struct {
 	w      *worker.Worker
 	bucket store.Bucket
 
-	mu  sync.Mutex // guards now; and disks and away, where a worker runs beside the test
-	now time.Time
+	mu        sync.Mutex // guards now; and disks and away, where a worker runs beside the test
+	now       time.Time
+	backupDir string
 }
 
 const grace = time.Minute
