@@ -86,7 +86,7 @@ func newWorld(t *testing.T) *world {
 func (wd *world) worker(owner string) *worker.Worker {
 	return worker.New(wd.cat, wd, worker.Options{
 		Grace: grace, Now: wd.clock, Interval: time.Millisecond, Owner: owner, Bulk: wd.bulk,
-		ClaimEvery: 5 * time.Millisecond, SaveEvery: 20 * time.Millisecond, RetryAfter: 5 * time.Millisecond, TopologyLag: time.Nanosecond,
+		ClaimEvery: 5 * time.Millisecond, SaveEvery: 20 * time.Millisecond, RetryAfter: 5 * time.Millisecond, TopologyLag: -1,
 	})
 }
 
