@@ -147,6 +147,42 @@ func (p OperationProgress) Left() time.Duration {
 // MaxOperations is how many operations that are at their end are kept on record.
 const MaxOperations = 200
 
+// OperationProblem is something that an operation found.
+type OperationProblem struct {
+	Kind    string    `json:"kind"` // one of the Problem… constants
+	Object  ObjectID  `json:"object,omitempty"`
+	Storage StorageID `json:"storage,omitempty"` // 0: all of the object's
+	Bucket  string    `json:"bucket,omitempty"`
+	Name    string    `json:"name,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+	Fixed   bool      `json:"fixed"` // or what it takes has been enqueued
+}
+
+// The kinds of problems.
+const (
+	ProblemMissing     = "missing"     // a storage does not hold an object's entity, and the catalog did not know
+	ProblemLost        = "lost"        // no storage does
+	ProblemExtra       = "extra"       // an entity belongs to no object
+	ProblemCorrupt     = "corrupt"     // an entity has other bytes than its object
+	ProblemUnreachable = "unreachable" // a storage could not be asked
+)
+
+// MaxProblems is how many problems an operation keeps; its progress counts all of them, and the worker logs each.
+const MaxProblems = 1000
+
+// OperationReport is what an operation found, the first MaxProblems of it. The worker that does it keeps it in the cursor.
+type OperationReport struct {
+	Problems []OperationProblem `json:"report,omitempty"`
+}
+
+// Report reads what an operation has found so far.
+func (op *Operation) Report() (r OperationReport, err error) {
+	if len(op.Cursor) > 0 {
+		err = json.Unmarshal(op.Cursor, &r)
+	}
+	return r, err
+}
+
 // OperationStatus is an operation as the operator's API shows it, and, in a request for a new one, what it is to be.
 type OperationStatus struct {
 	ID           OperationID     `json:"id"`

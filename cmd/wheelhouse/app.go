@@ -360,7 +360,7 @@ func (a *app) startWorker(cat store.Catalog) error {
 		return err
 	}
 	w := worker.New(cat, a.fleet, worker.Options{
-		Owner: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6]), Bulk: a.fleet.Bulk,
+		Owner: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6]), Bulk: a.fleet.Bulk, ScrubRate: int64(a.cfg.Worker.ScrubRate),
 		Grace: time.Duration(a.cfg.Catalog.Grace), Interval: time.Duration(a.cfg.Worker.Interval), Log: a.log,
 		Snapshots: a.cat, BackupEvery: time.Duration(a.cfg.Catalog.Every), BackupKeep: a.cfg.Catalog.Keep,
 		BackupDir: filepath.Dir(a.cfg.catalogFile()),

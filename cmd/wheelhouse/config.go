@@ -69,6 +69,7 @@ type Config struct {
 		Interval      config.Duration `toml:"interval" doc:"time between two rounds of catching up, sweeping and measuring space"`
 		ProbeInterval config.Duration `toml:"probe_interval" doc:"time between two looks at each storage: a few bytes are written, read back and compared"`
 		Concurrency   int             `toml:"concurrency" doc:"jobs of one kind that a process does at once"`
+		ScrubRate     config.Size     `toml:"scrub_rate" doc:"bytes a second with which each storage is read and verified all the time; 0: not at all"`
 	} `toml:"worker"`
 	Jobs struct {
 		WakeServers []string `toml:"wake_servers" doc:"Gearman job servers by which processes call each other when there is background work; empty: workers of other processes look once a second"`
@@ -116,6 +117,7 @@ func defaultConfig() *Config {
 	c.Disk.PackSize, c.Disk.SmallLimit, c.Disk.Verify = 1<<30, 1<<20, true
 	c.Worker.Listen, c.Worker.Interval, c.Worker.Concurrency = "127.0.0.1:0", config.Duration(5*time.Second), 4
 	c.Worker.ProbeInterval = config.Duration(3 * time.Second)
+	c.Worker.ScrubRate = 2 << 20
 	c.Images.Enabled, c.Images.MaxPixels, c.Images.MaxBytes = true, imaging.DefaultMaxPixels, 64<<20
 	c.Images.MaxVariants, c.Images.Timeout = 64, config.Duration(30*time.Second)
 	c.HTTP.IdleTimeout, c.HTTP.HeadTimeout = config.Duration(75*time.Second), config.Duration(10*time.Second)

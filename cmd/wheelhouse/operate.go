@@ -146,6 +146,7 @@ func runStorage(ctx context.Context, env *environment, args []string) error {
 			})
 		},
 		"rebuild":  func(args []string) error { return storageRebuild(ctx, env, args) },
+		"drain":    func(args []string) error { return drain(ctx, env, "storage", args) },
 		"set-mode": func(args []string) error { return setMode(ctx, env, "storage", args) },
 		"rm":       func(args []string) error { return removeByID(ctx, env, "storage", args) },
 	})
@@ -218,8 +219,10 @@ func runCluster(ctx context.Context, env *environment, args []string) error {
 				})
 			})
 		},
-		"set-mode": func(args []string) error { return setMode(ctx, env, "cluster", args) },
-		"rm":       func(args []string) error { return removeByID(ctx, env, "cluster", args) },
+		"drain":     func(args []string) error { return drain(ctx, env, "cluster", args) },
+		"rebalance": func(args []string) error { return clusterRebalance(ctx, env, args) },
+		"set-mode":  func(args []string) error { return setMode(ctx, env, "cluster", args) },
+		"rm":        func(args []string) error { return removeByID(ctx, env, "cluster", args) },
 	})
 }
 

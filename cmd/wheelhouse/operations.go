@@ -23,9 +23,14 @@ func runOperation(ctx context.Context, env *environment, args []string) error {
 				return operationTable(env.stdout, list)
 			})
 		},
-		"show":   func(args []string) error { return operationShow(ctx, env, args) },
-		"wait":   func(args []string) error { return operationWait(ctx, env, args) },
-		"limit":  func(args []string) error { return operationLimit(ctx, env, args) },
+		"show":  func(args []string) error { return operationShow(ctx, env, args) },
+		"wait":  func(args []string) error { return operationWait(ctx, env, args) },
+		"limit": func(args []string) error { return operationLimit(ctx, env, args) },
+		"problems": func(args []string) error {
+			return listing(ctx, env, args, "operation problems", "/-/operations/%s/problems", func(list []store.OperationProblem) error {
+				return problemTable(env.stdout, list)
+			})
+		},
 		"pause":  func(args []string) error { return setOperation(ctx, env, "pause", store.OpPaused, args) },
 		"resume": func(args []string) error { return setOperation(ctx, env, "resume", store.OpRunning, args) },
 		"cancel": func(args []string) error { return setOperation(ctx, env, "cancel", store.OpCancelled, args) },
@@ -268,6 +273,9 @@ func watchOperation(ctx context.Context, env *environment, c *store.Client, op *
 		}
 	} else {
 		printEnd(env.stdout, op)
+		if err := printProblems(ctx, env.stdout, c, op, shownProblems); err != nil {
+			return err
+		}
 	}
 	switch {
 	case op.State != store.OpDone:
@@ -285,6 +293,127 @@ func printEnd(w io.Writer, op *store.OperationStatus) {
 		fmt.Fprintf(w, "; %d problems, %d fixed", op.Problems, op.Fixed)
 	}
 	fmt.Fprintln(w)
+}
+
+// shownProblems is how many problems a command shows by itself.
+const shownProblems = 20
+
+func printProblems(ctx context.Context, w io.Writer, c *store.Client, op *store.OperationStatus, most int) error {
+	if op.Problems == 0 {
+		return nil
+	}
+	var list []store.OperationProblem
+	if err := c.Call(ctx, http.MethodGet, fmt.Sprintf("/-/operations/%d/problems", op.ID), nil, &list); err != nil || len(list) == 0 {
+		return err
+	}
+	if err := problemTable(w, list[:min(most, len(list))]); err != nil {
+		return err
+	}
+	if int64(most) < op.Problems {
+		fmt.Fprintf(w, "and %d more: wheelhouse operation problems %d (up to %d; the workers' logs have all)\n", op.Problems-int64(most), op.ID, store.MaxProblems)
+	}
+	return nil
+}
+
+func problemTable(w io.Writer, list []store.OperationProblem) error {
+	return table(w, "PROBLEM\tOBJECT\tSTORAGE\tFIXED\tNAME\tREASON", func(row func(...any)) {
+		for _, p := range list {
+			name := "-"
+			if p.Bucket != "" {
+				name = p.Bucket + "/" + p.Name
+			}
+			row(p.Kind, orDash(uint64(p.Object)), orDash(uint64(p.Storage)), p.Fixed, name, cmp.Or(p.Reason, "-"))
+		}
+	})
+}
+
+func orDash(n uint64) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprint(n)
+}
+
+// drain empties a storage or a cluster.
+func drain(ctx context.Context, env *environment, kind string, args []string) error {
+	f := newOperationFlags(kind+" drain", env)
+	c, rest, err := f.parse(args, 1, 1)
+	if err != nil {
+		return err
+	}
+	id, err := needID(rest[0])
+	if err != nil {
+		return err
+	}
+	in := newOperation{Kind: store.OpDrain, Storage: store.StorageID(id)}
+	if kind == "cluster" {
+		in = newOperation{Kind: store.OpDrain, Cluster: store.ClusterID(id)}
+	}
+	return f.begin(ctx, env, c, in)
+}
+
+// clusterRebalance evens out space between clusters; with an id, what the storages of one cluster hold.
+func clusterRebalance(ctx context.Context, env *environment, args []string) error {
+	f := newOperationFlags("cluster rebalance", env)
+	within := f.Float64("within", 5, "how far apart the fullest and the emptiest cluster may be, in `percent`")
+	from, to := f.Uint("from", 0, "move from this cluster, by `id`, instead"), f.Uint("to", 0, "to this one (default: where new objects would go)")
+	bytes := f.String("bytes", "", "and so `much`, such as 50GB")
+	c, rest, err := f.parse(args, 0, 1)
+	if err != nil {
+		return err
+	}
+	in := newOperation{Kind: store.OpRebalance}
+	if len(rest) > 0 {
+		id, err := needID(rest[0])
+		if err != nil {
+			return err
+		}
+		in.Cluster = store.ClusterID(id)
+		return f.begin(ctx, env, c, in)
+	}
+	options := map[string]any{"within": *within}
+	if *from != 0 {
+		n, err := store.ParseRate(*bytes)
+		if err != nil || n < 1 {
+			return usagef("--from takes --bytes as well, such as 50GB")
+		}
+		options = map[string]any{"from": *from, "to": *to, "bytes": int64(n)}
+	} else if *to != 0 || *bytes != "" {
+		return usagef("--to and --bytes go with --from")
+	}
+	if *within <= 0 || *within > 100 {
+		return usagef("--within %v: want more than 0 and at most 100", *within)
+	}
+	in.Options = options
+	return f.begin(ctx, env, c, in)
+}
+
+// runScrub reads and verifies all bytes of one storage, or of all.
+func runScrub(ctx context.Context, env *environment, args []string) error {
+	f := newOperationFlags("scrub", env)
+	storage := f.Uint("storage", 0, "`id` of the only storage to read")
+	c, _, err := f.parse(args, 0, 0)
+	if err != nil {
+		return err
+	}
+	return f.begin(ctx, env, c, newOperation{Kind: store.OpScrub, Storage: store.StorageID(*storage)})
+}
+
+// runFsck compares the catalog with the storages.
+func runFsck(ctx context.Context, env *environment, args []string) error {
+	f := newOperationFlags("fsck", env)
+	fix := f.Bool("fix", false, "give storages what they lack, replace what is bad, delete what belongs to no object")
+	bucket := f.String("bucket", "", "compare the objects of one `bucket` alone")
+	cluster := f.Uint("cluster", 0, "compare one cluster alone, by `id`")
+	storage := f.Uint("storage", 0, "compare one storage alone, by `id`")
+	c, _, err := f.parse(args, 0, 0)
+	if err != nil {
+		return err
+	}
+	return f.begin(ctx, env, c, newOperation{
+		Kind: store.OpFsck, Storage: store.StorageID(*storage), Cluster: store.ClusterID(*cluster), Bucket: *bucket,
+		Options: map[string]bool{"fix": *fix},
+	})
 }
 
 // operationLine is what a terminal shows while it waits.

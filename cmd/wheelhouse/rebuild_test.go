@@ -54,7 +54,7 @@ func TestRebuildOfALostDisk(t *testing.T) {
 	eventually(t, "requests go on without the disk", func() bool { return l.count() >= enough })
 	s.start("storaged2") // a new disk, empty
 
-	s.run("operation", "limit", "rebuild.bytes", "300kB")
+	s.run("operation", "limit", "rebuild.bytes", "20kB")
 	out := s.run("storage", "rebuild", "2", "--no-wait")
 	id := strings.TrimSpace(strings.TrimPrefix(out, "operation "))
 	t.Cleanup(func() {
@@ -65,7 +65,7 @@ func TestRebuildOfALostDisk(t *testing.T) {
 	if status, _, errOut := runOnce(t, "storage", "rebuild", "2", "--server", s.url); status != 1 || !strings.Contains(errOut, "exists") {
 		t.Errorf("a second rebuild: %d %s", status, errOut)
 	}
-	eventually(t, "the rebuild is under way", func() bool { op := s.operation(id); return op.Bytes > 100_000 && op.Throttled == "limit" })
+	eventually(t, "the rebuild is under way", func() bool { op := s.operation(id); return op.Bytes > 0 && op.Throttled == "limit" })
 	if top := s.run("storage", "list"); !strings.Contains(top, "filling") {
 		t.Errorf("storage list:\n%s", top)
 	}
@@ -105,6 +105,12 @@ func TestRebuildOfALostDisk(t *testing.T) {
 	s.start("storaged3")
 	for _, other := range []string{"1", "3"} {
 		s.run("storage", "set-mode", other, "rw")
+	}
+	if out := s.run("fsck", "--fix"); !strings.Contains(out, "done: ") { // and neither too little nor too much anywhere
+		t.Errorf("fsck: %s", out)
+	}
+	if out := s.run("fsck", "--json"); !strings.Contains(out, `"problems": 0,`) {
+		t.Errorf("fsck: %s", out)
 	}
 	if _, err := os.Stat(filepath.Join(s.dir, "disks", "2", "packs")); err != nil {
 		t.Error(err)

@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -47,6 +49,20 @@ func (a *api) operation(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return op.Status(), nil
+}
+
+// operationProblems lists what an operation has found.
+func (a *api) operationProblems(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
+	}
+	op, err := a.cat.Operation(r.Context(), store.OperationID(id))
+	if err != nil {
+		return nil, err
+	}
+	report, err := op.Report()
+	return append([]store.OperationProblem{}, report.Problems...), err
 }
 
 func (a *api) setOperationState(r *http.Request) (any, error) {
@@ -168,6 +184,8 @@ func (a *api) checkTarget(ctx context.Context, op *store.Operation, top *store.T
 // prepare puts a storage or a cluster into the mode in which the operation finds it.
 func (a *api) prepare(ctx context.Context, op *store.Operation, top *store.Topology) error {
 	switch {
+	case op.Kind == store.OpScrub:
+		return a.makeWay(ctx, op)
 	case op.Kind == store.OpRebuild:
 		s, err := findStorage(top, op.Storage)
 		if err != nil {
@@ -197,6 +215,25 @@ func (a *api) prepare(ctx context.Context, op *store.Operation, top *store.Topol
 		c.Mode = store.ClusterRetire
 		_, err = a.cat.PutCluster(ctx, c)
 		return err
+	}
+	return nil
+}
+
+// makeWay cancels a scrub that a worker has begun by itself, so that the operator's can begin.
+func (a *api) makeWay(ctx context.Context, op *store.Operation) error {
+	ops, err := a.cat.Operations(ctx, maxOperations)
+	if err != nil {
+		return err
+	}
+	for _, o := range ops {
+		var opt struct{ Auto bool }
+		if o.Kind != store.OpScrub || o.State.Final() || op.Storage != 0 && o.Storage != op.Storage ||
+			len(o.Options) == 0 || json.Unmarshal(o.Options, &opt) != nil || !opt.Auto {
+			continue
+		}
+		if err := a.cat.SetOperationState(ctx, o.ID, store.OpCancelled); err != nil && !errors.Is(err, store.ErrInUse) {
+			return err
+		}
 	}
 	return nil
 }

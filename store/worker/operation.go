@@ -48,7 +48,11 @@ var lanes = []lane{
 // operators are the kinds that this worker can do.
 func (w *Worker) operators() map[store.OperationKind]Operator {
 	all := map[store.OperationKind]Operator{
-		store.OpRebuild: w.rebuild,
+		store.OpRebuild:   w.rebuild,
+		store.OpDrain:     w.drain,
+		store.OpRebalance: w.rebalance,
+		store.OpFsck:      w.fsck,
+		store.OpScrub:     w.scrub,
 	}
 	for kind, f := range w.opt.Operators {
 		all[kind] = f
@@ -128,6 +132,7 @@ type Running struct {
 	op       store.Operation
 	now      store.OperationProgress
 	cursor   saved
+	report   []store.OperationProblem
 	storages map[store.StorageID]bool
 	limit    limits
 	at       time.Time // of the measurement before
@@ -142,6 +147,7 @@ type saved struct {
 	Bytes    int64           `json:"bytes"`
 	Problems int64           `json:"problems,omitempty"`
 	Fixed    int64           `json:"fixed,omitempty"`
+	store.OperationReport
 }
 
 func newRunning(w *Worker, op store.Operation) *Running {
@@ -155,7 +161,9 @@ func newRunning(w *Worker, op store.Operation) *Running {
 
 // rewind sets the counts back to what they were at the cursor.
 func (r *Running) rewind() {
+	r.now.TotalObjects, r.now.TotalBytes = 0, 0 // whoever begins again counts again
 	r.now.Objects, r.now.Bytes, r.now.Problems, r.now.Fixed = r.cursor.Objects, r.cursor.Bytes, r.cursor.Problems, r.cursor.Fixed
+	r.report = r.cursor.OperationReport.Problems
 	r.before = r.now
 }
 
@@ -198,7 +206,10 @@ func (r *Running) Checkpoint(cursor any) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.cursor = saved{At: b, Objects: r.now.Objects, Bytes: r.now.Bytes, Problems: r.now.Problems, Fixed: r.now.Fixed}
+	r.cursor = saved{
+		At: b, Objects: r.now.Objects, Bytes: r.now.Bytes, Problems: r.now.Problems, Fixed: r.now.Fixed,
+		OperationReport: store.OperationReport{Problems: r.report},
+	}
 }
 
 // Total says how much there is to do, as far as is known.
@@ -222,6 +233,29 @@ func (r *Running) Found(problems, fixed int64) {
 	defer r.mu.Unlock()
 	r.now.Problems += problems
 	r.now.Fixed += fixed
+}
+
+// AddTotal adds to how much there is to do.
+func (r *Running) AddTotal(objects, bytes int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now.TotalObjects += objects
+	r.now.TotalBytes += bytes
+}
+
+// Problem counts one, logs it, and keeps it on record.
+func (r *Running) Problem(p store.OperationProblem) {
+	r.w.opt.Log.Warn("a problem was found", "operation", int64(r.op.ID), "problem", p.Kind, "object", uint64(p.Object),
+		"storage", uint32(p.Storage), "bucket", p.Bucket, "name", p.Name, "reason", p.Reason, "fixed", p.Fixed)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now.Problems++
+	if p.Fixed {
+		r.now.Fixed++
+	}
+	if len(r.report) < store.MaxProblems {
+		r.report = append(r.report[:len(r.report):len(r.report)], p)
+	}
 }
 
 // Pace counts work that was done, and waits until the next may be.
@@ -319,6 +353,11 @@ func (w *Worker) run(parent context.Context, op store.Operation, f Operator) {
 		log.Warn("operation lost to another worker")
 		return
 	}
+	r.mu.Lock()
+	if err == nil {
+		r.cursor.Problems, r.cursor.Fixed, r.cursor.OperationReport.Problems = r.now.Problems, r.now.Fixed, r.report
+	}
+	r.mu.Unlock()
 	last := r.snapshot()
 	bad, failed := errors.AsType[*impossible](err)
 	switch {

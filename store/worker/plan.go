@@ -11,7 +11,7 @@ import (
 // planEvery is how often it is looked for operations that begin by themselves.
 const planEvery = 5 * time.Second
 
-// plan creates the operations that begin by themselves: a rebuild for each storage that is being filled.
+// plan creates the operations that begin by themselves: a rebuild for each storage that is being filled, and scrubs.
 func (w *Worker) plan(ctx context.Context) error {
 	if time.Since(w.planned) < planEvery {
 		return nil
@@ -37,6 +37,7 @@ func (w *Worker) plan(ctx context.Context) error {
 			problems = append(problems, err)
 		}
 	}
+	problems = append(problems, w.planScrubs(ctx, top, ops))
 	return errors.Join(problems...)
 }
 

@@ -112,7 +112,12 @@ func siblings(top *store.Topology, o *store.Object, except store.StorageID) []*s
 }
 
 func (w *Worker) copyFrom(ctx context.Context, from, to *store.Storage, info store.EntityInfo) error {
-	r, err := w.devices.Device(from).Open(ctx, info.ID, 0, -1)
+	return w.copyUnder(ctx, from, to, info.ID, info)
+}
+
+// copyUnder stores the bytes of id as another entity.
+func (w *Worker) copyUnder(ctx context.Context, from, to *store.Storage, id store.ObjectID, info store.EntityInfo) error {
+	r, err := w.devices.Device(from).Open(ctx, id, 0, -1)
 	if err != nil {
 		return err
 	}

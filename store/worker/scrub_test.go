@@ -1,0 +1,99 @@
+package worker_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"wheelhouse/store"
+	"wheelhouse/store/worker"
+)
+
+// rot flips a bit of an entity on the disk below a storage, wherever its bytes lie.
+func (wd *world) rot(on store.StorageID, data []byte) {
+	wd.t.Helper()
+	found := false
+	err := filepath.WalkDir(wd.disks[on].Dir(), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) == ".idx" {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if i := bytes.Index(b, data); i >= 0 {
+			found = true
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = f.WriteAt([]byte{b[i] ^ 1}, int64(i))
+			return err
+		}
+		return nil
+	})
+	if err != nil || !found {
+		wd.t.Fatal(found, err)
+	}
+}
+
+func TestScrub(t *testing.T) {
+	wd := newWorld(t)
+	objects := wd.fill(40)
+	wd.round()
+	data := bytes.Repeat([]byte("rotten "), 100)
+	o := wd.put("rot", data, true, 1, 2, 3)
+	large := bytes.Repeat([]byte("large and rotten "), 200_000)
+	p := wd.put("large", large, true, 1, 2, 3)
+	objects = append(objects, o, p)
+	wd.operate(wd.w)
+	if op := wd.end(wd.create(store.Operation{Kind: store.OpScrub})); op.Progress.Problems != 0 || op.Progress.Objects != int64(3*len(objects)) || op.State != store.OpDone {
+		t.Errorf("%+v", op)
+	}
+	wd.rot(2, data)
+	wd.rot(3, large[:1000])
+	op := wd.end(wd.create(store.Operation{Kind: store.OpScrub}))
+	report, err := op.Report()
+	if err != nil || len(report.Problems) != 2 || report.Problems[0].Object != o.ID || report.Problems[0].Storage != 2 || report.Problems[1].Object != p.ID {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	wd.runJobs(store.TaskRepairObject)
+	for _, o := range []store.Object{o, p} {
+		if got := wd.holders(o); len(got) != 3 {
+			t.Errorf("object %d is held by %v", o.ID, got)
+		}
+	}
+	if op := wd.end(wd.create(store.Operation{Kind: store.OpScrub, Storage: 2})); op.Progress.Problems != 0 || op.Progress.Objects != int64(len(objects)) {
+		t.Errorf("after repair: %+v", op)
+	}
+	if op := wd.end(wd.create(store.Operation{Kind: store.OpScrub, Storage: 77})); op.State != store.OpFailed {
+		t.Errorf("of no storage: %+v", op)
+	}
+}
+
+// Storages are scrubbed all the time, at a low rate, without anybody's asking; once a day is enough for small ones.
+func TestScrubByItself(t *testing.T) {
+	wd := newWorld(t)
+	wd.fill(10)
+	w := wd.worker("scrubber")
+	worker.SetScrubRate(w, 100<<20)
+	wd.operate(w)
+	wd.eventually("a scrub of each storage", func() bool {
+		ops, err := wd.cat.Operations(t.Context(), 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := 0
+		for _, op := range ops {
+			if op.Kind == store.OpScrub && op.State == store.OpDone && op.Progress.Objects > 0 {
+				done++
+			}
+		}
+		if len(ops) > 3 {
+			t.Fatalf("%+v", ops)
+		}
+		return done == 3
+	})
+}
