@@ -226,6 +226,47 @@ func (c *cluster) wait(ctx context.Context, url string) error {
 	}
 }
 
+// rebuildTime is how long a rebuild may take.
+const rebuildTime = 3 * time.Minute
+
+// rebuild has a storage rebuilt and waits for that.
+func (c *cluster) rebuild(ctx context.Context, id int) error {
+	ctx, cancel := context.WithTimeout(ctx, rebuildTime)
+	defer cancel()
+	in := struct {
+		Kind    store.OperationKind
+		Storage store.StorageID
+	}{store.OpRebuild, store.StorageID(id)}
+	var begun struct{ ID store.OperationID }
+	for c.call(ctx, "POST", "/-/operations", in, &begun) != nil || begun.ID == 0 { // a dispatcher may be away, too
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	for {
+		var op struct {
+			State store.OperationState
+			Error string
+		}
+		err := c.call(ctx, "GET", fmt.Sprintf("/-/operations/%d", begun.ID), nil, &op)
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w: it is %s: %s", ctx.Err(), op.State, op.Error)
+		case err != nil:
+		case op.State == store.OpDone:
+			return nil
+		case op.State.Final():
+			return fmt.Errorf("it is %s: %s", op.State, op.Error)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
 // mend starts what is not running and waits until nothing is owed any more.
 func (c *cluster) mend(ctx context.Context) error {
 	for _, p := range c.nets {

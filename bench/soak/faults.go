@@ -98,6 +98,7 @@ func (f *faults) choose() (where, name string, do func(context.Context, time.Dur
 		{"network silent", f.network(id, netSilent)},
 		{"network slow", f.network(id, netSlow)},
 		{"bit flipped", f.flip(k*storages + 1)},
+		{"disk lost and rebuilt", f.lost(k*storages + 1)},
 		{"disk full", f.full(id)},
 	}
 	n := len(kinds)
@@ -159,6 +160,26 @@ func (f *faults) full(id int) func(context.Context, time.Duration) {
 			}
 		}
 		pause(ctx, span)
+	}
+}
+
+// lost empties the disk of a storage, and has it rebuilt.
+func (f *faults) lost(id int) func(context.Context, time.Duration) {
+	return func(ctx context.Context, span time.Duration) {
+		p := f.c.procs[storageName(id)]
+		p.kill()
+		if err := os.RemoveAll(filepath.Join(f.c.disks[id-1], "storage")); err != nil {
+			log.Print(err)
+		}
+		pause(ctx, span)
+		if err := p.start(); err != nil {
+			log.Printf("%s: %v", p.name, err)
+		}
+		// The rebuild is waited for, also when the time of breaking is over: until then the disk counts as broken.
+		if err := f.c.rebuild(context.WithoutCancel(ctx), id); err != nil {
+			log.Printf("storage %d is not rebuilt: %v", id, err)
+			f.count("rebuild failed")
+		}
 	}
 }
 

@@ -60,6 +60,9 @@ func (r *report) verdict() error {
 	if r.l.gaveUp > 0 {
 		errs = append(errs, fmt.Errorf("%d operations were given up after %s", r.l.gaveUp, patience))
 	}
+	if n := r.faults["rebuild failed"]; n > 0 {
+		errs = append(errs, fmt.Errorf("%d rebuilds failed", n))
+	}
 	if sum(r.faults) == 0 {
 		errs = append(errs, errors.New("nothing was broken: the time is too short"))
 	}
@@ -73,10 +76,10 @@ func (r *report) write(name string) error {
 
 `+"`make soak SOAK=30m`"+` runs %d dispatchers, %d workers and %d storages in %d clusters as processes of their own, storages behind
 proxies that can be broken like a network, under a mixed load of %d clients, and breaks something about every %s: it kills
-processes, stops them, cuts and slows the network, fills disks and flips bits. Each client knows what was acknowledged to it; it
+processes, stops them, cuts and slows the network, fills disks, flips bits, and empties disks, which are then rebuilt. Each client knows what was acknowledged to it; it
 compares every answer, and at the end everything is read back through every dispatcher.
 
-One storage of a cluster and one dispatcher are broken at a time, and bits are flipped on one storage of each cluster alone: with two
+One storage of a cluster and one dispatcher are broken at a time, and bits are flipped and disks emptied on one storage of each cluster alone: with two
 copies that must be durable, that much is promised. Clocks are left alone. Disks are %s.
 
 The last run, %s on %d processors, with seed %d (`+"`-seed`"+` repeats the choices, not the moments):
