@@ -163,6 +163,14 @@ func bulkInsert(ctx context.Context, c *catalog.SQLite, n int, object func(i int
 			st.BindInt64(2, bytes)
 			st.BindInt64(3, int64(model.Cluster))
 		})
+		if err != nil {
+			return err
+		}
+		// Its digests by id are made when it is opened next.
+		if _, err := tx.Exec("DELETE FROM id_digest", nil); err != nil {
+			return err
+		}
+		_, err = tx.Exec("UPDATE counter SET value=0 WHERE name='id_digest'", nil)
 		return err
 	})
 	return first, errors.Join(err, c.DropLease(ctx, first))

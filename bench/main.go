@@ -120,6 +120,9 @@ func suite() []line {
 		{[]string{"jobs-mariadb"}, jobsMariaDB},
 		{[]string{"jobs-sqlite"}, jobsSQLite},
 		{[]string{"jobs-postgres"}, jobsPostgres},
+		{[]string{"rebuild-200k"}, rebuild200k},
+		{[]string{"scrub"}, scrub},
+		{[]string{"fsck-1m"}, fsck1M},
 		{[]string{"memory-1m"}, memory1M},
 		{[]string{"memory-5gb-put", "memory-5gb-get"}, memory5GB},
 	}...)

@@ -32,6 +32,15 @@ func (n *Node) bulkWork(x http1.Exchange, b store.Bulk, path, method string) boo
 		n.packVersion(x, b, arg, q)
 	case what == "adopt":
 		n.adopt(x, b, arg, method, q)
+	case path == "bulk/files" && read:
+		limit, err := parseLimit(q)
+		from, _, rangeErr := idRange(q)
+		if err = errors.Join(err, rangeErr); err != nil {
+			refuse(x, http.StatusBadRequest, "%v", err)
+			return true
+		}
+		list, err := b.Files(x.Context(), from, limit)
+		n.sendEntries(x, list, err)
 	case path == "blocks" && read:
 		n.blocks(x, b)
 	case path == "entities" && method == "POST":
