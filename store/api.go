@@ -17,17 +17,25 @@ type StorageStatus struct {
 	ID       StorageID `json:"id"`
 	Cluster  ClusterID `json:"cluster"`
 	URI      string    `json:"uri"`
-	Mode     string    `json:"mode"`
+	Mode     string    `json:"mode"`     // in force; in requests, what to set
 	Capacity int64     `json:"capacity"` // bytes; 0 not known yet
 	Used     int64     `json:"used"`
+
+	Set       string    `json:"set,omitempty"` // by operators, or dead by the system
+	BySystem  bool      `json:"by_system,omitempty"`
+	DownSince time.Time `json:"down_since,omitzero"`
+	Reason    string    `json:"reason,omitempty"` // why it is down
+	Owed      int64     `json:"owed,omitempty"`   // entities; in the status alone
 }
 
 // ClusterStatus is a cluster as the API shows it.
 type ClusterStatus struct {
 	ID       ClusterID   `json:"id"`
 	Name     string      `json:"name"`
-	Mode     string      `json:"mode"`
+	Mode     string      `json:"mode"` // as operators have set it
 	Storages []StorageID `json:"storages,omitempty"`
+	InForce  string      `json:"in_force,omitempty"` // ro where it has lost a storage and others take the writes
+	Degraded bool        `json:"degraded,omitempty"` // takes writes although it has lost a storage
 }
 
 // ClassStatus is a class as the API shows it.
@@ -85,10 +93,29 @@ type QueueStats struct {
 
 // Status is the whole installation.
 type Status struct {
+	Verdict  string                `json:"verdict"` // one of the Verdict… constants
+	Time     time.Time             `json:"time"`
+	Problems []Problem             `json:"problems"` // worst first
 	Totals   Totals                `json:"totals"`
 	Clusters []ClusterStatus       `json:"clusters"`
 	Storages []StorageStatus       `json:"storages"`
 	Queue    map[string]QueueStats `json:"queue"`
 	// Operations are those that are not at their end, most urgent first, and the newest others, 20 in all.
 	Operations []OperationStatus `json:"operations"`
+}
+
+// The verdicts on an installation.
+const (
+	VerdictHealthy  = "healthy"
+	VerdictDegraded = "degraded" // everything is served, and something has a copy less than it should
+	VerdictCritical = "critical" // something is not served, or cannot be written
+)
+
+// Problem is something that keeps an installation from being healthy.
+type Problem struct {
+	Severity string    `json:"severity"` // the verdict that it alone would give
+	Storage  StorageID `json:"storage,omitempty"`
+	Cluster  ClusterID `json:"cluster,omitempty"`
+	What     string    `json:"what"`
+	Do       string    `json:"do,omitempty"` // what an operator can do about it
 }

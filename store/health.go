@@ -38,13 +38,15 @@ type Health interface {
 	// within [HealthWindow] say that it fails, and no longer down when fewer than half do, so that one process that is cut
 	// off from the others cannot take storages down. One that has been down for the setting [SettingDeadAfter] is set
 	// dead, as long as another storage of its cluster is in service: when a whole site was off, nothing is declared lost.
-	// It returns what has changed. Unknown storages are ignored.
+	// It returns what has changed. Unknown storages are ignored. An empty list takes back all that reporter has said: it stops.
 	ReportHealth(ctx context.Context, reporter string, list []StorageHealth) ([]HealthChange, error)
+	// Owed counts the entities that each storage is owed; those that are owed none are left out.
+	Owed(ctx context.Context) (map[StorageID]int64, error)
 }
 
 const (
 	// HealthWindow is how long a report counts.
-	HealthWindow = 15 * time.Second
+	HealthWindow = 11 * time.Second
 	// HealthEvery is how often reports are repeated when nothing changes.
 	HealthEvery = 5 * time.Second
 	// SettingDeadAfter is the setting that says after what time a storage that is down is declared dead: a duration such as

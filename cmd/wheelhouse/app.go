@@ -168,37 +168,40 @@ func (a *app) queueStats(ctx context.Context) (map[string]store.QueueStats, erro
 	return out, nil
 }
 
-// openDisks opens the storages of this process.
-func (a *app) openDisks(list []StorageConfig) error {
+// openDisks opens the storages of this process. known says which of them have been there before: their directories are not made
+// anew. It goes on without those whose disk is not there, as long as one is or their disks may yet appear.
+func (a *app) openDisks(list []StorageConfig, known func(store.StorageID) bool) error {
+	var problems []error
+	hopeless := true
 	for _, s := range list {
-		if err := os.MkdirAll(s.Dir, 0o755); err != nil {
-			return fmt.Errorf("storage %d: %w", s.ID, err)
-		}
-		d, err := disk.Open(s.Dir, a.cfg.diskOptions(s, a.log.With("storage", s.ID)))
-		if err != nil {
-			return fmt.Errorf("storage %d: %w", s.ID, err)
-		}
-		a.onClose(d.Close)
-		a.background = append(a.background, d.Run)
-		plain := filepath.Join(s.Dir, "plain")
-		if err := os.MkdirAll(plain, 0o755); err != nil {
-			return fmt.Errorf("storage %d: %w", s.ID, err)
-		}
-		root, err := os.OpenRoot(plain)
-		if err != nil {
-			return fmt.Errorf("storage %d: %w", s.ID, err)
-		}
-		a.onClose(root.Close)
 		id := store.StorageID(s.ID)
-		a.local[id] = d
-		a.disks = append(a.disks, storaged.Disk{ID: id, Device: d, Packs: packs{d}, Bulk: d.Bulk(), Plain: root})
-		a.metrics.disk(id, d)
+		o := a.cfg.diskOptions(s, a.log)
+		if o.MustExist = known(id); !o.MustExist {
+			_ = os.MkdirAll(s.Dir, 0o755) // opening it says why it is not there
+		}
+		b, err := disk.OpenBay(s.Dir, o)
+		if b == nil {
+			return fmt.Errorf("storage %d: %w", s.ID, err)
+		}
+		a.onClose(b.Close)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("storage %d: %w", s.ID, err))
+			a.log.Error("a storage cannot be opened; the others are served", "storage", s.ID, "dir", s.Dir, "err", err)
+		}
+		hopeless = hopeless && err != nil && !disk.Gone(err)
+		a.background = append(a.background, b.Run)
+		a.local[id] = b
+		a.disks = append(a.disks, storaged.Disk{ID: id, Device: b, Packs: packs{b}, Bulk: b.Bulk(), Plain: b.Plain})
+		a.metrics.disk(id, b)
+	}
+	if hopeless {
+		return errors.Join(problems...)
 	}
 	return nil
 }
 
 // packs shows a disk's packs to the storage node.
-type packs struct{ d *disk.Disk }
+type packs struct{ d *disk.Bay }
 
 func (p packs) Packs() []storaged.PackInfo {
 	list := p.d.Packs()
@@ -213,7 +216,13 @@ func (p packs) Files(ctx context.Context, from store.ObjectID, limit int) ([]sto
 	return p.d.Files(ctx, from, limit)
 }
 
-func (p packs) OpenPack(name string) (storaged.PackReader, error) { return p.d.OpenPack(name) }
+func (p packs) OpenPack(name string) (storaged.PackReader, error) {
+	r, err := p.d.OpenPack(name)
+	if err != nil {
+		return nil, err // and not a nil *disk.PackReader
+	}
+	return r, nil
+}
 
 // openFleet reaches all storages: this process's own directly, the others over HTTP.
 func (a *app) openFleet() {

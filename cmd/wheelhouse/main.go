@@ -33,6 +33,9 @@ func (e *usageError) Error() string { return e.reason }
 
 func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
 
+// errUnhealthy is the end of a command that has shown what is wrong: exit status 1.
+var errUnhealthy = errors.New("not healthy")
+
 func main() {
 	os.Exit(run(os.Args[1:], &environment{os.Stdin, os.Stdout, os.Stderr}))
 }
@@ -55,7 +58,7 @@ func commands() []command {
 		{"stat", "BUCKET/NAME", "describe an object", runStat},
 		{"bucket", "create|list|set|rename|rm", "manage buckets", runBucket},
 		{"object", "stat|sign|repair", "an object's entities; signed URLs", runObject},
-		{"storage", "add|list|set-mode|rebuild|drain|rm", "manage storages", runStorage},
+		{"storage", "add|list|set-mode|rebuild|drain|accept|promote|rm", "manage storages", runStorage},
 		{"cluster", "add|list|set-mode|drain|rebalance|rm", "manage clusters", runCluster},
 		{"operation", "list|show|wait|problems|pause|resume|cancel|limit", "look after long work: rebuilds, drains, checks", runOperation},
 		{"fsck", "[--fix] [--bucket B | --cluster ID | --storage ID]", "compare the catalog with the storages", runFsck},
@@ -63,7 +66,7 @@ func commands() []command {
 		{"class", "set|list", "manage classes", runClass},
 		{"account", "add|list|rm|key-add|key-list|key-rm", "manage accounts and access keys", runAccount},
 		{"catalog", "backup|backups|restore|readopt|rebuild", "back the catalog up; bring it back when it is lost", runCatalog},
-		{"status", "", "show the whole installation", runStatus},
+		{"status", "[--watch] [--json]", "show the whole installation; exit status 1 when it is not healthy", runStatus},
 		{"jobs", "stats|list|show|retry|cancel|delete|insert|…", "look after a job queue (see: wheelhouse jobs help)", runJobs},
 		{"gearman", "-f FUNC [DATA...] | -w -f FUNC [COMMAND...] | --status | worker images", "call and serve functions, ask job servers", runGearman},
 		{"bench", "[--n N] [--c N] [--size BYTES]", "measure a running store with uploads and downloads", runBench},
@@ -107,6 +110,8 @@ func report(env *environment, c command, err error) int {
 		return 0
 	case errors.Is(err, flag.ErrHelp):
 		return 0
+	case errors.Is(err, errUnhealthy): // it has said why
+		return 1
 	case isUsage:
 		if bad.reason != "" {
 			fmt.Fprintf(env.stderr, "wheelhouse %s: %s\n", c.name, bad.reason)

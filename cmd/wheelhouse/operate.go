@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"sort"
 	"strings"
 	"time"
 
@@ -148,8 +147,29 @@ func runStorage(ctx context.Context, env *environment, args []string) error {
 		"rebuild":  func(args []string) error { return storageRebuild(ctx, env, args) },
 		"drain":    func(args []string) error { return drain(ctx, env, "storage", args) },
 		"set-mode": func(args []string) error { return setMode(ctx, env, "storage", args) },
+		"accept":   func(args []string) error { return storageCall(ctx, env, "accept", args) },
+		"promote":  func(args []string) error { return storageCall(ctx, env, "promote", args) },
 		"rm":       func(args []string) error { return removeByID(ctx, env, "storage", args) },
 	})
+}
+
+// storageCall has something done with one storage: accept takes the empty directory that it finds for its new disk, promote
+// makes a spare a full member.
+func storageCall(ctx context.Context, env *environment, what string, args []string) error {
+	f := newClientFlags("storage "+what, env)
+	in := map[string]bool{}
+	force := false
+	if what == "promote" {
+		f.BoolVar(&force, "force", false, "even if it does not hold what its siblings hold")
+	}
+	c, rest, err := f.parse(args, 1, 1)
+	if err != nil {
+		return err
+	}
+	if force {
+		in["Force"] = true
+	}
+	return c.Call(ctx, http.MethodPost, "/-/storages/"+url.PathEscape(rest[0])+"/"+what, in, nil)
 }
 
 func storageTable(env *environment, list []store.StorageStatus) error {
@@ -255,38 +275,5 @@ func runClass(ctx context.Context, env *environment, args []string) error {
 				})
 			})
 		},
-	})
-}
-
-// runStatus shows the whole installation on one screen.
-func runStatus(ctx context.Context, env *environment, args []string) error {
-	f := newClientFlags("status", env).withJSON()
-	c, _, err := f.parse(args, 0, 0)
-	if err != nil {
-		return err
-	}
-	var s store.Status
-	if err := c.Call(ctx, http.MethodGet, "/-/status", nil, &s); err != nil {
-		return err
-	}
-	if f.json {
-		return printJSON(env.stdout, s)
-	}
-	fmt.Fprintf(env.stdout, "%d buckets, %d objects, %s; %d entities owed; %d deleted objects to clear away\n\n",
-		s.Totals.Buckets, s.Totals.Objects, human(s.Totals.Bytes), s.Totals.Missing, s.Totals.DeletedObjects)
-	if err := storageTable(env, s.Storages); err != nil {
-		return err
-	}
-	fmt.Fprintln(env.stdout)
-	kinds := make([]string, 0, len(s.Queue))
-	for kind := range s.Queue {
-		kinds = append(kinds, kind)
-	}
-	sort.Strings(kinds)
-	return table(env.stdout, "JOBS\tREADY\tRUNNING\tDELAYED\tFAILED", func(row func(...any)) {
-		for _, kind := range kinds {
-			q := s.Queue[kind]
-			row(kind, q.Ready, q.Running, q.Delayed, q.Failed)
-		}
 	})
 }

@@ -113,9 +113,12 @@ func runStoraged(ctx context.Context, env *environment, args []string) error {
 					return nil, err
 				}
 			}
-			if err := a.openDisks(a.cfg.Storage); err != nil {
+			notes := storageNotes{dir: a.cfg.notesDir(), log: a.log}
+			if err := a.openDisks(a.cfg.Storage, notes.known); err != nil {
 				return nil, err
 			}
+			notes.keep(a.disks)
+			a.background = append(a.background, func(ctx context.Context) error { return notes.run(ctx, a.disks) })
 			return a.nodeHandler()
 		},
 	})

@@ -74,7 +74,11 @@ func (a *app) openUp(ctx context.Context, addrs map[string]net.Addr) (*service.O
 			list = append(list, StorageConfig{ID: uint32(i + 1), Dir: filepath.Join(a.cfg.Data, "storage", strconv.Itoa(i+1))})
 		}
 	}
-	if err := a.openDisks(list); err != nil {
+	known, err := knownStorages(ctx, cat)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.openDisks(list, known); err != nil {
 		return nil, err
 	}
 	if err := registerStorages(ctx, cat, list, addrs[endpointStoraged]); err != nil {
@@ -96,6 +100,22 @@ func (a *app) openUp(ctx context.Context, addrs map[string]net.Addr) (*service.O
 		return nil, err
 	}
 	return a.opened(map[string]http1.Handler{endpointHTTP: front, endpointStoraged: node}), nil
+}
+
+// knownStorages says which storages have been in use: the catalog knows how large they are.
+func knownStorages(ctx context.Context, cat store.Catalog) (func(store.StorageID) bool, error) {
+	top, err := cat.Topology(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func(id store.StorageID) bool {
+		for i := range top.Storages {
+			if s := &top.Storages[i]; s.ID == id {
+				return s.Capacity > 0
+			}
+		}
+		return false
+	}, nil
 }
 
 // registerStorages makes the catalog know this process's storages, in one cluster, and where they are reached now.

@@ -28,6 +28,10 @@ func (c *SQLite) ReportHealth(ctx context.Context, reporter string, list []store
 		if err := j.prepare(); err != nil {
 			return false, err
 		}
+		if len(list) == 0 {
+			_, err := t.Exec("DELETE FROM health WHERE reporter=?", func(st *sqldb.Stmt) { st.BindText(1, reporter) })
+			return false, err
+		}
 		for _, h := range list {
 			known, err := j.record(reporter, h)
 			if err != nil {
@@ -144,4 +148,17 @@ func (j *judge) declareDead(id store.StorageID, cluster store.ClusterID, was sto
 		st.BindInt64(2, int64(store.ModeDead))
 	})
 	return &store.HealthChange{Storage: id, Mode: store.ModeDead, Outage: was}, err
+}
+
+// Owed is as in [store.Health].
+func (c *SQLite) Owed(ctx context.Context) (map[store.StorageID]int64, error) {
+	owed := map[store.StorageID]int64{}
+	err := c.read(ctx, func(conn *sqldb.Conn) error {
+		st, err := conn.Select("SELECT storage_id, count(*) FROM missing GROUP BY storage_id")
+		if err != nil {
+			return err
+		}
+		return each(st, func() { owed[store.StorageID(st.ColumnInt64(0))] = st.ColumnInt64(1) })
+	})
+	return owed, err
 }

@@ -27,6 +27,8 @@ type Catalog interface {
 	EnqueueRepair(ctx context.Context, id store.ObjectID, storage store.StorageID) error
 	Scan(ctx context.Context, bucket store.BucketID, from string, limit int, f func(*store.Object) bool) error
 	ScheduleBackup(ctx context.Context, at time.Time) error
+	MissingOn(ctx context.Context, storage store.StorageID, after store.ObjectID, limit int) ([]store.ObjectID, error)
+	Owed(ctx context.Context) (map[store.StorageID]int64, error)
 	store.Undeletion
 }
 
@@ -73,6 +75,8 @@ func Handler(cat Catalog, devices Devices, queue Queue) http.Handler {
 		"GET /-/catalog/backups":          a.backups,
 		"POST /-/catalog/backups":         a.backUp,
 		"GET /-/operations/{id}/problems": a.operationProblems,
+		"POST /-/storages/{id}/accept":    a.acceptStorage,
+		"POST /-/storages/{id}/promote":   a.promoteStorage,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			answer, err := f(r)
@@ -233,28 +237,13 @@ func (a *api) setSetting(r *http.Request) (any, error) {
 	if in.Key == "" {
 		return nil, badf("no key is named")
 	}
+	if in.Key == store.SettingDeadAfter {
+		if _, err := store.ParseDeadAfter(in.Value); err != nil {
+			return nil, badf("%v", err)
+		}
+	}
 	if err := store.CheckSetting(in.Key, in.Value); err != nil {
 		return nil, badf("%v", err)
 	}
 	return nil, a.cat.SetSetting(r.Context(), in.Key, in.Value)
-}
-
-// status is the whole installation in one answer.
-func (a *api) status(r *http.Request) (any, error) {
-	totals, err := a.cat.Totals(r.Context())
-	if err != nil {
-		return nil, err
-	}
-	s := store.Status{Totals: totals}
-	if s.Queue, err = a.queue(r.Context()); err != nil {
-		return nil, err
-	}
-	if s.Operations, err = a.operationList(r.Context(), 20); err != nil {
-		return nil, err
-	}
-	if s.Storages, err = a.storageList(r.Context()); err != nil {
-		return nil, err
-	}
-	s.Clusters, err = a.clusterList(r.Context())
-	return s, err
 }

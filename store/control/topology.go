@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"wheelhouse/store"
+	"wheelhouse/store/placement"
 )
 
 func (a *api) storages(r *http.Request) (any, error) { return a.storageList(r.Context()) }
@@ -18,7 +19,10 @@ func (a *api) storageList(ctx context.Context) ([]store.StorageStatus, error) {
 	}
 	list := make([]store.StorageStatus, len(top.Storages))
 	for i, s := range top.Storages {
-		list[i] = store.StorageStatus{ID: s.ID, Cluster: s.Cluster, URI: s.URI, Mode: s.Mode.String(), Capacity: s.Capacity, Used: s.Used}
+		list[i] = store.StorageStatus{
+			ID: s.ID, Cluster: s.Cluster, URI: s.URI, Mode: s.Mode.String(), Capacity: s.Capacity, Used: s.Used,
+			Set: s.Set.String(), BySystem: s.BySystem, DownSince: s.Down.Since, Reason: s.Down.Reason,
+		}
 	}
 	return list, nil
 }
@@ -75,7 +79,8 @@ func (a *api) clusterList(ctx context.Context) ([]store.ClusterStatus, error) {
 	}
 	list := make([]store.ClusterStatus, len(top.Clusters))
 	for i, c := range top.Clusters {
-		list[i] = store.ClusterStatus{ID: c.ID, Name: c.Name, Mode: c.Mode.String()}
+		inForce, degraded := placement.InForce(top, &c)
+		list[i] = store.ClusterStatus{ID: c.ID, Name: c.Name, Mode: c.Mode.String(), InForce: inForce.String(), Degraded: degraded}
 		for _, s := range top.Storages {
 			if s.Cluster == c.ID {
 				list[i].Storages = append(list[i].Storages, s.ID)

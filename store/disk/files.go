@@ -390,11 +390,15 @@ type durableDirs struct {
 }
 
 // ensure creates dir below root if need be. Even one that exists may have been made by someone who has not synced it.
-func (c *durableDirs) ensure(fsys faultfs.FS, root, dir string) error {
+// present is asked first: below a disk that is not mounted nothing must be made.
+func (c *durableDirs) ensure(fsys faultfs.FS, root, dir string, present func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known[dir] {
 		return nil
+	}
+	if err := present(); err != nil {
+		return err
 	}
 	if err := atomicfile.MkdirAll(fsys, dir, 0o755); err != nil {
 		return err

@@ -28,7 +28,7 @@ func (s *fileStore) create(info store.EntityInfo) (*fileWriter, error) {
 		return nil, err
 	}
 	path := s.path(info.ID)
-	if err := s.dirs.ensure(s.fs, s.root, filepath.Dir(path)); err != nil {
+	if err := s.dirs.ensure(s.fs, s.root, filepath.Dir(path), s.d.present); err != nil {
 		return nil, spaceError(err)
 	}
 	f, err := atomicfile.Create(s.fs, path, 0o644)

@@ -74,6 +74,9 @@ func readMarker(dir string, o Options) (ours bool, err error) {
 	path := filepath.Join(dir, markerName)
 	b, err := faultfs.ReadFile(o.FS, path, 4<<10)
 	if errors.Is(err, fs.ErrNotExist) {
+		if o.MustExist {
+			return false, fmt.Errorf("%w: %s is not there: is the disk of storage %d mounted?", store.ErrAbsent, path, o.StorageID)
+		}
 		return false, checkVirgin(dir, o)
 	}
 	if err != nil {

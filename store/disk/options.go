@@ -30,6 +30,9 @@ const (
 type Options struct {
 	// StorageID is the storage that the directory holds; a directory that belongs to another is refused.
 	StorageID store.StorageID
+	// MustExist says that the storage was there before: a directory without its marker is a disk that is not mounted, and is
+	// refused with store.ErrAbsent instead of being made one.
+	MustExist bool
 	// Layout is LayoutPacks or LayoutFiles. "": LayoutPacks.
 	Layout string
 	// PackSize is how far a pack grows before it is sealed, in bytes. 0: 1 GiB.

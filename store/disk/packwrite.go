@@ -3,13 +3,16 @@ package disk
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"wheelhouse/internal/faultfs"
+	"wheelhouse/store"
 )
 
 // trailer is how many zero bytes follow the last member at any time: two blocks, which is how a tar ends.
@@ -50,6 +53,9 @@ type packWriter struct {
 // newPack begins a pack: its head and some zeros, durable.
 func (d *Disk) newPack(step int64) (*packWriter, error) {
 	if err := d.checkSpace(); err != nil {
+		return nil, err
+	}
+	if err := d.present(); err != nil {
 		return nil, err
 	}
 	var random [8]byte
@@ -107,9 +113,22 @@ func (w *packWriter) write(iov [][]byte, start, end int64) error {
 	if err := w.f.Fdatasync(); err != nil {
 		return err
 	}
+	if removed(w.f) {
+		return fmt.Errorf("%w: pack %s was removed while it was written", store.ErrAbsent, w.p.base)
+	}
 	w.end = end
 	w.zeroAhead()
 	return nil
+}
+
+// removed reports whether an open file has no name any more: what is written into it would be gone with the descriptor.
+func removed(f faultfs.File) bool {
+	st, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	return ok && sys.Nlink == 0
 }
 
 // grow is write where the zeros do not suffice.

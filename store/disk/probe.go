@@ -110,10 +110,9 @@ func (d *Disk) present() error {
 		err = fmt.Errorf("%s is another directory than the one that was opened", d.dir)
 	}
 	if err == nil {
-		var ours bool
-		if ours, err = readMarker(d.dir, d.o); err == nil && !ours {
-			err = fmt.Errorf("%s: %s is gone", d.dir, markerName)
-		}
+		o := d.o
+		o.MustExist = true
+		_, err = readMarker(d.dir, o)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", store.ErrAbsent, err)

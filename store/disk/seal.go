@@ -47,6 +47,9 @@ func (d *Disk) sealIndex(p *pack) error {
 	}
 	entries := liveEntries(p)
 	p.mu.RUnlock()
+	if err := d.present(); err != nil { // the path may lead elsewhere by now
+		return err
+	}
 	if err := writeIndex(d.fs, p.path(idxExt), p.uid, p.end, true, entries); err != nil {
 		return err
 	}

@@ -137,6 +137,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	tick := time.NewTicker(w.opt.Retry)
 	defer tick.Stop()
 	var probes sync.WaitGroup
+	defer w.takeBack(ctx)
 	defer probes.Wait()
 	for {
 		w.round(ctx, &probes)
@@ -147,6 +148,19 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case <-w.wake:
 		}
 	}
+}
+
+// takeBack withdraws what was reported, so that it does not weigh against what the next process finds.
+func (w *Watcher) takeBack(ctx context.Context) {
+	w.mu.Lock()
+	said := len(w.sent) > 0
+	w.mu.Unlock()
+	if !said {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_, _ = w.cat.ReportHealth(ctx, w.opt.Reporter, nil) // otherwise it is forgotten soon
 }
 
 // round begins the probes that are due and reports what is known. What cannot be done now is done in the next one.

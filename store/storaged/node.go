@@ -26,7 +26,9 @@ type Disk struct {
 	Device store.Device
 	Packs  PackSource // nil: /bulk answers 404
 	Bulk   store.Bulk // nil: digests, adoption and scrubs are answered 404
-	Plain  *os.Root   // directory of plain files; nil: only entities are served
+	// Plain opens the directory of plain files, which is closed after each request, so that a disk can be unmounted. nil: only
+	// entities are served.
+	Plain func() (*os.Root, error)
 }
 
 // PackSource gives all that a disk holds as streams, for bulk copies.

@@ -24,16 +24,22 @@ func (n *Node) plain(x http1.Exchange, d *Disk, raw string) {
 		refuse(x, http.StatusBadRequest, "the path is not one of a file: %q", raw)
 		return
 	}
+	root, err := d.Plain()
+	if err != nil {
+		n.fail(x, err)
+		return
+	}
+	defer root.Close()
 	switch x.Request().Method {
 	case "GET", "HEAD":
 		n.metrics.Reads.Add(1)
-		err = n.readPlain(x, d, name)
+		err = n.readPlain(x, root, name)
 	case "PUT":
 		n.metrics.Writes.Add(1)
-		err = n.writePlain(x, d, name)
+		err = n.writePlain(x, root, name)
 	case "DELETE":
 		n.metrics.Deletes.Add(1)
-		if err = d.Plain.Remove(name); err == nil {
+		if err = root.Remove(name); err == nil {
 			_ = x.Reply(http.StatusNoContent, nil)
 		}
 	default:
@@ -50,8 +56,8 @@ func (n *Node) plain(x http1.Exchange, d *Disk, raw string) {
 	}
 }
 
-func (n *Node) readPlain(x http1.Exchange, d *Disk, name string) error {
-	f, err := d.Plain.Open(name)
+func (n *Node) readPlain(x http1.Exchange, root *os.Root, name string) error {
+	f, err := root.Open(name)
 	if err != nil {
 		return err
 	}
@@ -95,19 +101,19 @@ func contentType(name string) string {
 
 // writePlain stores a file durably: a temporary one beside it, synced, renamed, and the directory synced. It is done by
 // hand because all of it has to go through the os.Root.
-func (n *Node) writePlain(x http1.Exchange, d *Disk, name string) error {
+func (n *Node) writePlain(x http1.Exchange, root *os.Root, name string) error {
 	dir := path.Dir(name)
-	if err := d.Plain.MkdirAll(dir, 0o755); err != nil {
+	if err := root.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	temp := path.Join(dir, ".tmp-"+rand.Text())
-	f, err := d.Plain.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	f, err := root.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer func() { // after the rename there is nothing left to remove
 		_ = f.Close()
-		_ = d.Plain.Remove(temp)
+		_ = root.Remove(temp)
 	}()
 	size, err := f.ReadFrom(x.Body())
 	n.metrics.BytesIn.Add(size)
@@ -121,17 +127,17 @@ func (n *Node) writePlain(x http1.Exchange, d *Disk, name string) error {
 			return nil
 		}
 		when := time.Unix(seconds, 0)
-		if err := d.Plain.Chtimes(temp, when, when); err != nil {
+		if err := root.Chtimes(temp, when, when); err != nil {
 			return err
 		}
 	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if err := d.Plain.Rename(temp, name); err != nil {
+	if err := root.Rename(temp, name); err != nil {
 		return err
 	}
-	if err := syncDir(d.Plain, dir); err != nil {
+	if err := syncDir(root, dir); err != nil {
 		return err
 	}
 	_ = x.Reply(http.StatusCreated, nil)

@@ -38,11 +38,9 @@ func startNode(t *testing.T, s storaged.Secret, o disk.Options) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := os.OpenRoot(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := storaged.NewNode([]storaged.Disk{{ID: 1, Device: d, Packs: packs{d}, Bulk: d.Bulk(), Plain: root}}, storaged.Options{Secret: s})
+	dir := t.TempDir()
+	plain := func() (*os.Root, error) { return os.OpenRoot(dir) }
+	n, err := storaged.NewNode([]storaged.Disk{{ID: 1, Device: d, Packs: packs{d}, Bulk: d.Bulk(), Plain: plain}}, storaged.Options{Secret: s})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +58,6 @@ func startNode(t *testing.T, s storaged.Secret, o disk.Options) *node {
 		_ = srv.Close()
 		<-served
 		_ = d.Close()
-		_ = root.Close()
 	})
 	return &node{ln.Addr().String(), d}
 }

@@ -67,6 +67,7 @@ func Catalog(t *testing.T, open func(t *testing.T, now func() time.Time) Catalog
 		{"Health", catalogHealth},
 		{"HealthMajority", catalogHealthMajority},
 		{"HealthDead", catalogHealthDead},
+		{"Owed", catalogOwed},
 		{"Accounts", catalogAccounts},
 		{"Settings", catalogSettings},
 		{"Operations", catalogOperations},

@@ -87,7 +87,13 @@ func catalogHealthMajority(t *catalogTest) {
 	t.report("two", s, "no answer")
 	t.report("two", s, "")
 	t.wantMode(s, store.ModeDown, store.ModeRW)
-	// Those that are no longer heard do not count.
+	// Those that have stopped do not count, nor do those that are no longer heard.
+	for _, gone := range []string{"two", "three"} {
+		_, err := t.Catalog.ReportHealth(t.ctx, gone, nil)
+		t.ok(err)
+	}
+	t.report("one", s, "")
+	t.wantMode(s, store.ModeDown, store.ModeRW) // one and four
 	t.clock.add(store.HealthWindow + time.Second)
 	t.report("one", s, "")
 	t.wantMode(s, store.ModeRW, store.ModeRW)
@@ -127,4 +133,28 @@ func catalogHealthDead(t *catalogTest) {
 	t.ok(t.Catalog.SetSetting(t.ctx, store.SettingDeadAfter, "30s"))
 	t.report("w", b, "gone")
 	t.wantMode(b, store.ModeDead, store.ModeDead)
+}
+
+func catalogOwed(t *catalogTest) {
+	c := t.cluster(store.Cluster{Name: "c"})
+	a, b := t.storage(store.Storage{Cluster: c, URI: "http://a"}), t.storage(store.Storage{Cluster: c, URI: "http://b"})
+	bucket := t.bucket("b")
+	want := map[store.StorageID]int64{}
+	check := func() {
+		t.Helper()
+		got, err := t.Catalog.Owed(t.ctx)
+		t.ok(err)
+		t.equal("owed", got, want)
+	}
+	check()
+	for i := range 5 {
+		o := t.put(bucket, string(rune('a'+i)))
+		t.ok(t.Catalog.AddMissing(t.ctx, o.ID, []store.StorageID{a}))
+		want[a]++
+		if i > 2 {
+			t.ok(t.Catalog.AddMissing(t.ctx, o.ID, []store.StorageID{b}))
+			want[b]++
+		}
+	}
+	check()
 }
