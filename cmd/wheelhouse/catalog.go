@@ -26,6 +26,9 @@ func runCatalog(ctx context.Context, env *environment, args []string) error {
 				})
 			})
 		},
+		"restore": func(args []string) error { return catalogRestore(ctx, env, args) },
+		"readopt": func(args []string) error { return catalogReadopt(ctx, env, args) },
+		"rebuild": func(args []string) error { return catalogRebuild(ctx, env, args) },
 	})
 }
 

@@ -125,9 +125,9 @@ func defaultConfig() *Config {
 	return c
 }
 
-// loadConfig reads defaults, file, environment and flags, in this order. shortcuts maps flags of a command to keys. It
-// returns what is left of the arguments.
-func loadConfig(name string, args []string, stderr io.Writer, shortcuts map[string]string) (*Config, []string, error) {
+// loadConfig reads defaults, file, environment and flags, in this order. shortcuts maps flags of a command to keys; more add
+// flags that are no keys. It returns what is left of the arguments.
+func loadConfig(name string, args []string, stderr io.Writer, shortcuts map[string]string, more ...func(*flag.FlagSet)) (*Config, []string, error) {
 	c := defaultConfig()
 	keys := config.Keys(c, envPrefix)
 	fs := newFlags(name, stderr)
@@ -146,6 +146,9 @@ func loadConfig(name string, args []string, stderr io.Writer, shortcuts map[stri
 			values = append(values, key+"="+v)
 			return nil
 		})
+	}
+	for _, f := range more {
+		f(fs)
 	}
 	rest, err := parseFlags(fs, args)
 	if err != nil {

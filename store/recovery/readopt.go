@@ -64,8 +64,8 @@ type readopter struct {
 	known   knownCursor
 	batch   []catalog.Found
 	moved   []catalog.Known
-	gone    []catalog.Known // not held by any storage
-	present map[store.ClusterID]int64
+	gone    []catalog.Known           // not held by any storage
+	held    map[store.ClusterID]int64 // ids of which a storage of the cluster holds an entity
 }
 
 func (r *readopter) prepare(ctx context.Context) (err error) {
@@ -76,7 +76,7 @@ func (r *readopter) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	r.known.c = r.c
-	r.whole, r.present = map[store.ClusterID]bool{}, map[store.ClusterID]int64{}
+	r.whole, r.held = map[store.ClusterID]bool{}, map[store.ClusterID]int64{}
 	for _, k := range r.top.Clusters {
 		r.whole[k.ID] = true
 	}
@@ -107,6 +107,7 @@ func (r *readopter) entity(ctx context.Context, h held) error {
 	if err := r.unheld(ctx, h.id); err != nil {
 		return err
 	}
+	r.held[r.clusterOf(h)]++
 	k, ok, err := r.known.at(ctx, h.id)
 	if err != nil {
 		return err
@@ -126,7 +127,6 @@ func (r *readopter) entity(ctx context.Context, h held) error {
 
 // heldVisible looks at a visible object that storages hold: those of its cluster, or of another.
 func (r *readopter) heldVisible(h held, k catalog.Known) {
-	r.present[k.Cluster]++
 	for _, i := range h.by {
 		if r.cluster[i] == k.Cluster {
 			return
@@ -137,6 +137,9 @@ func (r *readopter) heldVisible(h held, k catalog.Known) {
 
 // clusterOf is the cluster of which most storages hold an entity.
 func (r *readopter) clusterOf(h held) (most store.ClusterID) {
+	if first := r.cluster[h.by[0]]; !slices.ContainsFunc(h.by, func(i int) bool { return r.cluster[i] != first }) {
+		return first // as a rule
+	}
 	n := map[store.ClusterID]int{}
 	for _, i := range h.by {
 		k := r.cluster[i]
@@ -274,19 +277,26 @@ func (r *readopter) finish(ctx context.Context, failed []error) error {
 }
 
 // takeOut removes the objects that were deleted since: those that a storage says it has deleted, and those that are on no storage of a cluster
-// that was asked as a whole and holds most of what it should. The others may come back with a storage.
+// that was asked as a whole and holds at least as many others. The others may come back with a storage.
 func (r *readopter) takeOut(ctx context.Context) error {
 	candidates := map[store.ClusterID]int64{}
+	visible := r.gone[:0]
 	for _, k := range r.gone {
-		candidates[k.Cluster]++
-	}
-	out := r.gone[:0]
-	for _, k := range r.gone {
-		if r.whole[k.Cluster] && candidates[k.Cluster] <= r.present[k.Cluster] || r.wasDeleted(k) {
-			out = append(out, k)
-		} else if lost, err := r.isLost(ctx, k); err != nil {
+		_, err := r.c.ObjectByID(ctx, k.ID)
+		if errors.Is(err, store.ErrNoObject) {
+			continue // a newer version has been adopted
+		}
+		if err != nil {
 			return err
-		} else if lost {
+		}
+		candidates[k.Cluster]++
+		visible = append(visible, k)
+	}
+	out := visible[:0]
+	for _, k := range visible {
+		if r.whole[k.Cluster] && candidates[k.Cluster] <= r.held[k.Cluster] || r.wasDeleted(k) {
+			out = append(out, k)
+		} else {
 			r.report.Lost++
 		}
 	}
@@ -303,15 +313,6 @@ func (r *readopter) takeOut(ctx context.Context) error {
 		r.report.Gone += int64(n)
 		return err
 	})
-}
-
-// isLost reports whether an object that no storage holds is still visible: a newer version may have been adopted meanwhile.
-func (r *readopter) isLost(ctx context.Context, k catalog.Known) (bool, error) {
-	_, err := r.c.ObjectByID(ctx, k.ID)
-	if errors.Is(err, store.ErrNoObject) {
-		return false, nil
-	}
-	return err == nil, err
 }
 
 func (r *readopter) wasDeleted(k catalog.Known) bool {

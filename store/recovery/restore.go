@@ -15,9 +15,12 @@ import (
 // Place is where a catalog is being put: Temp, which is beside the place that it will have.
 type Place struct{ Temp string }
 
-// file empties Temp, or makes it, and what SQLite may have left beside it.
+// beside are what SQLite and its locking leave beside a file.
+var beside = [...]string{"-wal", "-shm", "-turn"}
+
+// file empties Temp, or makes it.
 func (p Place) file() (*os.File, error) {
-	for _, ext := range []string{"-wal", "-shm"} {
+	for _, ext := range beside {
 		if err := os.Remove(p.Temp + ext); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
@@ -27,8 +30,9 @@ func (p Place) file() (*os.File, error) {
 
 // Discard removes what was put there.
 func (p Place) Discard() {
-	for _, ext := range []string{"", "-wal", "-shm"} {
-		_ = os.Remove(p.Temp + ext) // the next one empties it
+	_ = os.Remove(p.Temp) // the next one empties it
+	for _, ext := range beside {
+		_ = os.Remove(p.Temp + ext)
 	}
 }
 
