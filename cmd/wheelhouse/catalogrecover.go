@@ -130,7 +130,7 @@ func (r *rescue) openStorages(ctx context.Context) error {
 			r.problems = append(r.problems, fmt.Errorf("storage %d: %s is not a storage's directory; is its disk mounted?", s.ID, s.Dir))
 			continue
 		}
-		if err := r.openDisks([]StorageConfig{s}); err != nil {
+		if err := r.openDisks([]StorageConfig{s}, func(store.StorageID) bool { return true }); err != nil {
 			r.problems = append(r.problems, err)
 			continue
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -56,44 +55,12 @@ func runStatus(ctx context.Context, env *environment, args []string) error {
 	}
 }
 
-// fullStatus is the status with the operations, which have a call of their own.
-type fullStatus struct {
-	store.Status
-	Operations []shownOperation `json:"operations"`
-}
-
-// shownOperation is long work as the status shows it.
-type shownOperation struct {
-	ID         int64   `json:"id"`
-	Kind       string  `json:"kind"`
-	Target     string  `json:"target"`
-	State      string  `json:"state"`
-	Objects    int64   `json:"objects"`
-	AllObjects int64   `json:"total_objects"`
-	Bytes      int64   `json:"bytes"`
-	AllBytes   int64   `json:"total_bytes"`
-	Rate       float64 `json:"bytes_per_second"`
-	ObjectRate float64 `json:"objects_per_second"`
-	Left       int64   `json:"left_seconds,omitempty"`
-	Throttled  string  `json:"throttled,omitempty"`
-	Error      string  `json:"error,omitempty"`
-}
-
-func askStatus(ctx context.Context, c *store.Client) (*fullStatus, error) {
-	s := &fullStatus{Operations: []shownOperation{}}
-	if err := c.Call(ctx, http.MethodGet, "/-/status", nil, &s.Status); err != nil {
+func askStatus(ctx context.Context, c *store.Client) (*store.Status, error) {
+	s := new(store.Status)
+	if err := c.Call(ctx, http.MethodGet, "/-/status", nil, s); err != nil {
 		return nil, err
 	}
-	var raw json.RawMessage
-	var list []shownOperation
-	// A server without that call has no operations.
-	if err := c.Call(ctx, http.MethodGet, "/-/operations", nil, &raw); err == nil && json.Unmarshal(raw, &list) == nil {
-		for _, op := range list {
-			if op.State == "running" || op.State == "paused" {
-				s.Operations = append(s.Operations, op)
-			}
-		}
-	}
+	s.Operations = slices.DeleteFunc(s.Operations, func(op store.OperationStatus) bool { return op.State.Final() })
 	return s, nil
 }
 
@@ -129,7 +96,7 @@ func (d statusScreen) verdict(v string) string {
 	return d.paint(red, strings.ToUpper(v))
 }
 
-func (d statusScreen) draw(s *fullStatus) string {
+func (d statusScreen) draw(s *store.Status) string {
 	var b strings.Builder
 	first := "everything is in order"
 	if len(s.Problems) > 0 {
@@ -162,7 +129,7 @@ func (d statusScreen) draw(s *fullStatus) string {
 	return b.String()
 }
 
-func (d statusScreen) cluster(b *strings.Builder, s *fullStatus, c store.ClusterStatus) {
+func (d statusScreen) cluster(b *strings.Builder, s *store.Status, c store.ClusterStatus) {
 	mode := c.Mode
 	switch {
 	case c.InForce != "" && c.InForce != c.Mode:
@@ -211,7 +178,7 @@ func clockTime(t, now time.Time) string {
 }
 
 // work shows what is being done: long work, and jobs that wait.
-func (d statusScreen) work(b *strings.Builder, s *fullStatus) {
+func (d statusScreen) work(b *strings.Builder, s *store.Status) {
 	var jobs []string
 	kinds := make([]string, 0, len(s.Queue))
 	for kind := range s.Queue {
@@ -240,31 +207,31 @@ func (d statusScreen) work(b *strings.Builder, s *fullStatus) {
 		b.WriteString("\n")
 	}
 	for _, op := range s.Operations {
-		b.WriteString("WORK  " + op.line() + "\n")
+		b.WriteString("WORK  " + workLine(&op) + "\n")
 	}
 }
 
-// line is an operation in one line.
-func (op shownOperation) line() string {
+// workLine is an operation in one line.
+func workLine(op *store.OperationStatus) string {
 	text := fmt.Sprintf("%d %s %s", op.ID, op.Kind, op.Target)
 	switch {
-	case op.AllBytes > 0:
-		text += fmt.Sprintf(" %s %d%%  %s/s", bar(op.Bytes, op.AllBytes, 12), min(op.Bytes, op.AllBytes)*100/op.AllBytes, human(int64(op.Rate)))
-	case op.AllObjects > 0:
-		text += fmt.Sprintf(" %s %d%%  %.0f/s", bar(op.Objects, op.AllObjects, 12), min(op.Objects, op.AllObjects)*100/op.AllObjects, op.ObjectRate)
+	case op.TotalBytes > 0:
+		text += fmt.Sprintf(" %s %d%%  %s/s", bar(op.Bytes, op.TotalBytes, 12), min(op.Bytes, op.TotalBytes)*100/op.TotalBytes, human(int64(op.Rate)))
+	case op.TotalObjects > 0:
+		text += fmt.Sprintf(" %s %d%%  %.0f/s", bar(op.Objects, op.TotalObjects, 12), min(op.Objects, op.TotalObjects)*100/op.TotalObjects, op.ObjectRate)
 	default:
 		text += fmt.Sprintf(" %d objects", op.Objects)
 	}
-	if op.Left > 0 {
-		text += "  " + shortTime(time.Duration(op.Left)*time.Second) + " left"
+	if op.LeftSeconds > 0 {
+		text += "  " + shortTime(time.Duration(op.LeftSeconds)*time.Second) + " left"
 	}
 	for _, more := range []string{op.Throttled, op.Error} {
 		if more != "" {
 			text += "  (" + more + ")"
 		}
 	}
-	if op.State != "running" {
-		text += "  " + op.State
+	if op.State != store.OpRunning {
+		text += "  " + string(op.State)
 	}
 	return cut(text, screenWidth-6)
 }

@@ -11,7 +11,7 @@ import (
 // A normal installation in trouble fits on a screen of 80 columns and 24 lines, and says what matters.
 func TestStatusScreen(t *testing.T) {
 	now := time.Date(2026, 11, 22, 15, 0, 0, 0, time.UTC)
-	s := &fullStatus{Status: store.Status{
+	s := &store.Status{
 		Verdict: store.VerdictDegraded, Totals: store.Totals{Buckets: 4, Objects: 1_234_567_890, Bytes: 340 << 40, Missing: 1204, DeletedObjects: 99},
 		Clusters: []store.ClusterStatus{{ID: 1, Name: "main", Mode: "rw", InForce: "ro"}, {ID: 2, Name: "new", Mode: "rw", InForce: "rw"}},
 		Queue:    map[string]store.QueueStats{"replicate": {Ready: 1200, Running: 4}, "repair_object": {Failed: 2}, "idle": {}},
@@ -22,7 +22,8 @@ func TestStatusScreen(t *testing.T) {
 			},
 			{Severity: store.VerdictDegraded, What: "storage 2 is owed 1204 entities", Do: "it is caught up with as soon as it can be written"},
 		},
-	}, Operations: []shownOperation{{ID: 7, Kind: "rebuild", Target: "storage 3", State: "running", Bytes: 41 << 30, AllBytes: 100 << 30, Rate: 120 << 20, Left: 500}}}
+		Operations: []store.OperationStatus{{ID: 7, Kind: "rebuild", Target: "storage 3", State: "running", Bytes: 41 << 30, TotalBytes: 100 << 30, Rate: 120 << 20, LeftSeconds: 500}},
+	}
 	for i := range 6 {
 		s.Storages = append(s.Storages, store.StorageStatus{
 			ID: store.StorageID(i + 1), Cluster: store.ClusterID(i/3 + 1), Mode: "rw", Capacity: 4 << 40, Used: int64(i) << 38,
