@@ -83,6 +83,10 @@ func (w *Worker) newRebuild(ctx context.Context, r *Running) (*rebuilding, error
 		return nil, Impossible(fmt.Errorf("%w: id %d", store.ErrNoStorage, op.Storage))
 	}
 	if b.target.Set == store.ModeFilling && b.target.Mode == store.ModeDown {
+		// The new disk is blank, and would be taken for one that is not mounted.
+		if err := store.Accept(ctx, w.devices.Device(b.target)); err != nil {
+			return nil, fmt.Errorf("storage %d does not take its new disk: %w", op.Storage, err)
+		}
 		return nil, fmt.Errorf("storage %d does not answer: %s", op.Storage, b.target.Down.Reason) // it is tried again
 	}
 	if b.target.Mode != store.ModeFilling {
