@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,9 @@ const (
 	// adoptSync is how much is taken between two syncs, in bytes: one at the end, of a whole pack, would hold up those who
 	// write small entities.
 	adoptSync = 32 << 20
+	// yieldEvery is after how many entities those who wait for a processor are let in: readers must not wait for the ten
+	// milliseconds after which the runtime does so by itself.
+	yieldEvery = 16
 	// adoptNumbers is how many numbers are set aside for adopted packs at a time.
 	adoptNumbers = 4096
 	// staleAdoption is how old a file of a pack that was never finished is before it is removed.
@@ -84,10 +88,37 @@ func (b bulk) OpenPack(_ context.Context, name string, uid uint64, off int64) (i
 		}
 		return nil, fmt.Errorf("disk: pack %q has %d bytes; %d were asked for", name, end, off)
 	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.NewSectionReader(r, off, end-off), r}, nil
+	return &packStream{SectionReader: io.NewSectionReader(r, off, end-off), PackReader: r, off: off}, nil
+}
+
+// packStream is the rest of a pack. It is sent without being copied through memory where the receiver can do that.
+type packStream struct {
+	*io.SectionReader
+	*PackReader
+	off int64
+}
+
+func (s *packStream) Read(p []byte) (int, error)              { return s.SectionReader.Read(p) }
+func (s *packStream) ReadAt(p []byte, off int64) (int, error) { return s.SectionReader.ReadAt(p, off) }
+
+// Size is how many bytes are left.
+func (s *packStream) Size() int64 { return s.size - s.off }
+
+// WriteTo implements io.WriterTo. Nothing must have been read before.
+func (s *packStream) WriteTo(w io.Writer) (n int64, err error) {
+	fs, ok := w.(store.FileSender)
+	if !ok {
+		return io.Copy(w, struct{ io.Reader }{s.SectionReader})
+	}
+	const piece = 4 << 20
+	for s.off+n < s.size && err == nil {
+		var sent int64
+		sent, err = fs.SendFile(s.h.OSFile(), s.off+n, min(piece, s.size-s.off-n))
+		if n += sent; sent == 0 && err == nil {
+			err = io.ErrUnexpectedEOF
+		}
+	}
+	return n, err
 }
 
 func (b bulk) DeleteLog(_ context.Context, name string, uid uint64) ([]byte, error) {
@@ -151,8 +182,11 @@ func (d *Disk) AppendPack(ctx context.Context, uid uint64, off int64, r io.Reade
 	if err != nil {
 		return 0, spaceError(err)
 	}
+	// The next bytes are taken while the disk is at those before.
+	syncing := make(chan error, 1)
+	syncing <- nil
 	defer func() {
-		err = errors.Join(err, f.Close())
+		err = errors.Join(err, <-syncing, f.Close())
 	}()
 	buf := make([]byte, 1<<20)
 	for synced := int64(0); ; {
@@ -170,9 +204,11 @@ func (d *Disk) AppendPack(ctx context.Context, uid uint64, off int64, r io.Reade
 			n += int64(got)
 		}
 		if n-synced >= adoptSync {
-			if err := errors.Join(f.Fdatasync(), d.checkSpace()); err != nil {
+			if err := errors.Join(<-syncing, d.checkSpace()); err != nil {
+				syncing <- nil
 				return n, spaceError(err)
 			}
+			go func() { syncing <- f.Fdatasync() }()
 			synced = n
 		}
 		if readErr == io.EOF || readErr == io.ErrUnexpectedEOF {
@@ -247,6 +283,9 @@ func (d *Disk) examine(ctx context.Context, f faultfs.File, uid uint64, size int
 		if m.bad {
 			a.damaged++
 			return nil
+		}
+		if len(a.entries)%yieldEvery == 0 {
+			runtime.Gosched()
 		}
 		newest[m.info.ID] = len(a.entries)
 		a.entries = append(a.entries, entryOf(&m.member))

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"runtime"
 	"sort"
 	"strconv"
 	"strings"
@@ -105,6 +106,8 @@ func parseScrubCursor(c string) (number uint64, off int64, file store.ObjectID, 
 	return 0, 0, 0, fmt.Errorf("disk: scrub: no such cursor: %q", strings.ToValidUTF8(c, "?"))
 }
 
+var spanBufs = sync.Pool{New: func() any { b := make([]byte, scrubSpan); return &b }}
+
 // span is some entries that lie close together, and their bytes.
 type span struct {
 	entries []entry
@@ -152,8 +155,11 @@ func (s *scrubber) pack(ctx context.Context, p *pack, off int64) (next int64, er
 			case sp.buf = <-free:
 			}
 			size := left[k-1].off + left[k-1].length() - left[0].off
+			if sp.buf == nil {
+				sp.buf = *spanBufs.Get().(*[]byte)
+			}
 			if int64(cap(sp.buf)) < size {
-				sp.buf = make([]byte, max(size, scrubSpan))
+				sp.buf = make([]byte, size)
 			}
 			sp.buf, sp.entries = sp.buf[:size], left[:k]
 			if got, err := h.ReadAt(sp.buf, left[0].off); got < len(sp.buf) {
@@ -167,6 +173,12 @@ func (s *scrubber) pack(ctx context.Context, p *pack, off int64) (next int64, er
 		s.check(p, sp)
 		free <- sp.buf
 	}
+	for range cap(free) {
+		if b := <-free; cap(b) == scrubSpan {
+			b = b[:scrubSpan]
+			spanBufs.Put(&b)
+		}
+	}
 	if err := ctx.Err(); err != nil {
 		return off, err
 	}
@@ -178,7 +190,10 @@ func (s *scrubber) pack(ctx context.Context, p *pack, off int64) (next int64, er
 
 // check verifies the entries of a span.
 func (s *scrubber) check(p *pack, sp span) {
-	for _, e := range sp.entries {
+	for i, e := range sp.entries {
+		if i%yieldEvery == 0 {
+			runtime.Gosched()
+		}
 		s.part.Objects++
 		s.part.Bytes += e.length()
 		var err error

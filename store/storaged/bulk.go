@@ -103,17 +103,19 @@ func (n *Node) packVersion(x http1.Exchange, b store.Bulk, name string, q url.Va
 	}
 	defer r.Close()
 	x.Header().Set("Content-Type", "application/x-tar")
-	if err := x.Start(http.StatusOK, -1); err != nil || x.Request().Method == "HEAD" {
+	size := int64(-1)
+	if s, ok := r.(interface{ Size() int64 }); ok {
+		size = s.Size()
+	}
+	if err := x.Start(http.StatusOK, size); err != nil || x.Request().Method == "HEAD" {
 		return
 	}
-	sent, err := io.CopyBuffer(x, onlyReader{r}, make([]byte, 256<<10))
+	sent, err := io.Copy(x, r)
 	n.metrics.BytesOut.Add(sent)
 	if err != nil {
 		x.Abort()
 	}
 }
-
-type onlyReader struct{ io.Reader }
 
 // adopt takes over a pack of another storage: GET tells how far it is, PUT adds bytes at off, POST ends it, with the delete
 // log in the body.

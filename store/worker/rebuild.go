@@ -245,7 +245,7 @@ func (b *rebuilding) takeVersion(ctx context.Context, p part) error {
 		if err != nil {
 			return err
 		}
-		_, err = b.dst.AppendPack(ctx, uid, have.Size, b.r.Reader(ctx, io.LimitReader(in, min(appendPart, size-have.Size))))
+		_, err = b.dst.AppendPack(ctx, uid, have.Size, io.LimitReader(b.r.Reader(ctx, in), min(appendPart, size-have.Size)))
 		err = errors.Join(err, in.Close())
 		if err != nil {
 			return err

@@ -26,7 +26,7 @@ type scrubCursor struct {
 
 const (
 	// scrubPart is how much one request reads, in bytes; at a limited rate it is what a second allows.
-	scrubPart    = 64 << 20
+	scrubPart    = 256 << 20
 	scrubLeast   = 256 << 10
 	scrubEvery   = 24 * time.Hour // between the beginnings of two scrubs that begin by themselves
 	scrubTimeout = 2 * time.Minute
