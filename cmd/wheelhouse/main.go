@@ -67,6 +67,7 @@ func commands() []command {
 		{"account", "add|list|rm|key-add|key-list|key-rm", "manage accounts and access keys", runAccount},
 		{"catalog", "backup|backups|restore|readopt|rebuild", "back the catalog up; bring it back when it is lost", runCatalog},
 		{"status", "[--watch] [--json]", "show the whole installation; exit status 1 when it is not healthy", runStatus},
+		{"doctor", "[disk DIR | disk-witness] [--config FILE]", "check configuration, clocks, disks and catalog; whether disks keep promises", runDoctor},
 		{"jobs", "stats|list|show|retry|cancel|delete|insert|…", "look after a job queue (see: wheelhouse jobs help)", runJobs},
 		{"gearman", "-f FUNC [DATA...] | -w -f FUNC [COMMAND...] | --status | worker images", "call and serve functions, ask job servers", runGearman},
 		{"bench", "[--n N] [--c N] [--size BYTES]", "measure a running store with uploads and downloads", runBench},
