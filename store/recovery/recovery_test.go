@@ -27,7 +27,6 @@ type world struct {
 	t     *testing.T
 	dir   string
 	cat   *catalog.SQLite
-	tasks []store.Task
 	disks []*disk.Disk // storages 1 to 4; 1 and 2 are cluster 1
 	list  []recovery.Storage
 	now   time.Time
