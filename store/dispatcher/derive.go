@@ -117,7 +117,6 @@ func (d *Dispatcher) findDerived(ctx context.Context, name string) (*store.Objec
 func (d *Dispatcher) derive(x http1.Exchange, t *target, o *store.Object, name, variant string) (*store.Object, *failure) {
 	dv, first := d.deriving.join(name)
 	if first {
-		d.metrics.Derived.Add(1)
 		d.late.add()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Context()), d.opt.DeriveTimeout)
 		original, what := *o, target{bucket: bytes.Clone(t.bucket), name: bytes.Clone(t.name)}
@@ -172,6 +171,7 @@ func (d *Dispatcher) makeDerived(ctx context.Context, t *target, o *store.Object
 	if err != nil {
 		return none, fail(err, t)
 	}
+	d.metrics.Derived.Add(1)
 	data, contentType, err := d.opt.Deriver.Derive(ctx, name, variant, original.bytes())
 	original.release()
 	switch {
