@@ -139,7 +139,9 @@ type Housekeeping interface {
 	EmptyBucket(ctx context.Context, id BucketID, n int) (int, error)
 	// Unknown returns those of ids that are neither a visible nor a deleted object.
 	Unknown(ctx context.Context, ids []ObjectID) ([]ObjectID, error)
-	// Leases returns the blocks of ids that were last renewed (or leased) before t, oldest first, up to limit.
+	// Leases returns the blocks of ids that were last renewed (or leased) before t, oldest first, up to limit. With a t in the
+	// future these are all, also those that are kept since the catalog was restored from a backup: what storages hold with ids
+	// of theirs must not be deleted because the catalog does not know it.
 	Leases(ctx context.Context, before time.Time, limit int) ([]Lease, error)
 	// CloseLease fences a block of ids off: a Commit of an object with an id of it fails with ErrLease from now on, and
 	// renewing it does nothing. Closing it again is no error. The block stays in Leases until DropLease.

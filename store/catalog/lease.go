@@ -65,16 +65,19 @@ func (c *SQLite) RenewLeases(ctx context.Context, owner string, firsts []store.O
 	})
 }
 
-// Leases returns the blocks that were last renewed before t, which is compared in whole seconds.
+// Leases returns the blocks that were last renewed before t, which is compared in whole seconds. Those that Fence has closed are
+// among them only when t is in the future, which is how somebody asks for all.
 func (c *SQLite) Leases(ctx context.Context, before time.Time, limit int) ([]store.Lease, error) {
 	var list []store.Lease
 	err := c.read(ctx, func(conn *sqldb.Conn) error {
-		st, err := conn.Select("SELECT first,n,owner,seen FROM id_lease WHERE seen<? ORDER BY seen,first LIMIT ?")
+		st, err := conn.Select("SELECT first,n,owner,seen FROM id_lease WHERE seen<?1 OR seen=?3 AND ?1>?4 ORDER BY seen,first LIMIT ?2")
 		if err != nil {
 			return err
 		}
 		st.BindInt64(1, before.Unix())
 		st.BindInt64(2, int64(max(0, limit)))
+		st.BindInt64(3, fenceSeen)
+		st.BindInt64(4, c.now())
 		return each(st, func() {
 			list = append(list, store.Lease{
 				First: store.ObjectID(st.ColumnInt64(0)), N: st.ColumnInt(1),

@@ -289,6 +289,11 @@ func TestFencedIsNotSwept(t *testing.T) {
 	if len(leases) > 0 {
 		t.Errorf("%+v would be swept", leases)
 	}
+	leases, err = c.Leases(t.Context(), w.now.Add(24*time.Hour), 100)
+	w.ok(err)
+	if len(leases) != 2 || leases[0].First > o.ID {
+		t.Errorf("all leases: %+v; want what was leased before and what is fenced", leases)
+	}
 	if _, err := c.Commit(t.Context(), store.Commit{Object: store.Object{ID: o.ID, Bucket: 1, Name: "late", Cluster: 1}}); !errors.Is(err, store.ErrLease) {
 		t.Errorf("a commit with a fenced id: %v", err)
 	}
