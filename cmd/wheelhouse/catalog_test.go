@@ -105,13 +105,23 @@ func shake(t *testing.T, p *process, round int) {
 // settle waits until nothing is left of what was deleted, and nothing is owed.
 func settle(t *testing.T, server string) {
 	t.Helper()
+	c, err := store.NewClient(server, store.ClientOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, "what was deleted is gone", func() bool {
-		var s store.Status
-		if err := json.Unmarshal([]byte(must(t, "status", "--server", server, "--json")), &s); err != nil {
-			t.Fatal(err)
-		}
-		return s.Totals.DeletedObjects == 0 && s.Totals.Missing == 0
+		n := totals(t, c)
+		return n.DeletedObjects == 0 && n.Missing == 0
 	})
+}
+
+func totals(t *testing.T, c *store.Client) store.Totals {
+	t.Helper()
+	var s store.Status
+	if err := c.Call(t.Context(), http.MethodGet, "/-/status", nil, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s.Totals
 }
 
 func wantContents(t *testing.T, server string, want map[string]string) {

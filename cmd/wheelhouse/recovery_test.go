@@ -267,7 +267,7 @@ func (s *site) only(id string) {
 			others = append(others, other)
 		}
 	}
-	eventually(s.t, "nothing is owed", func() bool { return strings.Contains(must(s.t, "status", "--json"), `"Missing": 0`) })
+	eventually(s.t, "nothing is owed", func() bool { return totals(s.t, s.client).Missing == 0 })
 	for _, other := range others {
 		must(s.t, "storage", "set-mode", other, "down")
 	}
@@ -302,7 +302,7 @@ func play(t *testing.T, c chapter, script string) {
 func (s *site) later() {
 	s.t.Helper()
 	s.fill("later")
-	eventually(s.t, "what was deleted is gone", func() bool { return strings.Contains(must(s.t, "status", "--json"), `"DeletedObjects": 0`) })
+	eventually(s.t, "what was deleted is gone", func() bool { return totals(s.t, s.client).DeletedObjects == 0 })
 }
 
 // run runs commands as an operator types them: wheelhouse is this program, and systemctl starts and stops the server of this test.
