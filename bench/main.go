@@ -123,6 +123,7 @@ func suite() []line {
 		{[]string{"rebuild-200k"}, rebuild200k},
 		{[]string{"scrub"}, scrub},
 		{[]string{"fsck-1m"}, fsck1M},
+		{[]string{"detect-p50", "detect-max", "detect-stall"}, detection},
 		{[]string{"memory-1m"}, memory1M},
 		{[]string{"memory-5gb-put", "memory-5gb-get"}, memory5GB},
 	}...)

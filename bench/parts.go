@@ -15,8 +15,8 @@ import (
 	"wheelhouse/store/storaged"
 )
 
-// startParts runs a dispatcher and three storages as four processes, on a new directory.
-func (l *lab) startParts(ctx context.Context) (*server, error) {
+// startParts runs a dispatcher, with more arguments, and three storages as four processes, on a new directory.
+func (l *lab) startParts(ctx context.Context, more ...string) (*server, error) {
 	dir, err := l.mkdir("parts")
 	if err != nil {
 		return nil, err
@@ -47,7 +47,8 @@ func (l *lab) startParts(ctx context.Context) (*server, error) {
 	if err := register(ctx, filepath.Join(data, "catalog.db"), storages); err != nil {
 		return nil, err
 	}
-	c, err := l.start(l.bin, "dispatcher", "--data", data, "--listen", "127.0.0.1:0", "--auth", "none", "--set", "secret_file="+secret)
+	args := []string{"dispatcher", "--data", data, "--listen", "127.0.0.1:0", "--auth", "none", "--set", "secret_file=" + secret}
+	c, err := l.start(l.bin, append(args, more...)...)
 	if err != nil {
 		return nil, err
 	}

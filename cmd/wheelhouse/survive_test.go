@@ -70,7 +70,10 @@ func TestSurviveDeletedDirectory(t *testing.T) {
 	if status, _, errOut := runOnce(t, "storage", "accept", "--server", url, "2"); status != 0 {
 		t.Fatal(errOut)
 	}
-	eventually(t, "it is back", func() bool { return storageMode(t, url, 2) == "rw" })
+	eventually(t, "it is written, and not read", func() bool { return storageMode(t, url, 2) == "filling" })
+	if status, _, errOut := runOnce(t, "storage", "accept", "--server", url, "1"); status != 1 || !strings.Contains(errOut, "has its disk") {
+		t.Errorf("a storage that is well was emptied: %d %s", status, errOut)
+	}
 	eventually(t, "what was written meanwhile is given to it", func() bool { return statusOf(t, url).Totals.Missing == 0 })
 	tr.readAll()
 	p.stop()

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -27,7 +28,7 @@ func (a *api) storage(r *http.Request) (*store.Topology, *store.Storage, error) 
 	return nil, nil, fmt.Errorf("%w: id %d", store.ErrNoStorage, id)
 }
 
-// acceptStorage has a storage take the empty directory that it finds for its new disk.
+// acceptStorage has a storage take the empty directory that it finds for its new disk. From then on it is being filled.
 func (a *api) acceptStorage(r *http.Request) (any, error) {
 	_, s, err := a.storage(r)
 	if err != nil {
@@ -35,8 +36,16 @@ func (a *api) acceptStorage(r *http.Request) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
+	if store.Probe(ctx, a.devices.Device(s)) == nil {
+		return nil, &inputError{http.StatusConflict, fmt.Sprintf("storage %d has its disk", s.ID)}
+	}
+	// First of all nobody may take it for a storage that holds what its siblings hold.
+	if err := a.cat.SetStorageMode(r.Context(), s.ID, store.ModeFilling); err != nil {
+		return nil, err
+	}
 	if err := store.Accept(ctx, a.devices.Device(s)); err != nil {
-		return nil, &inputError{http.StatusConflict, fmt.Sprintf("storage %d: %v", s.ID, err)}
+		return nil, errors.Join(&inputError{http.StatusConflict, fmt.Sprintf("storage %d: %v", s.ID, err)},
+			a.cat.SetStorageMode(r.Context(), s.ID, s.Set))
 	}
 	return nil, nil
 }

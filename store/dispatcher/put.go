@@ -171,7 +171,12 @@ func (d *Dispatcher) storeSmall(ctx context.Context, p *upload, b *body) (*place
 		return nil, fail(err, p.t)
 	}
 	cause := errors.New("no cluster is read-write and has enough writable storages")
-	for _, cluster := range p.order(id) {
+	// A second time round, those that have failed are known, and storages that were spared are asked instead.
+	order, begun := p.order(id), time.Now()
+	for i, cluster := range append(order, order...) {
+		if i >= len(order) && time.Since(begun) > secondTry {
+			break
+		}
 		info := p.info(id)
 		info.ETag = etag
 		owed, err := d.putAll(ctx, p, cluster, info, b)
@@ -192,6 +197,9 @@ func (d *Dispatcher) storeSmall(ctx context.Context, p *upload, b *body) (*place
 	f.cause = cause
 	return nil, f
 }
+
+// secondTry is how soon a small upload must have failed everywhere to be tried a second time.
+const secondTry = time.Second
 
 func (p *upload) info(id store.ObjectID) store.EntityInfo {
 	return store.EntityInfo{

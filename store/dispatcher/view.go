@@ -109,7 +109,7 @@ func (v *view) readersOf(o *store.Object, now time.Time) (r readers) {
 		}
 	}
 	placement.Storages(o.ID, ids[:n])
-	for pass := range 3 {
+	for pass := range 4 {
 		for _, id := range ids[:n] {
 			for _, m := range members {
 				if m.ID == id && m.readPass(o, now) == pass {
@@ -122,12 +122,14 @@ func (v *view) readersOf(o *store.Object, now time.Time) (r readers) {
 }
 
 func (m *member) readPass(o *store.Object, now time.Time) int {
-	const good, suspect, lastResort, never = 0, 1, 2, 3
+	const good, suspect, unwell, lastResort, never = 0, 1, 2, 3, 4
 	switch {
 	case m.Set == store.ModeDead || m.Set == store.ModeDown:
 		return never
 	case !m.Mode.Readable() || o.Missing != nil && slices.Contains(o.Missing, m.ID):
 		return lastResort
+	case m.sus.unwell.Load():
+		return unwell
 	case m.sus.active(now):
 		return suspect
 	}
@@ -137,23 +139,30 @@ func (m *member) readPass(o *store.Object, now time.Time) int {
 // writersOf splits a cluster's storages into those that a new entity is sent to and those that will be owed it. A storage
 // that failed of late is left out where enough others remain.
 func (v *view) writersOf(c store.ClusterID, enough int, now time.Time) (writers []*member, owed []store.StorageID) {
-	var suspects []*member
+	var suspects, unwell []*member
 	for _, m := range v.clusters[c] {
 		switch {
 		case m.Mode == store.ModeDead:
 		case !m.Mode.Writable():
 			owed = append(owed, m.ID)
+		case m.sus.unwell.Load():
+			unwell = append(unwell, m)
 		case m.sus.active(now), m.sus.refuses(now):
 			suspects = append(suspects, m)
 		default:
 			writers = append(writers, m)
 		}
 	}
-	for _, m := range suspects {
-		if len(writers) < enough {
-			writers = append(writers, m)
-		} else {
-			owed = append(owed, m.ID)
+	// When those without blame do not suffice, all that may answer are asked, and those that have just failed a probe only if
+	// there is no other way.
+	for _, list := range [][]*member{suspects, unwell} {
+		short := len(writers) < enough
+		for _, m := range list {
+			if short {
+				writers = append(writers, m)
+			} else {
+				owed = append(owed, m.ID)
+			}
 		}
 	}
 	return writers, owed
