@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"wheelhouse/internal/http1"
 	"wheelhouse/store"
@@ -79,17 +78,7 @@ func (r remoteBulk) entries(ctx context.Context, q *http1.OutRequest) ([]store.M
 	if err != nil {
 		return nil, fmt.Errorf("read http://%s%s: %w", r.addr, q.Target, err)
 	}
-	var list []store.ManifestEntry
-	for line := range strings.Lines(string(body)) {
-		var e store.ManifestEntry
-		var stored int64
-		if _, err := fmt.Sscanf(line, "%d %d %x %d", &e.ID, &e.Size, &e.CRC, &stored); err != nil {
-			return nil, fmt.Errorf("http://%s%s: bad line %q", r.addr, q.Target, line)
-		}
-		e.Stored = time.Unix(stored, 0)
-		list = append(list, e)
-	}
-	return list, nil
+	return parseManifest(body, "http://"+r.addr+q.Target)
 }
 
 func adoptPath(uid uint64) string { return "adopt/" + strconv.FormatUint(uid, 16) }

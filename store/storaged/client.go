@@ -331,12 +331,17 @@ func (r *Remote) Manifest(ctx context.Context, from, to store.ObjectID, limit in
 	if err != nil {
 		return nil, fmt.Errorf("read manifest of http://%s%s: %w", r.addr, r.prefix, err)
 	}
+	return parseManifest(body, "http://"+r.addr+r.prefix)
+}
+
+// parseManifest reads the lines in which a node lists entities: id, size, checksum, and when it was stored. from is for errors.
+func parseManifest(body []byte, from string) ([]store.ManifestEntry, error) {
 	var entries []store.ManifestEntry
 	for line := range strings.Lines(string(body)) {
 		var e store.ManifestEntry
 		var stored int64
 		if _, err := fmt.Sscanf(line, "%d %d %x %d", &e.ID, &e.Size, &e.CRC, &stored); err != nil {
-			return nil, fmt.Errorf("manifest of http://%s%s: bad line %q", r.addr, r.prefix, line)
+			return nil, fmt.Errorf("manifest of %s: bad line %q", from, line)
 		}
 		e.Stored = time.Unix(stored, 0)
 		entries = append(entries, e)
