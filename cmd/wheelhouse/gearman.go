@@ -159,36 +159,39 @@ func parseGearman(env *environment, args []string) (*gearmanFlags, error) {
 
 // unjoin takes joined short flags apart (-nP, -fwc), as getopt does, up to the first argument that is no flag.
 func unjoin(fs *flag.FlagSet, args []string) (out []string) {
-	for i := 0; i < len(args); i++ {
-		a := args[i]
+	for len(args) > 0 {
+		a := args[0]
 		if len(a) < 2 || a[0] != '-' || a == "--" {
-			return append(out, args[i:]...)
+			return append(out, args...)
 		}
+		args = args[1:]
 		name, _, hasValue := strings.Cut(strings.TrimLeft(a, "-"), "=")
-		letters := []string{name}
-		if !strings.HasPrefix(a, "--") && fs.Lookup(name) == nil {
-			letters = strings.Split(a[1:], "")
-		} else {
+		wants := wantsValue(fs, name) && !hasValue
+		if strings.HasPrefix(a, "--") || fs.Lookup(name) != nil {
 			out = append(out, a)
+		} else {
+			out, wants = takeApart(fs, a[1:], out)
 		}
-		for j, letter := range letters {
-			joined := len(letters) > 1 || fs.Lookup(name) == nil
-			if joined {
-				out = append(out, "-"+letter)
-			}
-			if !wantsValue(fs, letter) || hasValue {
-				continue
-			}
-			if rest := strings.Join(letters[j+1:], ""); rest != "" {
-				out = append(out, rest)
-			} else if i+1 < len(args) {
-				i++
-				out = append(out, args[i])
-			}
-			break
+		if wants && len(args) > 0 {
+			out, args = append(out, args[0]), args[1:]
 		}
 	}
 	return out
+}
+
+// takeApart appends a flag for each letter; what follows one that wants a value is the value. wants says that it is still to come.
+func takeApart(fs *flag.FlagSet, letters string, out []string) (flags []string, wants bool) {
+	for i := range len(letters) {
+		out = append(out, "-"+letters[i:i+1])
+		if !wantsValue(fs, letters[i:i+1]) {
+			continue
+		}
+		if rest := letters[i+1:]; rest != "" {
+			return append(out, rest), false
+		}
+		return out, true
+	}
+	return out, false
 }
 
 func wantsValue(fs *flag.FlagSet, name string) bool {
