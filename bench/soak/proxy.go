@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"io"
 	"net"
 	"sync"
 	"time"
@@ -133,9 +132,6 @@ func (p *proxy) pipe(to, from net.Conn) {
 			sent += piece
 		}
 		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				return
-			}
 			return
 		}
 	}
