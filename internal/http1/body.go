@@ -117,7 +117,7 @@ func (b *reqBody) data(p []byte) (int, error) {
 		c.rpos += n
 	}
 	b.took(int64(n))
-	if b.total > c.srv.lim.Body {
+	if b.total > c.lim.Body {
 		return 0, errBodyLong
 	}
 	return n, nil

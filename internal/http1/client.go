@@ -64,7 +64,7 @@ type OutRequest struct {
 	// Header is the other fields. Content-Length, Transfer-Encoding, Connection and Expect are the engine's own.
 	Header Header
 	// Body is the body, or its source BodyReader with its Size in bytes: -1 when it is not known (chunked); a source with
-	// Size 0 is not read.
+	// Size 0 is not read. With both, Body is the beginning, of which Size is not told: Size is that of BodyReader's part.
 	Body       []byte
 	BodyReader io.Reader
 	Size       int64
@@ -72,6 +72,9 @@ type OutRequest struct {
 	Expect100 bool
 	// Idempotent says that the request may be sent twice, beyond the methods of which that is known.
 	Idempotent bool
+	// Upgrade asks for another protocol on the connection (RFC 9110 §7.8), for instance "websocket". The answer may then be 101,
+	// whose connection [Response.Switched] gives. Default "": nothing is asked.
+	Upgrade string
 }
 
 // DoError is a failure of [Client.Do]. Op is "dial", "write" or "read": after "dial" nothing has been sent, and another server may
@@ -125,8 +128,8 @@ func NewClient(o ClientOptions) *Client {
 // again, once and on a new connection, when a reused connection proves dead before any byte of the response. Errors are
 // *DoError.
 func (c *Client) Do(ctx context.Context, r *OutRequest) (*Response, error) {
-	if !isToken(r.Method) || !all(r.Target, inTarget) || r.Host != "" && !validAuthority(r.Host) {
-		return nil, &DoError{Op: "write", Addr: r.Addr, Err: errBadRequest}
+	if err := r.check(); err != nil {
+		return nil, err
 	}
 	cc, err := c.get(ctx, r.Addr)
 	if err != nil {
@@ -141,6 +144,14 @@ func (c *Client) Do(ctx context.Context, r *OutRequest) (*Response, error) {
 		return nil, err
 	}
 	return cc.roundTrip(ctx, r)
+}
+
+// check refuses what cannot be sent without being misunderstood.
+func (r *OutRequest) check() error {
+	if !isToken(r.Method) || !all(r.Target, inTarget) || r.Host != "" && !validAuthority(r.Host) || !all(r.Upgrade, inValue) {
+		return &DoError{Op: "write", Addr: r.Addr, Err: errBadRequest}
+	}
+	return nil
 }
 
 // replayable reports whether a request may be sent a second time (RFC 9110 §9.2.2).
@@ -194,9 +205,13 @@ func (c *Client) dial(ctx context.Context, addr string) (*clientConn, error) {
 	if err != nil {
 		return nil, &DoError{Op: "dial", Addr: addr, Err: err}
 	}
-	cc := &clientConn{client: c, opts: &c.opts, addr: addr, nc: nc, raw: rawConnOf(nc)}
+	return newClientConn(nc, addr, &c.opts, c, &c.counts.splice), nil
+}
+
+func newClientConn(nc net.Conn, addr string, o *ClientOptions, owner connOwner, splice *atomic.Uint64) *clientConn {
+	cc := &clientConn{owner: owner, splice: splice, opts: o, addr: addr, nc: nc, raw: rawConnOf(nc)}
 	cc.onDone = cc.interrupt
-	return cc, nil
+	return cc
 }
 
 // put takes a connection back.
@@ -214,6 +229,9 @@ func (c *Client) put(cc *clientConn) {
 		c.timer = time.AfterFunc(c.opts.IdleTimeout, c.expire)
 	}
 }
+
+// lost is told of a connection that has been closed, of which the pool keeps nothing.
+func (c *Client) lost(*clientConn) {}
 
 // expire closes the connections that have been idle for too long. It is the timer's function.
 func (c *Client) expire() {

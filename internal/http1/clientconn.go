@@ -14,7 +14,8 @@ import (
 // clientConn is a connection to a server. It belongs to the goroutine whose exchange it carries; only interrupt comes from
 // others.
 type clientConn struct {
-	client *Client
+	owner  connOwner
+	splice *atomic.Uint64 // counts what never entered this process's memory
 	opts   *ClientOptions
 	addr   string
 	nc     net.Conn
@@ -36,6 +37,12 @@ type clientConn struct {
 	interrupted atomic.Bool
 	readBy      time.Time // the deadlines that are armed
 	writeBy     time.Time
+}
+
+// connOwner is who gets a connection back when its exchange has ended: put when it can carry another, lost when it is closed.
+type connOwner interface {
+	put(*clientConn)
+	lost(*clientConn)
 }
 
 // maxInterim is how many interim responses are skipped.
@@ -139,10 +146,13 @@ func (cc *clientConn) done(sound bool) {
 	putBuffer(cc.buf)
 	cc.buf, cc.ctx = nil, nil
 	if sound && !cc.broken && !leftover {
-		cc.client.put(cc)
-	} else {
+		cc.owner.put(cc)
+		return
+	}
+	if cc.nc != nil { // else it has changed its protocol, and is another's
 		cc.nc.Close()
 	}
+	cc.owner.lost(cc)
 }
 
 // diedIdle reports whether err means that a reused connection had been closed by the server before it saw the request.
@@ -161,7 +171,7 @@ func (cc *clientConn) roundTrip(ctx context.Context, r *OutRequest) (*Response, 
 	err := cc.send(r, res)
 	if err == nil && res.Status == 0 {
 		op = "read"
-		err = cc.readHead(r.Method, res, cc.opts.HeadTimeout, false)
+		err = cc.readHead(r, res, cc.opts.HeadTimeout, false)
 	}
 	if err != nil {
 		cc.done(false)
@@ -175,25 +185,25 @@ func (cc *clientConn) roundTrip(ctx context.Context, r *OutRequest) (*Response, 
 }
 
 // readHead reads up to the end of a final response's head; of a 100's too, if that is waited for.
-func (cc *clientConn) readHead(method string, res *Response, timeout time.Duration, interim bool) error {
+func (cc *clientConn) readHead(r *OutRequest, res *Response, timeout time.Duration, interim bool) error {
 	var h headScan
 	for skipped := 0; ; {
 		unread := cc.buf.b[cc.rpos:cc.rend]
 		if h.worthParsing(unread, &cc.opts.Limits) {
-			n, err := parseResponseHead(unread, &cc.opts.Limits, method, res)
+			n, err := parseResponseHead(unread, &cc.opts.Limits, r.Method, res)
 			switch {
 			case err != nil:
 				return err
 			case n == 0:
 				h.parsed(unread)
-			case res.Status == 101:
+			case res.Status == 101 && r.Upgrade == "":
 				return errSwitched
 			case skipped > maxInterim:
 				return errManyInterim
 			default:
 				cc.rpos += n
 				cc.low = cc.rpos
-				if res.Status >= 200 || interim && res.Status == 100 {
+				if res.Status >= 200 || res.Status == 101 || interim && res.Status == 100 {
 					return nil
 				}
 				skipped++

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"io"
@@ -31,7 +32,7 @@ func (cc *clientConn) send(r *OutRequest, res *Response) error {
 	}
 	// A server that refuses a request may close before it has read it all; its answer, if there is one, says more than
 	// the failed write.
-	if cc.readHead(r.Method, res, cc.opts.ContinueTimeout, false) == nil {
+	if cc.readHead(r, res, cc.opts.ContinueTimeout, false) == nil {
 		return nil
 	}
 	res.Status = 0
@@ -43,7 +44,7 @@ func (cc *clientConn) awaitContinue(r *OutRequest, res *Response) (answered bool
 	if err := cc.flush(); err != nil {
 		return false, err
 	}
-	err = cc.readHead(r.Method, res, cc.opts.ContinueTimeout, true)
+	err = cc.readHead(r, res, cc.opts.ContinueTimeout, true)
 	switch {
 	case err == nil && res.Status != 100:
 		cc.broken = true // the server may or may not go on to wait for the body
@@ -78,7 +79,7 @@ func (r *OutRequest) appendHead(b []byte) []byte {
 	}
 	b = append(b, "\r\n"...)
 	for _, f := range r.Header.fields {
-		if engineOwned(f.Name) || foldEqual(f.Name, "host") || foldEqual(f.Name, "expect") {
+		if engineOwned(f.Name) || foldEqual(f.Name, "host") || foldEqual(f.Name, "expect") || foldEqual(f.Name, "upgrade") {
 			continue
 		}
 		b = append(b, f.Name...)
@@ -93,13 +94,19 @@ func (r *OutRequest) appendHead(b []byte) []byte {
 		b = append(b, "Content-Length: "...)
 		n := r.Size
 		if r.BodyReader == nil {
-			n = int64(len(r.Body))
+			n = 0
 		}
+		n += int64(len(r.Body))
 		b = strconv.AppendInt(b, n, 10)
 		b = append(b, "\r\n"...)
 	}
 	if r.Expect100 && r.hasBody() {
 		b = append(b, "Expect: 100-continue\r\n"...)
+	}
+	if r.Upgrade != "" {
+		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
+		b = append(b, r.Upgrade...)
+		b = append(b, "\r\n"...)
 	}
 	return append(b, "\r\n"...)
 }
@@ -109,22 +116,31 @@ func (cc *clientConn) sendBody(r *OutRequest) error {
 	switch {
 	case !r.hasBody():
 		return nil
-	case r.BodyReader == nil:
-		if len(cc.out.b)+len(r.Body) <= cap(cc.out.b) {
-			cc.out.b = append(cc.out.b, r.Body...)
-			return nil
+	case r.BodyReader != nil && r.Size < 0:
+		if len(r.Body) > 0 {
+			return cc.sendChunked(io.MultiReader(bytes.NewReader(r.Body), r.BodyReader))
 		}
-		if err := cc.flush(); err != nil {
-			return err
-		}
-		return cc.write(r.Body)
-	case r.Size < 0:
 		return cc.sendChunked(r.BodyReader)
+	}
+	if err := cc.sendBytes(r.Body); err != nil || r.BodyReader == nil {
+		return err
 	}
 	if b, ok := r.BodyReader.(*reqBody); ok && cc.raw != nil && b.spliceable(r.Size) {
 		return cc.spliceFrom(b, r.Size)
 	}
 	return cc.sendFixed(r.BodyReader, r.Size)
+}
+
+// sendBytes sends a body, or its beginning, with the head if both fit.
+func (cc *clientConn) sendBytes(p []byte) error {
+	if len(cc.out.b)+len(p) <= cap(cc.out.b) {
+		cc.out.b = append(cc.out.b, p...)
+		return nil
+	}
+	if err := cc.flush(); err != nil {
+		return err
+	}
+	return cc.write(p)
 }
 
 func (cc *clientConn) sendFixed(src io.Reader, size int64) error {
@@ -250,7 +266,7 @@ func (cc *clientConn) spliceFrom(b *reqBody, size int64) error {
 			armed = cc.armWrite()
 		},
 		wrote: func(m int) {
-			cc.client.counts.splice.Add(uint64(m))
+			cc.splice.Add(uint64(m))
 			c.srv.counts.in.Add(uint64(m))
 			armed = cc.armWrite()
 		},

@@ -17,17 +17,19 @@ import (
 // conn is one connection and, while a handler runs, its [Exchange]. All fields but word, those of
 // the sweeper and those under mu belong to the connection's goroutine.
 type conn struct {
-	srv  *Server
-	nc   net.Conn
-	raw  syscall.RawConn // of a plain TCP or unix connection, nil for others
-	word atomic.Uint64   // see phase
-	late bool            // a phase lasted too long: this is the connection's last exchange
+	srv    *Server
+	nc     net.Conn
+	raw    syscall.RawConn // of a plain TCP or unix connection, nil for others
+	word   atomic.Uint64   // see phase
+	client net.Addr        // of whom the connection is, nil: of its other end
+	late   bool            // a phase lasted too long: this is the connection's last exchange
 
 	// Read side: rbuf[rpos:rend] has been read and not consumed. Below low lies the head of the request in work.
 	rbuf            []byte
 	rpos, rend, low int
 	fresh           bool // no request has been read yet
 
+	lim     *serverLimits // in force for the request in work
 	req     Request
 	body    reqBody
 	expect  bool // 100 Continue is owed
@@ -175,7 +177,7 @@ func (c *conn) fill() (int, error) {
 func (c *conn) exchange() bool {
 	c.srv.counts.requests.Add(1)
 	c.req.ID = c.srv.opts.Sequence.Add(1)
-	c.body.begin(&c.req, &c.srv.lim)
+	c.body.begin(&c.req, &c.lim.Limits)
 	c.expect = c.req.ExpectContinue
 	c.answer = answer{open: -1}
 	c.header.Reset()
@@ -289,11 +291,17 @@ func (c *conn) watch() {
 	}
 }
 
-func (c *conn) Request() *Request    { return &c.req }
-func (c *conn) Body() io.Reader      { return &c.body }
-func (c *conn) Header() *Header      { return &c.header }
-func (c *conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
-func (c *conn) LocalAddr() net.Addr  { return c.nc.LocalAddr() }
+func (c *conn) Request() *Request   { return &c.req }
+func (c *conn) Body() io.Reader     { return &c.body }
+func (c *conn) Header() *Header     { return &c.header }
+func (c *conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
+
+func (c *conn) RemoteAddr() net.Addr {
+	if c.client != nil {
+		return c.client
+	}
+	return c.nc.RemoteAddr()
+}
 
 func (c *conn) TLS() bool {
 	_, ok := c.nc.(interface{ ConnectionState() tls.ConnectionState })

@@ -12,6 +12,7 @@ var errHandOver = errors.New("http1: the connection can be handed over")
 // errHandOver when the connection is to be given up unharmed, others when it is over.
 func (c *conn) readHead() error {
 	var h headScan
+	c.lim = c.srv.lim.Load()
 	empty := 0
 	begun := false
 	for {
@@ -19,8 +20,8 @@ func (c *conn) readHead() error {
 		if err != nil {
 			return err
 		}
-		if h.worthParsing(unread, &c.srv.lim) {
-			n, err := parseRequestHead(unread, &c.srv.lim, &c.req)
+		if h.worthParsing(unread, &c.lim.Limits) {
+			n, err := parseRequestHead(unread, &c.lim.Limits, &c.req)
 			if err != nil {
 				return err
 			}

@@ -241,7 +241,7 @@ func (b *Body) spliceTo(w *net.TCPConn) (int64, error) {
 		beforeWrite: b.came,
 		wrote: func(m int) {
 			b.moved += int64(m)
-			cc.client.counts.splice.Add(uint64(m))
+			cc.splice.Add(uint64(m))
 		},
 	}
 	moved, eof, rerr, werr := s.run(dst, cc.raw, rest)

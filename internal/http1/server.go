@@ -46,9 +46,8 @@ const (
 type Server struct {
 	handler Handler
 	opts    Options
-	lim     Limits
+	lim     atomic.Pointer[serverLimits]
 	log     *slog.Logger
-	limits  [phases]int64 // ms that a connection may be in each phase, 0 for ever
 	tick    time.Duration
 
 	state   atomic.Int32
@@ -75,7 +74,6 @@ func NewServer(h Handler, o Options) *Server {
 	s := &Server{
 		handler:   h,
 		opts:      o,
-		lim:       o.Limits.withDefaults(),
 		log:       cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		born:      time.Now(),
 		quit:      make(chan struct{}),
@@ -89,11 +87,22 @@ func NewServer(h Handler, o Options) *Server {
 	var clean Header
 	clean.Set("Server", o.Server)
 	s.opts.Server = clean.Get("Server")
-	s.limits, s.tick = s.lim.phases()
+	s.tick = s.setLimits(o.Limits).tick()
 	// The root of what the connections' contexts descend from: no caller's context lives as long as the server.
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.setDate(s.born)
 	return s
+}
+
+// SetLimits replaces the limits while the server runs. Requests whose head has been read keep to the old ones, except for the
+// timeouts. How exactly timeouts are kept depends on the limits that the server was made with.
+func (s *Server) SetLimits(l Limits) { s.setLimits(l) }
+
+func (s *Server) setLimits(l Limits) *serverLimits {
+	sl := &serverLimits{Limits: l.withDefaults()}
+	sl.phase = sl.phases()
+	s.lim.Store(sl)
+	return sl
 }
 
 // Serve accepts connections from ln until the server is stopped, then returns ErrServerClosed, or until ln fails, then
@@ -126,8 +135,13 @@ func (s *Server) Serve(ln net.Listener) error {
 
 // ServeConn adopts a connection, for instance one that another process handed over, and returns at once. A server that has
 // stopped closes it.
-func (s *Server) ServeConn(nc net.Conn) {
+func (s *Server) ServeConn(nc net.Conn) { s.ServeConnFrom(nc, nil) }
+
+// ServeConnFrom is ServeConn for a connection that something in front has made for a client: RemoteAddr of its exchanges is
+// client, if that is not nil.
+func (s *Server) ServeConnFrom(nc net.Conn, client net.Addr) {
 	c := newConn(s, nc)
+	c.client = client
 	s.mu.Lock()
 	if st := state(s.state.Load()); st == closed || st == closing {
 		s.mu.Unlock()
@@ -181,7 +195,7 @@ func (s *Server) drop(c *conn, handed net.Conn) {
 
 // notify wakes those who wait for connections or Serves to end. s.mu is held.
 func (s *Server) notify() {
-	if s.state.Load() != int32(running) || len(s.conns)+1 >= s.lim.MaxConns {
+	if s.state.Load() != int32(running) || len(s.conns)+1 >= s.lim.Load().MaxConns {
 		close(s.changed)
 		s.changed = make(chan struct{})
 	}
@@ -191,7 +205,7 @@ func (s *Server) notify() {
 func (s *Server) makeRoom() {
 	for {
 		s.mu.Lock()
-		changed, full := s.changed, len(s.conns) >= s.lim.MaxConns
+		changed, full := s.changed, len(s.conns) >= s.lim.Load().MaxConns
 		if full {
 			s.evict()
 		}

@@ -32,13 +32,17 @@ var past = time.Unix(1, 0)
 
 func phaseOf(w uint64) phase { return phase(w & phaseMask) }
 
-// phases are the limits by phase in ms (0: none), and the sweeper's interval.
-func (l *Limits) phases() (limits [phases]int64, tick time.Duration) {
-	tick = time.Second
+// serverLimits are the limits in the form in which they are looked up.
+type serverLimits struct {
+	Limits
+	phase [phases]int64 // ms that a connection may be in each phase, 0 for ever
+}
+
+// phases are the limits by phase in ms, 0: none.
+func (l *Limits) phases() (limits [phases]int64) {
 	set := func(p phase, d time.Duration) {
 		if d < math.MaxInt64 {
 			limits[p] = max(1, d.Milliseconds())
-			tick = min(tick, d/4)
 		}
 	}
 	set(phaseFresh, l.FirstByteTimeout)
@@ -47,7 +51,18 @@ func (l *Limits) phases() (limits [phases]int64, tick time.Duration) {
 	set(phaseBody, l.BodyTimeout)
 	set(phaseWrite, l.WriteTimeout)
 	set(phaseLinger, lingerTime)
-	return limits, min(max(tick, 5*time.Millisecond), 250*time.Millisecond)
+	return limits
+}
+
+// tick is the sweeper's interval.
+func (l *serverLimits) tick() time.Duration {
+	tick := 250 * time.Millisecond
+	for _, ms := range l.phase {
+		if ms > 0 {
+			tick = min(tick, time.Duration(ms)*time.Millisecond/4)
+		}
+	}
+	return max(tick, 5*time.Millisecond)
 }
 
 // enter moves the connection to phase p, which begins now. It reports whether the time of the phase that ends was over, in
@@ -102,6 +117,7 @@ func (s *Server) startSweeper() {
 // sweep sets the clock and ends what has taken too long.
 func (s *Server) sweep(now time.Time) {
 	ms := now.Sub(s.born).Milliseconds()
+	limits := &s.lim.Load().phase
 	s.clock.Store(ms)
 	s.setDate(now)
 	s.mu.Lock()
@@ -110,7 +126,7 @@ func (s *Server) sweep(now time.Time) {
 		w := c.word.Load()
 		p := phaseOf(w)
 		age := ms - int64(w>>timeShift)
-		limit := s.limits[p]
+		limit := limits[p]
 		switch {
 		case p == phaseWrite && limit > 0 && age > limit/2 && c.drains(w):
 			c.word.CompareAndSwap(w, uint64(ms)<<timeShift|uint64(p))

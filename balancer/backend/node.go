@@ -1,0 +1,215 @@
+// Package backend is the balancer's other side: the nodes of pools with what is known of their health, and for each service the
+// connections to them and the requests that wait for one.
+//
+// A request is not tied to a connection attempt that it caused: whichever connection is ready first takes the request that has
+// waited longest in the highest queue.
+package backend
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wheelhouse/balancer"
+)
+
+const (
+	connectPause   = time.Second      // for which a node is left alone after a connect that failed
+	noVerifyTime   = 60 * time.Second // for which connections of a node whose verification failed are used without one
+	codesKept      = 500              // response codes that are remembered of a node
+	maxEjectFactor = 10
+)
+
+// Node is one backend. Its fields but those under mu are safe for concurrent use.
+type Node struct {
+	Addr string
+	// Of a node that is given by name: what the name is.
+	Name string
+
+	weight atomic.Int32
+
+	Attempts, Connects, Failures, Requests, Verifies, Errors atomic.Int64
+
+	Active atomic.Int64 // requests under way
+	conns  atomic.Int64 // connections, those being made included
+	uses   atomic.Int64 // as Perlbal counts: responses since the pool was loaded
+
+	lastAttempt, lastConnect, lastResponse atomic.Int64 // Unix ns
+	pausedUntil, noVerifyUntil             atomic.Int64
+	backAt                                 atomic.Int64 // came back, for slow start
+
+	Latency Histogram
+
+	mu        sync.Mutex
+	codes     []int // ring
+	codeAt    int
+	failures  int // in a row, of requests
+	ejections int
+	ejected   time.Time // until
+	sick      bool      // by active checks
+	row       int       // checks in a row that speak against sick
+	lastError string
+}
+
+func newNode(addr, name string, weight int) *Node {
+	n := &Node{Addr: addr, Name: name}
+	n.weight.Store(int32(weight))
+	return n
+}
+
+// Weight is the node's share.
+func (n *Node) Weight() int { return int(n.weight.Load()) }
+
+// Conns is how many connections to it there are, those being made included.
+func (n *Node) Conns() int { return int(n.conns.Load()) }
+
+// Uses is how many responses it has given.
+func (n *Node) Uses() int64 { return n.uses.Load() }
+
+// Status is what is known of a node.
+type Status struct {
+	Addr, Name  string
+	State       string // up, paused, ejected, sick
+	Since       time.Time
+	Error       string
+	Weight      int
+	Active      int64
+	Conns       int64
+	Requests    int64
+	Errors      int64
+	Uses        int64
+	LastAttempt time.Time
+	LastConnect time.Time
+	LastReply   time.Time
+	Codes       map[int]int
+}
+
+// Status is what is known of the node now.
+func (n *Node) Status(now time.Time) Status {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := Status{
+		Addr: n.Addr, Name: n.Name, State: "up", Error: n.lastError, Weight: n.Weight(), Active: n.Active.Load(), Conns: n.conns.Load(),
+		Requests: n.Requests.Load(), Errors: n.Errors.Load(), Uses: n.uses.Load(), LastAttempt: at(&n.lastAttempt),
+		LastConnect: at(&n.lastConnect), LastReply: at(&n.lastResponse), Codes: map[int]int{},
+	}
+	for _, c := range n.codes {
+		s.Codes[c]++
+	}
+	switch {
+	case n.sick:
+		s.State = "sick"
+	case now.Before(n.ejected):
+		s.State = "ejected"
+	case now.UnixNano() < n.pausedUntil.Load():
+		s.State = "paused"
+	}
+	return s
+}
+
+func at(v *atomic.Int64) time.Time {
+	if ns := v.Load(); ns > 0 {
+		return time.Unix(0, ns)
+	}
+	return time.Time{}
+}
+
+// usable reports whether a connection may be made to the node, or used.
+func (n *Node) usable(now time.Time) bool {
+	if now.UnixNano() < n.pausedUntil.Load() {
+		return false
+	}
+	return n.healthy(now)
+}
+
+func (n *Node) healthy(now time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !n.sick && !now.Before(n.ejected)
+}
+
+// share is the part, 0 to 1, of its weight that a node is to get while it comes back.
+func (n *Node) share(now time.Time, slowStart time.Duration) float64 {
+	back := n.backAt.Load()
+	if slowStart <= 0 || back == 0 {
+		return 1
+	}
+	return math.Min(1, math.Max(0.05, float64(now.UnixNano()-back)/float64(slowStart)))
+}
+
+// connectFailed notes a connect that failed.
+func (n *Node) connectFailed(now time.Time, err error) {
+	n.Failures.Add(1)
+	n.pausedUntil.Store(now.Add(connectPause).UnixNano())
+	n.mu.Lock()
+	n.lastError = err.Error()
+	n.mu.Unlock()
+}
+
+// Answered notes a response's status and how long its head took.
+func (n *Node) Answered(now time.Time, status int, took time.Duration) {
+	n.lastResponse.Store(now.UnixNano())
+	n.uses.Add(1)
+	n.Latency.Observe(took)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.codes) < codesKept {
+		n.codes = append(n.codes, status)
+	} else {
+		n.codes[n.codeAt] = status
+		n.codeAt = (n.codeAt + 1) % codesKept
+	}
+	n.failures = 0
+	if n.ejections > 0 && now.Sub(n.ejected) > time.Minute {
+		n.ejections = 0
+	}
+}
+
+// failed notes a request that the node has failed, and reports whether it has now failed often enough to be left alone.
+func (n *Node) failed(now time.Time, err error, set *balancer.PoolSettings) (ejectable bool) {
+	n.Errors.Add(1)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lastError = err.Error()
+	n.failures++
+	return set.EjectErrors > 0 && n.failures >= set.EjectErrors && !now.Before(n.ejected)
+}
+
+// eject leaves the node alone for a while.
+func (n *Node) eject(now time.Time, set *balancer.PoolSettings) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ejections = min(n.ejections+1, maxEjectFactor)
+	d := set.EjectTime * time.Duration(n.ejections)
+	n.ejected, n.failures = now.Add(d), 0
+	n.backAt.Store(n.ejected.UnixNano())
+	return d
+}
+
+// checked notes an active check, and reports whether it changes what the node is taken for.
+func (n *Node) checked(now time.Time, err error, set *balancer.PoolSettings) (changed bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err != nil {
+		n.lastError = err.Error()
+	}
+	if (err != nil) == n.sick {
+		n.row = 0
+		return false
+	}
+	n.row++
+	need := max(1, set.HealthFall)
+	if n.sick {
+		need = max(1, set.HealthRise)
+	}
+	if n.row < need {
+		return false
+	}
+	n.row, n.sick = 0, err != nil
+	if !n.sick {
+		n.ejected = time.Time{}
+		n.backAt.Store(now.UnixNano())
+	}
+	return true
+}

@@ -1,0 +1,368 @@
+package backend
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wheelhouse/balancer"
+	"wheelhouse/balancer/config"
+)
+
+// nodefileInterval is how often a nodefile's time is looked at.
+const nodefileInterval = 3 * time.Second
+
+// Pool is a pool at work. Its methods are safe for concurrent use.
+type Pool struct {
+	name string
+	log  *slog.Logger
+	set  atomic.Pointer[balancer.PoolSettings]
+	view atomic.Pointer[view]
+	turn atomic.Uint64 // of RoundRobin
+
+	mu       sync.Mutex // guards all below, and changes of view
+	fileTime time.Time
+	looked   time.Time
+	file     []balancer.Node
+	resolved map[string][]string // of nodes that are given by name
+	queues   []*Queue            // that use the pool
+}
+
+// view is the nodes as they are now. It is never changed.
+type view struct {
+	nodes []*Node
+	ring  ring // of ConsistentHash
+	local string
+}
+
+// NewPool makes a pool. Update gives it its settings.
+func NewPool(name string, log *slog.Logger) *Pool {
+	p := &Pool{name: name, log: log.With("pool", name), resolved: map[string][]string{}}
+	p.set.Store(&balancer.PoolSettings{Name: name})
+	p.view.Store(&view{})
+	return p
+}
+
+// Name is the pool's name.
+func (p *Pool) Name() string { return p.name }
+
+// Settings are those in force.
+func (p *Pool) Settings() *balancer.PoolSettings { return p.set.Load() }
+
+// Nodes are the nodes as they are now. The slice is not to be changed.
+func (p *Pool) Nodes() []*Node { return p.view.Load().nodes }
+
+// Local is the name of the handler of this process that stands for the pool, "" when there is none.
+func (p *Pool) Local() string { return p.view.Load().local }
+
+// Update puts new settings in force. Nodes that stay keep their state.
+func (p *Pool) Update(set *balancer.PoolSettings) {
+	p.mu.Lock()
+	if old := p.set.Load(); old.NodeFile != set.NodeFile {
+		p.fileTime, p.file = time.Time{}, nil
+	}
+	p.set.Store(set)
+	if set.NodeFile != "" {
+		p.readFile()
+	}
+	p.rebuild()
+	p.mu.Unlock()
+	p.notify()
+}
+
+// notify tells the queues that nodes have changed.
+func (p *Pool) notify() {
+	p.mu.Lock()
+	list := slices.Clone(p.queues)
+	p.mu.Unlock()
+	for _, q := range list {
+		q.changed()
+	}
+}
+
+// readFile reads the nodefile, if its time has changed. p.mu is held.
+func (p *Pool) readFile() (changed bool) {
+	path := p.set.Load().NodeFile
+	fi, err := os.Stat(path)
+	if err != nil || fi.ModTime().Equal(p.fileTime) {
+		if err != nil {
+			p.log.Warn("nodefile cannot be read, its last nodes stay", "file", path, "err", err)
+		}
+		return false
+	}
+	nodes, err := ReadNodeFile(path)
+	if err != nil {
+		p.log.Warn("nodefile is not good, its last nodes stay", "file", path, "err", err)
+	} else {
+		p.file = nodes
+	}
+	p.fileTime = fi.ModTime()
+	return err == nil
+}
+
+// ReadNodeFile reads a nodefile: one ip[:port] to a line, what follows a '#' is a comment.
+func ReadNodeFile(path string) ([]balancer.Node, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var nodes []balancer.Node
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		text, _, _ := strings.Cut(lines.Text(), "#")
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		addr, err := config.ParseNode(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", path, n, err)
+		}
+		nodes = append(nodes, balancer.Node{Addr: addr, Weight: 1})
+	}
+	return nodes, lines.Err()
+}
+
+// rebuild makes the view of what is configured, read and resolved. p.mu is held.
+func (p *Pool) rebuild() {
+	set := p.set.Load()
+	old := map[string]*Node{}
+	for _, n := range p.view.Load().nodes {
+		old[n.Addr] = n
+	}
+	list := set.Nodes
+	if set.NodeFile != "" {
+		list = p.file
+	}
+	v := &view{}
+	add := func(addr, name string, weight int) {
+		n := old[addr]
+		if n == nil {
+			n = newNode(addr, name, weight)
+		}
+		n.weight.Store(int32(weight))
+		if !slices.Contains(v.nodes, n) {
+			v.nodes = append(v.nodes, n)
+		}
+	}
+	for _, n := range list {
+		switch {
+		case strings.HasPrefix(n.Addr, "local:"):
+			v.local = strings.TrimPrefix(n.Addr, "local:")
+		case !isName(n.Addr):
+			add(n.Addr, "", n.Weight)
+		default:
+			for _, addr := range p.resolved[n.Addr] {
+				add(addr, n.Addr, n.Weight)
+			}
+		}
+	}
+	if set.Method == balancer.ConsistentHash {
+		v.ring = newRing(v.nodes)
+	}
+	p.view.Store(v)
+}
+
+// isName reports whether an address has a name for a host.
+func isName(addr string) bool {
+	if strings.HasPrefix(addr, "unix:") || strings.HasPrefix(addr, "local:") {
+		return false
+	}
+	_, err := netip.ParseAddrPort(addr)
+	return err != nil
+}
+
+// refresh looks at the nodefile, if it is time to.
+func (p *Pool) refresh(now time.Time) {
+	set := p.set.Load()
+	if set.NodeFile == "" {
+		return
+	}
+	p.mu.Lock()
+	if now.Sub(p.looked) < nodefileInterval {
+		p.mu.Unlock()
+		return
+	}
+	p.looked = now
+	changed := p.readFile()
+	if changed {
+		p.rebuild()
+	}
+	p.mu.Unlock()
+	if changed {
+		p.notify()
+	}
+}
+
+// Resolve looks up all nodes that are given by name. A look-up that fails leaves the addresses that were known.
+func (p *Pool) Resolve(ctx context.Context) {
+	set := p.set.Load()
+	found := map[string][]string{}
+	for _, n := range set.Nodes {
+		if !isName(n.Addr) {
+			continue
+		}
+		host, port, _ := net.SplitHostPort(n.Addr) // it was parsed before
+		ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		if err != nil {
+			p.log.Warn("name of a node cannot be resolved, what was known stays", "name", host, "err", err)
+			continue
+		}
+		for _, ip := range ips {
+			found[n.Addr] = append(found[n.Addr], net.JoinHostPort(ip.Unmap().String(), port))
+		}
+		slices.Sort(found[n.Addr])
+	}
+	p.mu.Lock()
+	changed := false
+	for name, addrs := range found {
+		if !slices.Equal(addrs, p.resolved[name]) {
+			p.resolved[name], changed = addrs, true
+		}
+	}
+	if changed {
+		p.rebuild()
+	}
+	p.mu.Unlock()
+	if changed {
+		p.notify()
+	}
+}
+
+// pick chooses a node for a request by the pool's method; nil when there is none that may be used. exclude are nodes that have
+// failed the request already; they are chosen only when there is no other.
+func (p *Pool) pick(now time.Time, key string, exclude []*Node, ok func(*Node) bool) *Node {
+	set, v := p.set.Load(), p.view.Load()
+	if set.Method == balancer.ConsistentHash {
+		if n := v.ring.find(key, func(n *Node) bool { return n.usable(now) && ok(n) && !slices.Contains(exclude, n) }); n != nil {
+			return n
+		}
+	}
+	var few [32]*Node
+	list := few[:0]
+	for _, n := range v.nodes {
+		if n.usable(now) && ok(n) && !slices.Contains(exclude, n) {
+			list = append(list, n)
+		}
+	}
+	if len(list) == 0 {
+		for _, n := range exclude {
+			if n.usable(now) && ok(n) && slices.Contains(v.nodes, n) {
+				list = append(list, n)
+			}
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	switch set.Method {
+	case balancer.RoundRobin:
+		return p.inTurn(list, now, set.SlowStart)
+	case balancer.LeastConn:
+		return slices.MinFunc(list, func(a, b *Node) int { return lighter(a, b, now, set.SlowStart) })
+	case balancer.PowerOfTwo:
+		a, b := drawn(list, now, set.SlowStart), drawn(list, now, set.SlowStart)
+		if lighter(b, a, now, set.SlowStart) < 0 {
+			return b
+		}
+		return a
+	}
+	return drawn(list, now, set.SlowStart)
+}
+
+// pickFree chooses a node to connect to where any will do.
+func (p *Pool) pickFree(now time.Time, ok func(*Node) bool) *Node {
+	var few [32]*Node
+	list := few[:0]
+	for _, n := range p.view.Load().nodes {
+		if n.usable(now) && ok(n) {
+			list = append(list, n)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return drawn(list, now, p.set.Load().SlowStart)
+}
+
+// another reports whether there is a node that may be used and is not excluded.
+func (p *Pool) another(now time.Time, exclude []*Node) bool {
+	return len(exclude) == 0 || slices.ContainsFunc(p.Nodes(), func(n *Node) bool { return !slices.Contains(exclude, n) && n.usable(now) })
+}
+
+// inTurn goes round by weight.
+func (p *Pool) inTurn(list []*Node, now time.Time, slow time.Duration) *Node {
+	total := 0
+	for _, n := range list {
+		total += n.Weight()
+	}
+	at := int(p.turn.Add(1) % uint64(total))
+	for _, n := range list {
+		if at -= n.Weight(); at < 0 {
+			if rand.Float64() > n.share(now, slow) {
+				return drawn(list, now, slow)
+			}
+			return n
+		}
+	}
+	return list[0]
+}
+
+// lighter compares nodes by the requests that each has for its weight.
+func lighter(a, b *Node, now time.Time, slow time.Duration) int {
+	la := float64(a.Active.Load()+1) / (float64(a.Weight()) * a.share(now, slow))
+	lb := float64(b.Active.Load()+1) / (float64(b.Weight()) * b.share(now, slow))
+	switch {
+	case la < lb:
+		return -1
+	case la > lb:
+		return 1
+	}
+	return 0
+}
+
+// drawn is a node by chance, by weight.
+func drawn(list []*Node, now time.Time, slow time.Duration) *Node {
+	total := 0.0
+	for _, n := range list {
+		total += float64(n.Weight()) * n.share(now, slow)
+	}
+	x := rand.Float64() * total
+	for _, n := range list {
+		if x -= float64(n.Weight()) * n.share(now, slow); x < 0 {
+			return n
+		}
+	}
+	return list[len(list)-1]
+}
+
+// Failed notes a request that a node has failed, and leaves the node alone for a while if it fails again and again, unless too
+// many nodes are left alone already.
+func (p *Pool) Failed(n *Node, err error) {
+	now, set := time.Now(), p.set.Load()
+	if !n.failed(now, err, set) {
+		return
+	}
+	out := 0
+	nodes := p.Nodes()
+	for _, other := range nodes {
+		if !other.healthy(now) {
+			out++
+		}
+	}
+	if (out+1)*100 > set.EjectMax*len(nodes) {
+		return
+	}
+	d := n.eject(now, set)
+	p.log.Warn("node is left alone for a while: its requests failed", "addr", n.Addr, "dur", d, "err", err)
+}

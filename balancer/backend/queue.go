@@ -1,0 +1,490 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wheelhouse/balancer"
+	"wheelhouse/internal/http1"
+)
+
+// Errors of Get.
+var (
+	// ErrQueueFull: as many requests as may wait do so already.
+	ErrQueueFull = errors.New("the queue for backends is full")
+	// ErrQueueTime: no backend was free in time.
+	ErrQueueTime = errors.New("no backend was free in time")
+	// ErrNoNodes: the pool is empty.
+	ErrNoNodes = errors.New("the pool has no nodes")
+	// ErrClosed: the service has been removed.
+	ErrClosed = errors.New("the service is gone")
+)
+
+const (
+	maxRound       = 10               // connects that are started at once
+	freshTime      = 5 * time.Second  // for which a connection that never answered is trusted
+	stuckTime      = 5 * time.Second  // after which a connect under way does not count any more
+	keepAliveSlack = 2 * time.Second  // by which a connection is given up before the backend said it would be
+	idleLimit      = 75 * time.Second // for which an unused connection is kept at most
+)
+
+// Dialer makes connections to nodes.
+type Dialer func(ctx context.Context, n *Node) (net.Conn, error)
+
+// Queue is a service's connections to its backends, and the requests that wait for one. It is safe for concurrent use.
+type Queue struct {
+	log  *slog.Logger
+	dial Dialer
+	set  atomic.Pointer[queueSettings]
+
+	mu       sync.Mutex // guards all below
+	idle     []*Conn    // fresh ones in front, used ones behind, of which the last used is last
+	waiting  [3]list
+	pending  map[*Node][]*connecting
+	all      map[*Conn]struct{} // open, idle or not
+	retry    *time.Timer
+	closed   bool
+	dialing  sync.WaitGroup
+	dialCtx  context.Context
+	endDials context.CancelFunc
+}
+
+// queueSettings are what a Queue needs to know of its service.
+type queueSettings struct {
+	*balancer.Settings
+	pool      *Pool
+	transport *http1.Transport
+}
+
+// connecting is a connection that is being made.
+type connecting struct {
+	node      *Node
+	since     time.Time
+	verifying bool
+}
+
+// NewQueue makes the queue of a service. ctx bounds the making of connections; it ends them all when it ends.
+func NewQueue(ctx context.Context, log *slog.Logger, dial Dialer) *Queue {
+	q := &Queue{log: log, dial: dial, pending: map[*Node][]*connecting{}, all: map[*Conn]struct{}{}}
+	q.dialCtx, q.endDials = context.WithCancel(ctx)
+	return q
+}
+
+// Update puts new settings in force. Idle connections to nodes that the pool does not have are closed.
+func (q *Queue) Update(set *balancer.Settings, pool *Pool) {
+	old := q.set.Load()
+	s := &queueSettings{Settings: set, pool: pool}
+	if old != nil && old.ResponseTimeout == set.ResponseTimeout && old.BackendBodyTimeout == set.BackendBodyTimeout && old.IdleTimeout == set.IdleTimeout {
+		s.transport = old.transport
+	} else {
+		s.transport = http1.NewTransport(http1.ClientOptions{
+			HeadTimeout: orNever(set.ResponseTimeout), BodyTimeout: orNever(set.BackendBodyTimeout), WriteTimeout: orNever(set.IdleTimeout),
+		})
+	}
+	q.set.Store(s)
+	if pool != nil {
+		pool.watch(q)
+	}
+	q.changed()
+}
+
+func orNever(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+// watch has q told of changed nodes.
+func (p *Pool) watch(q *Queue) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !slices.Contains(p.queues, q) {
+		p.queues = append(p.queues, q)
+	}
+}
+
+// forget ends watch.
+func (p *Pool) forget(q *Queue) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queues = slices.DeleteFunc(p.queues, func(o *Queue) bool { return o == q })
+}
+
+// changed drops what new settings or nodes have no use for, and connects where they want it.
+func (q *Queue) changed() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.expire(time.Now())
+	q.spawn()
+}
+
+// Want is what a request asks of Get.
+type Want struct {
+	Priority balancer.Priority
+	Key      string  // for ConsistentHash
+	Exclude  []*Node // have failed the request already
+	Timeout  time.Duration
+}
+
+// Get waits for a connection. It ends with ctx, or with an error of this package; of one that says that time is over, the cause
+// that backends gave is part.
+func (q *Queue) Get(ctx context.Context, w Want) (*Conn, error) {
+	set := q.set.Load()
+	now := time.Now()
+	if set.pool == nil {
+		return nil, ErrNoNodes
+	}
+	set.pool.refresh(now)
+	if len(set.pool.Nodes()) == 0 {
+		return nil, ErrNoNodes
+	}
+	if !set.pool.another(now, w.Exclude) {
+		w.Exclude = nil // one that has failed is better than none
+	}
+	var node *Node // that the request must go to; nil: whichever is free first
+	if set.pool.Settings().Method != balancer.FirstFree {
+		node = set.pool.pick(now, w.Key, w.Exclude, func(*Node) bool { return true })
+	}
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		return nil, ErrClosed
+	}
+	for {
+		c := q.takeIdle(now, node, w.Exclude)
+		if c == nil {
+			break
+		}
+		q.mu.Unlock()
+		if !c.Stale() {
+			c.begin()
+			return c, nil
+		}
+		c.discard()
+		q.mu.Lock()
+	}
+	if n := q.count(); set.MaxQueue > 0 && n >= set.MaxQueue {
+		q.mu.Unlock()
+		return nil, ErrQueueFull
+	}
+	wait := &waiter{since: now, node: node, exclude: w.Exclude, ready: make(chan *Conn, 1), priority: w.Priority}
+	q.waiting[w.Priority].push(wait)
+	q.spawn()
+	q.mu.Unlock()
+	return q.await(ctx, wait, w.Timeout)
+}
+
+func (q *Queue) await(ctx context.Context, w *waiter, limit time.Duration) (*Conn, error) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	var err error
+	select {
+	case c := <-w.ready:
+		if c == nil {
+			return nil, ErrClosed
+		}
+		c.begin()
+		return c, nil
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-timer.C:
+		err = q.lateness()
+	}
+	q.mu.Lock()
+	left := q.waiting[w.priority].remove(w)
+	q.mu.Unlock()
+	if !left { // a connection has come at the same time
+		if c := <-w.ready; c != nil {
+			c.begin()
+			c.giveBack()
+		}
+	}
+	return nil, err
+}
+
+// lateness says why no backend was free.
+func (q *Queue) lateness() error {
+	for _, n := range q.set.Load().pool.Nodes() {
+		if st := n.Status(time.Now()); st.Error != "" && st.State != "up" {
+			return &lateError{st.Addr + ": " + st.Error}
+		}
+	}
+	return ErrQueueTime
+}
+
+type lateError struct{ cause string }
+
+func (e *lateError) Error() string { return ErrQueueTime.Error() + " (" + e.cause + ")" }
+
+func (e *lateError) Unwrap() error { return ErrQueueTime }
+
+// takeIdle takes the best idle connection off the list. q.mu is held.
+func (q *Queue) takeIdle(now time.Time, node *Node, exclude []*Node) *Conn {
+	for i := len(q.idle) - 1; i >= 0; i-- {
+		c := q.idle[i]
+		if node != nil && c.Node != node || slices.Contains(exclude, c.Node) {
+			continue
+		}
+		q.idle = slices.Delete(q.idle, i, i+1)
+		if !c.expired(now) && c.wanted() && (node != nil || c.Node.healthy(now)) {
+			return c
+		}
+		q.drop(c)
+	}
+	return nil
+}
+
+// count is how many requests wait. q.mu is held.
+func (q *Queue) count() int {
+	return q.waiting[balancer.High].n + q.waiting[balancer.Normal].n + q.waiting[balancer.Low].n
+}
+
+// offer gives a connection that is free to the request whose turn it is, or keeps it. q.mu is held.
+func (q *Queue) offer(c *Conn) {
+	if w := q.next(c.Node); w != nil {
+		w.ready <- c
+		return
+	}
+	set := q.set.Load()
+	used := 0
+	for _, o := range q.idle {
+		if o.Used() {
+			used++
+		}
+	}
+	if !c.Used() {
+		q.idle = slices.Insert(q.idle, 0, c)
+		return
+	}
+	if used >= set.BackendPersist && len(q.idle) >= set.ConnectAhead {
+		q.drop(c)
+		return
+	}
+	c.idleSince = time.Now()
+	q.idle = append(q.idle, c)
+}
+
+// next takes the request whose turn it is off the queues: the high one first, but now and then, when many wait in the normal one,
+// that one. q.mu is held.
+func (q *Queue) next(n *Node) *waiter {
+	order := [3]balancer.Priority{balancer.High, balancer.Normal, balancer.Low}
+	set := q.set.Load()
+	if set.QueueReliefSize > 0 && q.waiting[balancer.Normal].n >= set.QueueReliefSize && rand.IntN(100) < set.QueueReliefChance {
+		order[0], order[1] = order[1], order[0]
+	}
+	for _, p := range order {
+		if w := q.waiting[p].take(n); w != nil {
+			return w
+		}
+	}
+	return nil
+}
+
+// spawn starts as many connects as are wanted. q.mu is held.
+func (q *Queue) spawn() {
+	set := q.set.Load()
+	if q.closed || set.pool == nil {
+		return
+	}
+	now := time.Now()
+	q.spawnFor(set, now)
+	waiting := q.countFree()
+	pendingCount := 0
+	for n, list := range q.pending {
+		list = slices.DeleteFunc(list, func(p *connecting) bool { return !p.verifying && now.Sub(p.since) > stuckTime })
+		q.pending[n] = list
+		pendingCount += len(list)
+	}
+	wanted := min(maxRound, waiting+set.ConnectAhead-len(q.idle)-pendingCount)
+	for range max(0, wanted) {
+		n := set.pool.pickFree(now, func(n *Node) bool { return len(q.pending[n]) == 0 && q.room(set, n) })
+		if n == nil {
+			break
+		}
+		q.connect(set, n, now)
+	}
+	if q.count() > 0 && q.retry == nil {
+		q.retry = time.AfterFunc(connectPause/4, func() {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.retry = nil
+			q.spawn()
+		})
+	}
+}
+
+// room reports whether the pool allows one more connection to a node.
+func (q *Queue) room(set *queueSettings, n *Node) bool {
+	limit := set.pool.Settings().MaxConns
+	return limit <= 0 || n.Conns() < limit
+}
+
+// countFree is how many of those who wait take any node. q.mu is held.
+func (q *Queue) countFree() int {
+	n := 0
+	for i := range q.waiting {
+		for w := q.waiting[i].first; w != nil; w = w.next {
+			if w.node == nil {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// spawnFor connects to the nodes that requests were assigned to. q.mu is held.
+func (q *Queue) spawnFor(set *queueSettings, now time.Time) {
+	for i := range q.waiting {
+		for w := q.waiting[i].first; w != nil; w = w.next {
+			if w.node == nil || w.connecting {
+				continue
+			}
+			if !w.node.usable(now) || !slices.Contains(set.pool.Nodes(), w.node) {
+				// Its node has gone since: another takes it, or in the end whichever is free.
+				w.node = set.pool.pick(now, "", append(w.exclude, w.node), func(*Node) bool { return true })
+				if w.node == nil {
+					continue
+				}
+			}
+			if q.room(set, w.node) {
+				w.connecting = true
+				q.connect(set, w.node, now)
+			}
+		}
+	}
+}
+
+// connect starts to make a connection. q.mu is held.
+func (q *Queue) connect(set *queueSettings, n *Node, now time.Time) {
+	p := &connecting{node: n, since: now}
+	q.pending[n] = append(q.pending[n], p)
+	n.conns.Add(1)
+	n.Attempts.Add(1)
+	n.lastAttempt.Store(now.UnixNano())
+	q.dialing.Go(func() { q.establish(set, p) })
+}
+
+// establish makes a connection, proves it if it is to be, and offers it.
+func (q *Queue) establish(set *queueSettings, p *connecting) {
+	ctx, cancel := context.WithTimeout(q.dialCtx, set.ConnectTimeout)
+	defer cancel()
+	nc, err := q.dial(ctx, p.node)
+	now := time.Now()
+	var c *Conn
+	if err != nil {
+		p.node.connectFailed(now, err)
+		q.log.Debug("connect failed", "addr", p.node.Addr, "err", err)
+	} else {
+		p.node.Connects.Add(1)
+		p.node.lastConnect.Store(now.UnixNano())
+		c = newConn(q, set, p.node, nc)
+		c.state.Store(int32(Bored))
+		if set.VerifyBackend && now.UnixNano() >= p.node.noVerifyUntil.Load() {
+			q.setVerifying(p)
+			c.state.Store(int32(Verifying))
+			err = c.verify(q.dialCtx, set.VerifyBackendPath)
+			c.state.Store(int32(Bored))
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.pending[p.node] = slices.DeleteFunc(q.pending[p.node], func(o *connecting) bool { return o == p })
+	if len(q.pending[p.node]) == 0 {
+		delete(q.pending, p.node)
+	}
+	switch {
+	case err != nil && c == nil:
+		p.node.conns.Add(-1)
+		q.reassign(p.node)
+	case err != nil:
+		p.node.noVerifyUntil.Store(time.Now().Add(noVerifyTime).UnixNano())
+		q.log.Warn("backend failed to prove itself", "addr", p.node.Addr, "err", err)
+		c.close()
+	case q.closed:
+		c.close()
+	default:
+		q.all[c] = struct{}{}
+		q.offer(c)
+	}
+	q.spawn()
+}
+
+// reassign frees those who wait for a node that cannot be reached. q.mu is held.
+func (q *Queue) reassign(n *Node) {
+	for i := range q.waiting {
+		for w := q.waiting[i].first; w != nil; w = w.next {
+			if w.node == n {
+				w.connecting = false
+			}
+		}
+	}
+}
+
+func (q *Queue) setVerifying(p *connecting) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p.verifying = true
+}
+
+// Tick closes connections that have been idle for too long or that backends have closed, and keeps as many ready as connect_ahead
+// says. It is to be called about once a second.
+func (q *Queue) Tick(now time.Time) {
+	set := q.set.Load()
+	if set.pool == nil {
+		return
+	}
+	set.pool.refresh(now)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.expire(now)
+	q.spawn()
+}
+
+// drop closes a connection that is idle. q.mu is held.
+func (q *Queue) drop(c *Conn) {
+	delete(q.all, c)
+	c.close()
+}
+
+// expire closes idle connections that have no use any more. q.mu is held.
+func (q *Queue) expire(now time.Time) {
+	q.idle = slices.DeleteFunc(q.idle, func(c *Conn) bool {
+		if c.wanted() && !c.expired(now) && !c.Stale() {
+			return false
+		}
+		q.drop(c)
+		return true
+	})
+}
+
+// Close ends the queue: those who wait get ErrClosed, idle connections are closed. It waits for connects under way to end.
+func (q *Queue) Close() {
+	q.mu.Lock()
+	q.closed = true
+	for i := range q.waiting {
+		for w := q.waiting[i].pop(); w != nil; w = q.waiting[i].pop() {
+			w.ready <- nil
+		}
+	}
+	for _, c := range q.idle {
+		q.drop(c)
+	}
+	q.idle = nil
+	if q.retry != nil {
+		q.retry.Stop()
+	}
+	q.mu.Unlock()
+	q.endDials()
+	q.dialing.Wait()
+	if set := q.set.Load(); set != nil && set.pool != nil {
+		set.pool.forget(q)
+	}
+}

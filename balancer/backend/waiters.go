@@ -1,0 +1,75 @@
+package backend
+
+import (
+	"slices"
+	"time"
+)
+
+// waiter is a request that waits for a connection.
+type waiter struct {
+	since      time.Time
+	node       *Node // that it must go to, nil: any
+	exclude    []*Node
+	connecting bool // a connect for it is under way
+	priority   priority
+	ready      chan *Conn // gets the connection, or nil when the queue is closed
+
+	prev, next *waiter
+	queued     bool
+}
+
+// list is a queue: first in, first out.
+type list struct {
+	first, last *waiter
+	n           int
+}
+
+func (l *list) push(w *waiter) {
+	w.queued = true
+	if w.prev = l.last; w.prev != nil {
+		w.prev.next = w
+	} else {
+		l.first = w
+	}
+	l.last = w
+	l.n++
+}
+
+// remove takes w off the list; false when it is not on it any more.
+func (l *list) remove(w *waiter) bool {
+	if !w.queued {
+		return false
+	}
+	if w.prev != nil {
+		w.prev.next = w.next
+	} else {
+		l.first = w.next
+	}
+	if w.next != nil {
+		w.next.prev = w.prev
+	} else {
+		l.last = w.prev
+	}
+	w.prev, w.next, w.queued = nil, nil, false
+	l.n--
+	return true
+}
+
+func (l *list) pop() *waiter {
+	w := l.first
+	if w != nil {
+		l.remove(w)
+	}
+	return w
+}
+
+// take is the first that can use a connection to n. Those whose request n has failed already are passed over.
+func (l *list) take(n *Node) *waiter {
+	for w := l.first; w != nil; w = w.next {
+		if (w.node == nil || w.node == n) && !slices.Contains(w.exclude, n) {
+			l.remove(w)
+			return w
+		}
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package config
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// maxIncludes is how deep files may include one another.
+const maxIncludes = 16
+
+// FileError is a line of a file that cannot be taken.
+type FileError struct {
+	File string
+	Line int
+	Err  error
+}
+
+func (e *FileError) Error() string { return fmt.Sprintf("%s:%d: %v", e.File, e.Line, e.Err) }
+
+// Unwrap is the cause.
+func (e *FileError) Unwrap() error { return e.Err }
+
+// Load reads a file, and those that it includes, into a new state, and checks the whole. Nothing but the files named in it is
+// opened. warn, which may be nil, gets what is odd but no error. The first line that fails ends the reading: *FileError.
+func (l *Language) Load(path string, x Expander, warn func(string)) (*State, error) {
+	s := NewState()
+	c := &Context{File: true}
+	if err := l.loadFile(s, c, path, x, warn, nil); err != nil {
+		return nil, err
+	}
+	return s, l.CheckAll(s)
+}
+
+// Read is Load of a text; name stands for it in errors.
+func (l *Language) Read(r io.Reader, name string, x Expander, warn func(string)) (*State, error) {
+	s := NewState()
+	if err := l.read(s, &Context{File: true}, r, name, x, warn, nil); err != nil {
+		return nil, err
+	}
+	return s, l.CheckAll(s)
+}
+
+// CheckAll compiles all of a state, and returns everything that is wrong with it.
+func (l *Language) CheckAll(s *State) error {
+	var errs []error
+	for _, name := range s.PoolNames() {
+		if _, err := l.PoolSettings(s.Pools[name]); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, svc := range s.Ordered() {
+		set, err := l.Settings(s, svc)
+		if err == nil {
+			err = l.Check(s, svc, set)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Language) loadFile(s *State, c *Context, path string, x Expander, warn func(string), within []string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	defer f.Close()
+	return l.read(s, c, f, path, x, warn, append(within, path))
+}
+
+func (l *Language) read(s *State, c *Context, r io.Reader, name string, x Expander, warn func(string), within []string) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, 0, 4096), MaxLine)
+	n := 0
+	c.Warn = func(text string) {
+		if warn != nil {
+			warn(fmt.Sprintf("%s:%d: %s", name, n, text))
+		}
+	}
+	for lines.Scan() {
+		n++
+		cmd, ok, err := ParseLine(lines.Text(), x)
+		if err == nil && ok {
+			err = l.line(s, c, cmd, x, warn, within)
+		}
+		var inner *FileError
+		if errors.As(err, &inner) {
+			return err
+		}
+		if err != nil {
+			return &FileError{name, n, err}
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return &FileError{name, n + 1, err}
+	}
+	return nil
+}
+
+// line executes one line of a file.
+func (l *Language) line(s *State, c *Context, cmd Command, x Expander, warn func(string), within []string) error {
+	switch {
+	case cmd.Verb == "include":
+		return l.include(s, c, cmd, x, warn, within)
+	case cmd.Verb == "xs":
+		c.warn("xs has no meaning here")
+		return nil
+	case l.Changes(s, cmd):
+		return l.Exec(s, c, cmd)
+	}
+	return fault("unknown command: %s", cmd.Verb)
+}
+
+// include is INCLUDE = glob …
+func (l *Language) include(s *State, c *Context, cmd Command, x Expander, warn func(string), within []string) error {
+	globs := strings.Fields(strings.TrimPrefix(cmd.Args, "="))
+	if len(globs) == 0 {
+		return usage("include", "INCLUDE = <file or pattern> …")
+	}
+	if len(within) >= maxIncludes {
+		return fault("files include one another more than %d deep", maxIncludes)
+	}
+	for _, g := range globs {
+		if !filepath.IsAbs(g) && len(within) > 0 {
+			g = filepath.Join(filepath.Dir(within[len(within)-1]), g)
+		}
+		files, err := filepath.Glob(g)
+		if err != nil {
+			return fault("INCLUDE: %s: %v", g, err)
+		}
+		if len(files) == 0 {
+			return fault("INCLUDE: no file matches %s", g)
+		}
+		for _, f := range files {
+			if slices.Contains(within, f) {
+				return fault("%s includes itself", f)
+			}
+			saved := c.Warn
+			err := l.loadFile(s, c, f, x, warn, within)
+			c.Warn = saved
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,274 @@
+package config
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Fault is an error in the words that an operator reads, Perlbal's own where it has any.
+type Fault string
+
+func (f Fault) Error() string { return string(f) }
+
+func fault(format string, args ...any) Fault { return Fault(fmt.Sprintf(format, args...)) }
+
+// kindFault is a value that is not of its parameter's kind: a format for the parameter's name.
+type kindFault string
+
+func (f kindFault) Error() string { return fmt.Sprintf(string(f), "?") }
+
+const (
+	errBool    = kindFault("Expecting boolean value for parameter '%s'")
+	errInt     = kindFault("Expecting integer value for parameter '%s'")
+	errSize    = kindFault("Expecting size unit value for parameter '%s' in bytes, or suffixed with 'K' or 'M'")
+	errTime    = kindFault("Expecting a time for parameter '%s': seconds, or a number with a unit, as in 250ms")
+	errRange   = kindFault("Value out of range for parameter '%s'")
+	errVersion = kindFault("Expecting 1.2 or 1.3 for parameter '%s'")
+	errInvalid = Fault("invalid command")
+	errDir     = Fault("Directory not found for service")
+)
+
+// ParseBool reads 1, true, on, yes, 0, false, off, no in any case.
+func ParseBool(s string) (bool, error) {
+	switch strings.ToLower(s) {
+	case "1", "true", "on", "yes":
+		return true, nil
+	case "0", "false", "off", "no":
+		return false, nil
+	}
+	return false, errBool
+}
+
+// ParseInt reads digits.
+func ParseInt(s string) (int, error) {
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return 0, errInt
+		}
+	}
+	n, err := strconv.Atoi(s)
+	if errors.Is(err, strconv.ErrRange) {
+		return 0, errRange
+	}
+	if err != nil {
+		return 0, errInt
+	}
+	return n, nil
+}
+
+// ParseSize reads bytes, or with a suffix b, k, m or g bytes, KiB, MiB or GiB.
+func ParseSize(s string) (int64, error) {
+	shift := 0
+	digits := s
+	if s != "" {
+		switch s[len(s)-1] {
+		case 'b', 'B':
+			digits = s[:len(s)-1]
+		case 'k', 'K':
+			digits, shift = s[:len(s)-1], 10
+		case 'm', 'M':
+			digits, shift = s[:len(s)-1], 20
+		case 'g', 'G':
+			digits, shift = s[:len(s)-1], 30
+		}
+	}
+	n, err := strconv.ParseUint(digits, 10, 63)
+	switch {
+	case errors.Is(err, strconv.ErrRange), err == nil && n > math.MaxInt64>>shift:
+		return 0, errRange
+	case err != nil || digits[0] == '+':
+		return 0, errSize
+	}
+	return int64(n) << shift, nil
+}
+
+// ParseTime reads seconds, decimals allowed, or a duration with a unit.
+func ParseTime(s string) (time.Duration, error) {
+	if s == "" || strings.ContainsAny(s, "+-eExXpPiI_") {
+		return 0, errTime
+	}
+	if f, err := strconv.ParseFloat(s, 64); err == nil {
+		if !(f >= 0 && f < math.MaxInt64/float64(time.Second)) {
+			return 0, errRange
+		}
+		return time.Duration(f * float64(time.Second)), nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, errTime
+	}
+	return d, nil
+}
+
+// ParseList reads words that commas or spaces separate.
+func ParseList(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// ParseListen reads [ip:]port, or unix:/path, into an address to listen on.
+func ParseListen(s string) (string, error) {
+	const bad = Fault("Listen argument must be ip:port or port. e.g. 192.168.0.1:80 or 81")
+	if path, ok := strings.CutPrefix(s, "unix:"); ok {
+		if !strings.HasPrefix(path, "/") {
+			return "", bad
+		}
+		return s, nil
+	}
+	host, port := "", s
+	if strings.Contains(s, ":") {
+		var err error
+		if host, port, err = net.SplitHostPort(s); err != nil {
+			return "", bad
+		}
+	}
+	if n, err := ParseInt(port); err != nil || n > 65535 || port == "" {
+		return "", bad
+	}
+	if host != "" {
+		if _, err := netip.ParseAddr(host); err != nil {
+			return "", bad
+		}
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// ParseNode reads a backend's address: ip[:port], [ipv6][:port], name:port, unix:/path or local:NAME. The port is 80 if none is
+// given.
+func ParseNode(s string) (string, error) {
+	bad := fmt.Errorf("invalid node address '%s': expecting ip:port", s)
+	if path, ok := strings.CutPrefix(s, "unix:"); ok {
+		if !strings.HasPrefix(path, "/") {
+			return "", bad
+		}
+		return s, nil
+	}
+	if name, ok := strings.CutPrefix(s, "local:"); ok {
+		if !isWord(name) {
+			return "", bad
+		}
+		return s, nil
+	}
+	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+		return netip.AddrPortFrom(a, 80).String(), nil
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		if !strings.Contains(s, ":") && validName(s) {
+			return s + ":80", nil
+		}
+		return "", bad
+	}
+	n, err := ParseInt(port)
+	if err != nil || port == "" || n > 65535 {
+		return "", bad
+	}
+	if a, err := netip.ParseAddr(host); err == nil {
+		return netip.AddrPortFrom(a, uint16(n)).String(), nil
+	}
+	if !validName(host) {
+		return "", bad
+	}
+	return net.JoinHostPort(strings.ToLower(host), port), nil
+}
+
+// validName reports whether s can be a host's name (RFC 1123 §2.1), which all digits and dots cannot.
+func validName(s string) bool {
+	letter := false
+	for _, label := range strings.Split(strings.TrimSuffix(s, "."), ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for i := range len(label) {
+			c := label[i] | 0x20
+			letter = letter || c >= 'a' && c <= 'z'
+			if c != '-'|0x20 && !wordByte(label[i]) && label[i] != '-' {
+				return false
+			}
+		}
+	}
+	return letter && len(s) <= 253
+}
+
+// ParsePrefixes reads addresses, networks a.b.c.d/n, and Net::Netmask's other forms: a.b.c (the network of it), a.b.c.d:m.m.m.m.
+func ParsePrefixes(s string) ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for _, w := range ParseList(s) {
+		p, err := parsePrefix(w)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+func parsePrefix(w string) (netip.Prefix, error) {
+	if strings.EqualFold(w, "any") || strings.EqualFold(w, "default") {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0), nil
+	}
+	if p, err := netip.ParsePrefix(w); err == nil {
+		return p.Masked(), nil
+	}
+	if a, err := netip.ParseAddr(w); err == nil {
+		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+	}
+	base, bits, slash := strings.Cut(w, "/")
+	base, mask, colon := strings.Cut(base, ":")
+	parts := strings.Split(base, ".")
+	n := 8 * len(parts)
+	for len(parts) < 4 {
+		parts = append(parts, "0")
+	}
+	a, err := netip.ParseAddr(strings.Join(parts, "."))
+	if err == nil && slash {
+		n, err = ParseInt(bits)
+	}
+	if err == nil && colon {
+		var m netip.Addr
+		if m, err = netip.ParseAddr(mask); err == nil && m.Is4() {
+			ip := m.As4()
+			var size int
+			if n, size = net.IPMask(ip[:]).Size(); size == 0 {
+				err = errors.New("not a mask")
+			}
+		}
+	}
+	if err == nil {
+		if p := netip.PrefixFrom(a, n); p.IsValid() && a.Is4() {
+			return p.Masked(), nil
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("invalid network '%s'", w)
+}
+
+func checkFile(path string) error {
+	if fi, err := os.Stat(path); err != nil || fi.IsDir() {
+		return fault("File '%s' not found", path)
+	}
+	return nil
+}
+
+func checkDir(path string) error {
+	if fi, err := os.Stat(path); err != nil || !fi.IsDir() {
+		return errDir
+	}
+	return nil
+}
+
+func parseTLSVersion(s string) (uint16, error) {
+	switch s {
+	case "1.2":
+		return tls.VersionTLS12, nil
+	case "1.3":
+		return tls.VersionTLS13, nil
+	}
+	return 0, errVersion
+}
