@@ -111,8 +111,8 @@ func (p *Pool) watch(q *Queue) {
 	}
 }
 
-// forget ends watch.
-func (p *Pool) forget(q *Queue) {
+// Forget ends what Update of a queue has begun: the pool has no more to tell it.
+func (p *Pool) Forget(q *Queue) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.queues = slices.DeleteFunc(p.queues, func(o *Queue) bool { return o == q })
@@ -485,6 +485,6 @@ func (q *Queue) Close() {
 	q.endDials()
 	q.dialing.Wait()
 	if set := q.set.Load(); set != nil && set.pool != nil {
-		set.pool.forget(q)
+		set.pool.Forget(q)
 	}
 }

@@ -47,6 +47,7 @@ func commands() []command {
 		{"dispatcher", "--config FILE", "run the HTTP API alone", runDispatcher},
 		{"storaged", "--config FILE", "run storages alone", runStoraged},
 		{"worker", "--config FILE", "run background work alone", runWorker},
+		{"balancer", "[--config FILE]", "run a load balancer, web server and reverse proxy in Perlbal's language", runBalancer},
 		{"gearmand", "[-p PORT] [-L ADDR]... [-h]", "run a Gearman job server", runGearmand},
 		{"restart", "[--data DIR]", "hand a running server over to a new process of this program", runRestart},
 		{"put", "BUCKET[/PREFIX] FILE...", "store files; - is standard input", runPut},

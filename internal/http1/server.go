@@ -63,9 +63,10 @@ type Server struct {
 	mu        sync.Mutex // guards all below
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
-	handed    []net.Conn    // given up by connections while draining
-	serving   int           // calls of Serve that have not returned
-	changed   chan struct{} // closed, and made anew, when a connection or a Serve has ended
+	handed    []net.Conn     // given up by connections while draining
+	give      func(net.Conn) // takes them at once, nil: handed does
+	serving   int            // calls of Serve that have not returned
+	changed   chan struct{}  // closed, and made anew, when a connection or a Serve has ended
 	sweeping  bool
 }
 
@@ -185,6 +186,9 @@ func (s *Server) drop(c *conn, handed net.Conn) {
 	delete(s.conns, c)
 	switch {
 	case handed == nil:
+	case s.state.Load() == int32(draining) && s.give != nil:
+		handed.SetDeadline(time.Time{}) // it was woken by a deadline in the past
+		s.give(handed)
 	case s.state.Load() == int32(draining):
 		s.handed = append(s.handed, handed)
 	default:

@@ -49,6 +49,16 @@ func (s *Server) Drain(ctx context.Context) (idle []net.Conn, err error) {
 	return idle, err
 }
 
+// DrainTo is Drain that gives away each connection as soon as it idles, instead of all at the end. give must not wait for
+// anything of this server.
+func (s *Server) DrainTo(ctx context.Context, give func(net.Conn)) error {
+	s.mu.Lock()
+	s.give = give
+	s.mu.Unlock()
+	_, err := s.Drain(ctx)
+	return err
+}
+
 // Close stops the server at once: listeners and connections are closed, contexts cancelled. It waits for the handlers, but
 // not for ever, and returns an error when some have not returned.
 func (s *Server) Close() error {

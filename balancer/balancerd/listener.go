@@ -1,0 +1,219 @@
+package balancerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"reflect"
+	"sync"
+	"syscall"
+	"time"
+
+	"wheelhouse/balancer"
+	"wheelhouse/balancer/config"
+	"wheelhouse/balancer/transport"
+	"wheelhouse/internal/http1"
+)
+
+// listener is a service's socket with the engine that serves it.
+type listener struct {
+	addr    string // as configured
+	ln      net.Listener
+	set     *balancer.Settings
+	srv     *http1.Server    // nil for raw roles
+	front   *transport.Front // nil for raw roles
+	raw     func(net.Conn)   // of raw roles
+	serving sync.WaitGroup
+	conns   rawConns
+	log     *slog.Logger
+}
+
+// sameFront reports whether a listener need not be made anew for new settings: its engine's timeouts can be changed while it runs.
+func sameFront(old, set *balancer.Settings) bool {
+	return old.Role == set.Role && old.ProxyProtocol == set.ProxyProtocol && old.HTTP2 == set.HTTP2 && old.ClientSndbuf == set.ClientSndbuf &&
+		old.MaxConnections == set.MaxConnections && !set.TLS.Enabled && reflect.DeepEqual(old.TLS, set.TLS)
+}
+
+// limits are the engine's for a service's settings.
+func limits(set *balancer.Settings) http1.Limits {
+	idle := orNever(set.IdleTimeout)
+	return http1.Limits{
+		Head: 100 << 10, Line: 32 << 10, Body: orNoSize(set.MaxRequestBody), FirstByteTimeout: idle, IdleTimeout: orNever(set.ClientIdleTimeout),
+		HeadTimeout: orNever(set.HeadTimeout), BodyTimeout: idle, WriteTimeout: idle, MaxConns: set.MaxConnections,
+	}
+}
+
+func orNever(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+func orNoSize(n int64) int64 {
+	if n == 0 {
+		return -1
+	}
+	return n
+}
+
+// newListener makes a listener of a socket. It does not accept yet.
+func (s *Service) newListener(ln net.Listener, set *balancer.Settings) (*listener, error) {
+	l := &listener{addr: set.Listen, ln: ln, set: set, log: s.log}
+	if raw := s.rawRole(set); raw != nil {
+		l.raw = raw
+		return l, nil
+	}
+	o := http1.Options{Limits: limits(set), Log: s.log, Sequence: &s.b.sequence, ErrorFormat: errorPage}
+	l.srv = http1.NewServer(s, o)
+	var err error
+	l.front, err = transport.New(set, l.srv, s, s.log)
+	return l, err
+}
+
+// errorPage is the page of an answer that the engine gives by itself.
+func errorPage(h *http1.Header, e *http1.Error) []byte {
+	h.Set("Content-Type", "text/html")
+	return balancer.Page(e.Status, e.Reason)
+}
+
+// rawRole is what serves raw connections of a service, nil when it speaks HTTP.
+func (s *Service) rawRole(set *balancer.Settings) func(net.Conn) {
+	switch set.Role {
+	case config.Management:
+		return func(nc net.Conn) { s.b.o.Console(s.b, nc) }
+	case config.ReverseProxy, config.WebServer, config.SelectorRole:
+		return nil
+	}
+	return func(nc net.Conn) {
+		if c := s.now.Load(); c != nil {
+			for _, i := range c.chain.Instances {
+				if r, ok := i.(balancer.Role); ok {
+					r.ServeConn(nc)
+					return
+				}
+			}
+		}
+		nc.Close()
+	}
+}
+
+// start accepts.
+func (l *listener) start() {
+	l.serving.Go(func() {
+		var err error
+		if l.raw != nil {
+			err = l.serveRaw()
+		} else {
+			err = l.front.Serve(l.ln)
+		}
+		if err != nil && !errors.Is(err, http1.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			l.log.Error("listener failed", "addr", l.addr, "err", err)
+		}
+	})
+}
+
+func (l *listener) serveRaw() error {
+	for {
+		nc, err := l.ln.Accept()
+		if err != nil {
+			return err
+		}
+		if !l.conns.add(nc) {
+			nc.Close()
+			continue
+		}
+		l.serving.Go(func() {
+			defer l.conns.drop(nc)
+			l.raw(nc)
+		})
+	}
+}
+
+// stop closes the listener; what is under way is finished, or cut when ctx ends.
+func (l *listener) stop(ctx context.Context) error {
+	if l.raw != nil {
+		l.ln.Close()
+		l.conns.close()
+		l.serving.Wait()
+		return nil
+	}
+	err := errors.Join(l.srv.Shutdown(ctx), l.front.Shutdown(ctx))
+	l.ln.Close()
+	l.serving.Wait()
+	return err
+}
+
+// rawConns are the connections of a raw role, so that they can be closed.
+type rawConns struct {
+	mu     sync.Mutex
+	list   map[net.Conn]struct{}
+	closed bool
+}
+
+// maxRaw is how many connections a raw role has at most.
+const maxRaw = 1000
+
+func (r *rawConns) add(nc net.Conn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || len(r.list) >= maxRaw {
+		return false
+	}
+	if r.list == nil {
+		r.list = map[net.Conn]struct{}{}
+	}
+	r.list[nc] = struct{}{}
+	return true
+}
+
+func (r *rawConns) drop(nc net.Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.list, nc)
+	nc.Close()
+}
+
+func (r *rawConns) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	for nc := range r.list {
+		nc.Close()
+	}
+}
+
+// duplicate is another descriptor of the same socket.
+func duplicate(ln net.Listener) (net.Listener, error) {
+	f, ok := ln.(interface {
+		File() (*os.File, error)
+	})
+	if !ok {
+		return nil, fmt.Errorf("a %T cannot be shared", ln)
+	}
+	file, err := f.File()
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if u, ok := ln.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	return net.FileListener(file)
+}
+
+// setMaxFiles is SERVER max_connections: how many descriptors the process may have.
+func setMaxFiles(n int, log *slog.Logger) {
+	var lim syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil || lim.Cur == uint64(n) {
+		return
+	}
+	lim.Cur = uint64(n)
+	lim.Max = max(lim.Max, lim.Cur)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
+		log.Warn("max_connections could not be set", "count", n, "err", err)
+	}
+}

@@ -1,0 +1,428 @@
+package balancerd
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wheelhouse/balancer"
+	"wheelhouse/balancer/backend"
+	"wheelhouse/balancer/config"
+	"wheelhouse/balancer/proxy"
+	"wheelhouse/internal/http1"
+)
+
+// Service is a service at work. Its methods are safe for concurrent use.
+type Service struct {
+	b     *Balancer
+	name  string
+	log   *slog.Logger
+	now   atomic.Pointer[compiled]
+	queue *backend.Queue
+	proxy *proxy.Proxy
+	live  inFlight
+
+	Requests atomic.Int64
+
+	listener *listener // guarded by Balancer.mu
+}
+
+// compiled is a service's configuration in the form in which it is used. It is never changed.
+type compiled struct {
+	conf    *config.Service
+	set     *balancer.Settings
+	chain   *balancer.Chain
+	pool    *backend.Pool
+	handler func(*balancer.Request)
+}
+
+var _ balancer.Service = (*Service)(nil)
+
+func newService(b *Balancer, name string) *Service {
+	s := &Service{b: b, name: name, log: b.log.With("service", name)}
+	s.queue = backend.NewQueue(b.ctx, s.log, s.dial)
+	s.proxy = &proxy.Proxy{
+		Log: s.log, Pool: s.Pool, Queue: s.queue, Fetcher: b.fetcher, Local: func(name string) http1.Handler { return b.o.Local[name] },
+		File: b.o.File, Progress: s.progress,
+	}
+	return s
+}
+
+// Name is the service's name.
+func (s *Service) Name() string { return s.name }
+
+// Log is where its plugins log.
+func (s *Service) Log() *slog.Logger { return s.log }
+
+// Queues implements balancer.Service.
+func (s *Service) Queues(p balancer.Priority) (int, time.Duration) { return s.queue.Waiting(p) }
+
+// Queue is the service's connections to its backends.
+func (s *Service) Queue() *backend.Queue { return s.queue }
+
+// Proxy is the service's reverse proxy.
+func (s *Service) Proxy() *proxy.Proxy { return s.proxy }
+
+// Settings are those in force.
+func (s *Service) Settings() *balancer.Settings { return s.now.Load().set }
+
+// Config is what the configuration says of the service.
+func (s *Service) Config() *config.Service { return s.now.Load().conf }
+
+// Chain is the plugins in force.
+func (s *Service) Chain() *balancer.Chain { return s.now.Load().chain }
+
+// Pool is the pool in force, nil when there is none.
+func (s *Service) Pool() *backend.Pool {
+	if c := s.now.Load(); c != nil {
+		return c.pool
+	}
+	return nil
+}
+
+// Addr is where the service listens, nil when it does not.
+func (s *Service) Addr() net.Addr {
+	s.b.mu.Lock()
+	defer s.b.mu.Unlock()
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.ln.Addr()
+}
+
+// Conns are the clients' connections.
+func (s *Service) Conns() []http1.ConnInfo {
+	s.b.mu.Lock()
+	l := s.listener
+	s.b.mu.Unlock()
+	if l == nil || l.srv == nil {
+		return nil
+	}
+	return l.srv.Conns()
+}
+
+// compile makes of a service's configuration what it is used as.
+func (s *Service) compile(st *config.State, conf *config.Service, pools map[string]*balancer.PoolSettings) (*compiled, error) {
+	set, err := s.b.o.Language.Settings(st, conf)
+	if err != nil {
+		return nil, err
+	}
+	c := &compiled{conf: conf, set: set}
+	if set.Pool != "" {
+		c.pool = s.b.poolFor(set.Pool)
+	}
+	var before *balancer.Chain
+	var oldSet *balancer.Settings
+	if now := s.now.Load(); now != nil {
+		before, oldSet = now.chain, now.set
+	}
+	if c.chain, err = s.chain(conf, set, before); err != nil {
+		return nil, fmt.Errorf("service %s: %w", s.name, err)
+	}
+	c.handler = s.handler(set)
+	if s.b.o.Middleware != nil && c.handler != nil {
+		if c.handler, err = s.b.o.Middleware(s, set, oldSet, c.handler); err != nil {
+			return nil, fmt.Errorf("service %s: %w", s.name, err)
+		}
+	}
+	return c, nil
+}
+
+// chain makes the plugins' instances. One whose configuration has changed takes over the state of the one before it.
+func (s *Service) chain(conf *config.Service, set *balancer.Settings, before *balancer.Chain) (*balancer.Chain, error) {
+	var names []string
+	var instances []any
+	plugins := slices.Clone(conf.Plugins)
+	if !slices.Contains(config.BuiltinRoles, set.Role) { // the plugin that has brought the role
+		for _, name := range s.b.o.Language.PluginNames() {
+			if (strings.EqualFold(name, set.Role) || strings.EqualFold(name, set.Role+"service")) && !slices.Contains(plugins, name) {
+				plugins = append(plugins, name)
+			}
+		}
+	}
+	for _, name := range plugins {
+		var prev any
+		if before != nil {
+			if i := slices.Index(before.Names, name); i >= 0 {
+				prev = before.Instances[i]
+			}
+		}
+		inst, err := s.b.o.Language.Plugin(name).New(s, set, conf.Conf(name), prev)
+		if err != nil {
+			return nil, fmt.Errorf("plugin %s: %w", name, err)
+		}
+		names, instances = append(names, name), append(instances, inst)
+	}
+	return balancer.NewChain(names, instances), nil
+}
+
+// handler is what answers requests of a role, nil for roles that take none.
+func (s *Service) handler(set *balancer.Settings) func(*balancer.Request) {
+	switch set.Role {
+	case config.ReverseProxy:
+		return s.proxy.Serve
+	case config.WebServer:
+		return s.b.o.Web
+	case config.SelectorRole:
+		return s.selectService
+	}
+	return nil
+}
+
+// put puts a compiled configuration in force.
+func (s *Service) put(c *compiled) {
+	old := s.now.Swap(c)
+	s.queue.Update(c.set, c.pool)
+	if old == nil {
+		return
+	}
+	if old.pool != nil && old.pool != c.pool {
+		old.pool.Forget(s.queue)
+	}
+	for i, name := range old.chain.Names {
+		if !slices.Contains(c.chain.Names, name) {
+			closeInstance(old.chain.Instances[i])
+		}
+	}
+}
+
+func closeInstance(v any) {
+	if c, ok := v.(balancer.Closer); ok {
+		c.Close()
+	}
+}
+
+func (s *Service) closeChain() {
+	if c := s.now.Load(); c != nil {
+		for _, i := range c.chain.Instances {
+			closeInstance(i)
+		}
+	}
+}
+
+// switchListener puts a listener in the place of the one before. The old one's connections live on: those that idle move over, others
+// end after their answer. Balancer.mu is held.
+func (s *Service) switchListener(l *listener) {
+	old := s.listener
+	s.listener = l
+	if l != nil && l == old {
+		set := s.now.Load().set
+		l.set = set
+		if l.srv != nil {
+			l.srv.SetLimits(limits(set))
+		}
+		return
+	}
+	if l != nil {
+		l.start()
+	}
+	if old == nil {
+		return
+	}
+	s.b.running.Go(func() {
+		if l == nil || l.srv == nil || old.srv == nil || old.set.TLS.Enabled != l.set.TLS.Enabled || old.set.ProxyProtocol != l.set.ProxyProtocol {
+			old.stop(s.b.ctx)
+			return
+		}
+		old.srv.DrainTo(s.b.ctx, l.srv.ServeConn)
+		old.front.Shutdown(s.b.ctx)
+		old.ln.Close()
+	})
+}
+
+// retire ends a service that is no longer configured: what is under way is finished.
+func (s *Service) retire() {
+	s.b.mu.Lock()
+	l := s.listener
+	s.listener = nil
+	s.b.mu.Unlock()
+	if l != nil {
+		l.stop(s.b.ctx)
+	}
+	s.live.wait(s.b.ctx)
+	s.queue.Close()
+	s.closeChain()
+}
+
+// shutdown closes the listener and finishes what is under way.
+func (s *Service) shutdown(ctx context.Context) error {
+	s.b.mu.Lock()
+	l := s.listener
+	s.b.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	return l.stop(ctx)
+}
+
+// dial makes a connection to a backend.
+func (s *Service) dial(ctx context.Context, n *backend.Node) (net.Conn, error) {
+	if set := s.Settings(); set.BackendTLS {
+		return backend.DialTLS(ctx, n, set.BackendTLSVerify)
+	}
+	return backend.DialNode(ctx, n)
+}
+
+var requestPool = sync.Pool{New: func() any { return new(balancer.Request) }}
+
+// ServeExchange answers a request to the service's listener.
+func (s *Service) ServeExchange(x http1.Exchange) {
+	c := s.now.Load()
+	r := requestPool.Get().(*balancer.Request)
+	r.Reset(x, s, c.set, c.chain, s.b.handTo)
+	s.identify(r)
+	s.b.requests.Add(1)
+	slot := s.live.enter(r)
+	defer func() {
+		s.live.leave(slot)
+		r.Chain().End(r)
+		if s.b.o.Finished != nil {
+			s.b.o.Finished(r)
+		}
+		r.X = nil
+		requestPool.Put(r)
+	}()
+	s.serve(r, c)
+}
+
+// serve answers a request with a configuration of the service.
+func (s *Service) serve(r *balancer.Request, c *compiled) {
+	s.Requests.Add(1)
+	if r.Entry == c.set && !c.set.PersistClient {
+		r.X.Header().Set("Connection", "close")
+	}
+	if c.chain.Start(r) {
+		return
+	}
+	if q := r.X.Request(); len(r.Path) == 0 || r.Path[0] != '/' && q.Method != "OPTIONS" {
+		r.Error(400, "", "the target of the request is no path")
+		return
+	}
+	if s.uploadStatus(r) {
+		return
+	}
+	c.handler(r)
+}
+
+// identify says who the client is, and whether what it says of others is believed.
+func (s *Service) identify(r *balancer.Request) {
+	switch a := r.X.RemoteAddr().(type) {
+	case *net.TCPAddr:
+		ap := a.AddrPort()
+		r.Client = netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+	default:
+		r.Client = netip.AddrPortFrom(netip.IPv4Unspecified(), 0) // a unix socket
+	}
+	r.Observed = r.Client.Addr()
+	r.Trusted = r.Set.AlwaysTrusted
+	for _, p := range r.Set.TrustedProxies {
+		r.Trusted = r.Trusted || p.Contains(r.Client.Addr())
+	}
+	if r.Trusted {
+		r.Observed = observed(r)
+	}
+	if v := r.X.Request().Header.Bytes("X-Request-Id"); v != nil && r.Trusted && len(v) <= 128 {
+		r.ID = string(v)
+	} else if r.Set.AccessLog != "" {
+		r.ID = idPrefix + strconv.FormatUint(r.X.Request().ID, 16)
+	}
+}
+
+// observed is the last address in X-Forwarded-For that is not itself a trusted proxy's: what stands before it anybody may have
+// written.
+func observed(r *balancer.Request) netip.Addr {
+	list := strings.Split(r.X.Request().Header.Joined("X-Forwarded-For"), ",")
+	at := r.Client.Addr()
+	for _, v := range slices.Backward(list) {
+		a, err := netip.ParseAddr(strings.TrimSpace(v))
+		if err != nil {
+			return at
+		}
+		at = a.Unmap()
+		if !slices.ContainsFunc(r.Set.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(at) }) {
+			return at
+		}
+	}
+	return at
+}
+
+// idPrefix makes the request ids of a process its own.
+var idPrefix = func() string {
+	var b [6]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:]) + "-"
+}()
+
+// maxHops is how many services may hand a request on.
+const maxHops = 8
+
+type hopsKey struct{}
+
+// handTo has another service answer.
+func (b *Balancer) handTo(r *balancer.Request, name string) error {
+	hops, _ := r.Value(hopsKey{}).(int)
+	if hops >= maxHops {
+		return errors.New("services hand the request round in a circle")
+	}
+	svc := b.Service(strings.ToLower(name))
+	if svc == nil {
+		return fmt.Errorf("there is no service '%s'", name)
+	}
+	c := svc.now.Load()
+	if c.handler == nil {
+		return config.Fault("Can't map to service type " + c.set.Role)
+	}
+	r.SetValue(hopsKey{}, hops+1)
+	from := r.Set
+	r.Move(svc, c.set, c.chain)
+	for _, rule := range from.HeaderRemove {
+		r.Edits = append(r.Edits, balancer.HeaderEdit{Name: rule, Remove: true})
+	}
+	for _, rule := range from.HeaderInsert {
+		r.Edits = append(r.Edits, balancer.HeaderEdit{Name: rule.Name, Value: rule.Value})
+	}
+	svc.serve(r, c)
+	return nil
+}
+
+// selectService is the role selector.
+func (s *Service) selectService(r *balancer.Request) {
+	if d := r.Set.Latency; d > 0 {
+		timer := time.NewTimer(d)
+		select {
+		case <-timer.C:
+		case <-r.X.Context().Done():
+			timer.Stop()
+			r.X.Abort()
+			return
+		}
+	}
+	chain := r.Chain()
+	name, handled := chain.Select(r)
+	if handled {
+		return
+	}
+	name = cmp.Or(name, r.Set.DefaultService)
+	switch {
+	case name == "" && !chain.Selects():
+		r.Error(500, "No service selector configured.", "the selector has no plugin that selects, and no default_service")
+	case name == "":
+		r.Error(404, "", "no service was selected")
+	default:
+		if err := r.HandTo(name); err != nil {
+			r.Error(500, err.Error(), err.Error())
+		}
+	}
+}

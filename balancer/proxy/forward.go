@@ -1,0 +1,158 @@
+package proxy
+
+import (
+	"bytes"
+	"strings"
+	"sync"
+
+	"wheelhouse/balancer"
+	"wheelhouse/internal/http1"
+)
+
+var outPool = sync.Pool{New: func() any { return new(http1.OutRequest) }}
+
+// render makes the request that goes to a backend.
+func (c *call) render(out *http1.OutRequest) {
+	r, q := c.r, c.x.Request()
+	out.Method = q.Method
+	out.Target = target(r)
+	out.Host = string(r.Host)
+	copyFields(&out.Header, &q.Header)
+	c.forwarded(&out.Header)
+	if c.set.EnableReproxy {
+		out.Header.Set("X-Proxy-Capabilities", "reproxy-file")
+	}
+	if r.ID != "" && !out.Header.Has("X-Request-Id") {
+		out.Header.Add("X-Request-Id", r.ID)
+	}
+	c.body.attach(out, c.p.DebugUploads)
+	out.Upgrade = c.upgrade
+	for _, e := range r.Edits {
+		if e.Remove {
+			out.Header.Del(e.Name)
+		} else {
+			out.Header.Set(e.Name, e.Value)
+		}
+	}
+	if chain := r.Chain(); chain != nil {
+		chain.Forward(r, out)
+	}
+	for _, name := range c.set.HeaderRemove {
+		out.Header.Del(name)
+	}
+	for _, h := range c.set.HeaderInsert {
+		if strings.EqualFold(h.Name, "Host") {
+			out.Host = h.Value
+			continue
+		}
+		out.Header.Set(h.Name, h.Value)
+	}
+}
+
+// target is the request target for a backend: what came, unless a plugin has changed it. Absolute-form becomes origin-form.
+func target(r *balancer.Request) string {
+	q := r.X.Request()
+	if len(q.Target) > 0 && q.Target[0] == '/' && same(r.Path, q.Path) && same(r.Query, q.Query) {
+		return string(q.Target)
+	}
+	if len(r.Path) == 0 {
+		return "/"
+	}
+	return r.URI()
+}
+
+// same reports whether two slices are one and the same.
+func same(a, b []byte) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// forwarded sets the fields that tell of the client. What an untrusted client says of itself is dropped.
+func (c *call) forwarded(h *http1.Header) {
+	ip := c.r.Client.Addr().String()
+	switch {
+	case !c.r.Trusted:
+		h.Del("X-Host")
+		h.Del("X-Forwarded-Host")
+		h.Set("X-Forwarded-For", ip)
+	case c.set.BlindProxy:
+	default:
+		if v := h.Joined("X-Forwarded-For"); v != "" {
+			ip = v + ", " + ip
+		}
+		h.Set("X-Forwarded-For", ip)
+	}
+}
+
+// copyFields copies the fields of a message that are for its recipient and not for the connection (RFC 9110 §7.6.1).
+func copyFields(dst, src *http1.Header) {
+	var named [][]byte // by Connection
+	for name, value := range src.All() {
+		if is(name, "connection") && !plainConnection(value) {
+			named = append(named, value)
+		}
+	}
+	for name, value := range src.All() {
+		if !hopByHop(name) && (named == nil || !nominated(named, name)) {
+			dst.AddBytes(name, value)
+		}
+	}
+}
+
+// plainConnection reports whether a Connection field names no other field.
+func plainConnection(v []byte) bool {
+	return len(v) == 0 || is(v, "close") || is(v, "keep-alive") || is(v, "upgrade")
+}
+
+func nominated(lists [][]byte, name []byte) bool {
+	for _, list := range lists {
+		for part := range bytes.SplitSeq(list, []byte{','}) {
+			if bytes.EqualFold(bytes.TrimSpace(part), name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hopByHop reports whether a field speaks of the connection, or is the engine's own.
+func hopByHop(name []byte) bool {
+	switch len(name) {
+	case len("TE"):
+		return is(name, "te")
+	case len("Host"):
+		return is(name, "host")
+	case len("Expect"):
+		return is(name, "expect")
+	case len("Trailer"):
+		return is(name, "trailer") || is(name, "upgrade")
+	case len("Connection"):
+		return is(name, "connection") || is(name, "keep-alive")
+	case len("Content-Length"):
+		return is(name, "content-length")
+	case len("Proxy-Connection"):
+		return is(name, "proxy-connection")
+	case len("Transfer-Encoding"):
+		return is(name, "transfer-encoding")
+	case len("Proxy-Authenticate"):
+		return is(name, "proxy-authenticate")
+	case len("Proxy-Authorization"):
+		return is(name, "proxy-authorization")
+	}
+	return false
+}
+
+// is reports whether b is the word, which is in lower case, in any case.
+func is(b []byte, word string) bool {
+	if len(b) != len(word) {
+		return false
+	}
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != word[i] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,112 @@
+package proxy
+
+import (
+	"io"
+	"os"
+
+	"wheelhouse/internal/http1"
+)
+
+// serveLocal has a handler of this process answer, and follows what it says in X-REPROXY fields.
+func (c *call) serveLocal(name string) {
+	h := c.p.Local(name)
+	if h == nil {
+		c.r.Error(503, "", "there is no local handler '"+name+"'")
+		return
+	}
+	c.r.Backend = "local:" + name
+	c.r.Attempts++
+	lx := &localExchange{Exchange: c.x, c: c}
+	if !c.r.Entry.PersistClient {
+		c.x.Header().Set("Connection", "close")
+	}
+	h.ServeExchange(lx)
+	if lx.order == nil {
+		return
+	}
+	hd := c.x.Header()
+	stripReproxy(hd)
+	c.ctx = c.x.Context()
+	c.fromURLs(*lx.order, lx.status)
+}
+
+// localExchange passes a handler's answer on, through the plugins, or holds it back when it names something else to answer with.
+type localExchange struct {
+	http1.Exchange
+	c       *call
+	order   *order
+	status  int
+	started bool
+	dropped bool // a plugin has answered
+}
+
+func (x *localExchange) Started() bool { return x.started }
+
+func (x *localExchange) Start(status int, size int64) error {
+	if x.started {
+		return http1.ErrStarted
+	}
+	x.started = true
+	h := x.Header()
+	if x.c.set.EnableReproxy && h.Has("X-Reproxy-URL") {
+		o, err := orderOf(h)
+		if err != nil {
+			x.c.r.Error(502, "", err.Error())
+			x.dropped = true
+			return nil
+		}
+		if x.status = status; status == 204 {
+			x.status = 200
+		}
+		x.order = &o
+		return nil
+	}
+	goOn, err := x.c.r.Begin(status, size)
+	x.dropped = !goOn
+	return err
+}
+
+func (x *localExchange) silent() bool { return x.order != nil || x.dropped }
+
+func (x *localExchange) Reply(status int, body []byte) error {
+	err := x.Start(status, int64(len(body)))
+	if err != nil || x.silent() || len(body) == 0 {
+		return err
+	}
+	_, err = x.Write(body)
+	return err
+}
+
+func (x *localExchange) Write(p []byte) (int, error) {
+	if x.silent() {
+		return len(p), nil
+	}
+	n, err := x.Exchange.Write(p)
+	x.c.r.Sent += int64(n)
+	return n, err
+}
+
+func (x *localExchange) ReadFrom(r io.Reader) (int64, error) {
+	if x.silent() {
+		return io.Copy(io.Discard, r)
+	}
+	n, err := x.Exchange.ReadFrom(r)
+	x.c.r.Sent += n
+	return n, err
+}
+
+func (x *localExchange) SendFile(f *os.File, off, n int64) (int64, error) {
+	if x.silent() {
+		return n, nil
+	}
+	m, err := x.Exchange.SendFile(f, off, n)
+	x.c.r.Sent += m
+	return m, err
+}
+
+func (x *localExchange) Flush() error {
+	if x.silent() {
+		return nil
+	}
+	return x.Exchange.Flush()
+}

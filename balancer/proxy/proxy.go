@@ -1,0 +1,231 @@
+// Package proxy is the role reverse_proxy: a request is given to the first backend that is free, and its response to the client.
+//
+// A backend is held only while it works: slow uploads are taken in before one is asked for, and of a response as much is read
+// ahead of a slow client as buffer_size allows, so that the backend can go on to the next request.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"wheelhouse/balancer"
+	"wheelhouse/balancer/backend"
+	"wheelhouse/internal/http1"
+)
+
+// Proxy is a service's reverse proxy. It is safe for concurrent use.
+type Proxy struct {
+	Log     *slog.Logger
+	Pool    func() *backend.Pool // the service's, nil when it has none
+	Queue   *backend.Queue
+	Fetcher *Fetcher
+	// Local gives the handlers of this process that "local:NAME" nodes stand for, nil for an unknown one.
+	Local func(name string) http1.Handler
+	// File answers with a file, as a web_server would, beside the status and fields that have been set; expected is the size that
+	// it must have, -1 for any.
+	File func(r *balancer.Request, path string, status int, expected int64)
+	// Progress is told of uploads whose clients asked for it.
+	Progress func(session string, done, total int64, began time.Time)
+	// DebugUploads tells backends why an upload was taken in first.
+	DebugUploads bool
+
+	budget budget
+	cache  reproxyCache
+}
+
+// call is one request's way through the proxy.
+type call struct {
+	p    *Proxy
+	r    *balancer.Request
+	x    http1.Exchange
+	set  *balancer.Settings
+	ctx  context.Context
+	body upload
+	out  *http1.OutRequest
+
+	failed  []*backend.Node // that have failed the request
+	tries   int             // by enable_error_retries
+	upgrade string
+}
+
+// Serve answers a request.
+func (p *Proxy) Serve(r *balancer.Request) {
+	set := r.Set
+	c := &call{p: p, r: r, x: r.X, set: set}
+	c.prioritize()
+	if set.EnableReproxy && set.ReproxyCacheMaxSize > 0 && c.fromCache() {
+		return
+	}
+	if name := p.local(); name != "" {
+		c.serveLocal(name)
+		return
+	}
+	c.ctx = r.X.Context()
+	p.budget.earn(set.RetryBudget)
+	c.upgrade = upgradeOf(r.X.Request())
+	if r.X.Request().HasBody() {
+		if !c.takeBody() {
+			return
+		}
+		defer c.body.close()
+	}
+	for c.attempt() {
+	}
+}
+
+func (p *Proxy) local() string {
+	if pool := p.Pool(); pool != nil {
+		return pool.Local()
+	}
+	return ""
+}
+
+// attempt asks one backend. It reports whether another is to be asked.
+func (c *call) attempt() (again bool) {
+	r := c.r
+	began := time.Now()
+	conn, err := c.p.Queue.Get(c.ctx, backend.Want{
+		Priority: r.Priority, Key: c.hashKey(), Exclude: c.failed, Timeout: orElse(c.set.QueueTimeout, c.set.IdleTimeout),
+	})
+	r.Queued += time.Since(began)
+	if err != nil {
+		c.noBackend(err)
+		return false
+	}
+	r.Attempts++
+	r.Backend = conn.Node.Addr
+	c.out = outPool.Get().(*http1.OutRequest)
+	c.render(c.out)
+	began = time.Now()
+	res, err := conn.Do(c.ctx, c.out)
+	c.release()
+	if err != nil {
+		return c.failedOn(conn, err)
+	}
+	r.Head = time.Since(began)
+	conn.Answered(res, r.Head)
+	switch {
+	case res.Status == 101:
+		c.tunnel(res)
+		return false
+	case res.Status == 500 && c.retriesError():
+		res.Body.Close()
+		return c.pause()
+	case c.set.EnableReproxy && reproxied(&res.Header):
+		c.reproxy(res)
+		return false
+	}
+	c.relay(res)
+	return false
+}
+
+func orElse(d, other time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return other
+}
+
+// release gives the rendered request back. What points into the exchange must not outlive it.
+func (c *call) release() {
+	c.out.Header.Reset()
+	h := c.out.Header
+	*c.out = http1.OutRequest{Header: h}
+	outPool.Put(c.out)
+	c.out = nil
+}
+
+// noBackend answers a request that no backend was found for.
+func (c *call) noBackend(err error) {
+	switch {
+	case errors.Is(err, backend.ErrQueueFull), errors.Is(err, backend.ErrQueueTime), errors.Is(err, backend.ErrNoNodes), errors.Is(err, backend.ErrClosed):
+		c.x.Header().Reset()
+		c.r.Error(503, "", err.Error())
+	default:
+		c.r.Reason = "the client is gone: " + err.Error()
+		c.x.Abort()
+	}
+}
+
+// failedOn notes that a backend has failed the request, and reports whether another is to be asked.
+func (c *call) failedOn(conn *backend.Conn, err error) (again bool) {
+	if c.ctx.Err() != nil {
+		c.r.Reason = "the client is gone: " + context.Cause(c.ctx).Error()
+		c.x.Abort()
+		return false
+	}
+	var body *http1.BodyReadError
+	if errors.As(err, &body) {
+		c.badBody(body.Err)
+		return false
+	}
+	var do *http1.DoError
+	// A connection that was closed while it idled says nothing about the backend.
+	stale := errors.As(err, &do) && do.Reused && !do.Began && !errors.Is(err, os.ErrDeadlineExceeded)
+	if !stale {
+		c.p.Pool().Failed(conn.Node, err)
+		c.failed = append(c.failed, conn.Node)
+	}
+	late := errors.Is(err, os.ErrDeadlineExceeded)
+	if c.replayable() && !late && (stale && c.r.Attempts <= maxStale || c.r.Attempts <= c.set.RetryAttempts && c.p.budget.spend()) {
+		c.p.Log.Debug("request is tried again", "addr", conn.Node.Addr, "attempt", c.r.Attempts, "err", err)
+		return true
+	}
+	if late {
+		c.r.Error(504, "", "backend "+conn.Node.Addr+" did not answer in time: "+err.Error())
+	} else {
+		c.r.Error(502, "", "backend "+conn.Node.Addr+" failed: "+err.Error())
+	}
+	return false
+}
+
+// maxStale is how many connections that were closed while they idled a request may meet.
+const maxStale = 8
+
+// replayable reports whether the request may be sent a second time (RFC 9110 §9.2.2).
+func (c *call) replayable() bool {
+	switch c.x.Request().Method {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND":
+		return c.body.replayable() && c.upgrade == ""
+	}
+	return false
+}
+
+// retriesError reports whether a 500 is to be tried again.
+func (c *call) retriesError() bool {
+	m := c.x.Request().Method
+	return c.set.EnableErrorRetries && (m == "GET" || m == "HEAD") && c.tries < len(c.set.ErrorRetrySchedule) && c.body.replayable()
+}
+
+// pause waits before the next try of a request that was answered with 500; false when the client has gone.
+func (c *call) pause() bool {
+	d := c.set.ErrorRetrySchedule[c.tries]
+	c.tries++
+	if d == 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-c.ctx.Done():
+		c.r.Reason = "the client is gone"
+		c.x.Abort()
+		return false
+	}
+}
+
+// badBody answers a request whose body broke off or the protocol.
+func (c *call) badBody(err error) {
+	var e *http1.Error
+	if errors.As(err, &e) {
+		c.r.Error(e.Status, e.Reason, e.Reason)
+		return
+	}
+	c.r.Reason = "the client is gone: " + err.Error()
+	c.x.Abort()
+}

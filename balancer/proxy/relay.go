@@ -1,0 +1,147 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"sync"
+
+	"wheelhouse/balancer"
+	"wheelhouse/internal/http1"
+)
+
+// pieceSize is how much of a body is read at once: a response up to this size is read whole before the client gets any of it, so
+// that its backend is free before the client has taken a byte.
+const pieceSize = 64 << 10
+
+type piece struct{ b [pieceSize]byte }
+
+var piecePool = sync.Pool{New: func() any { return new(piece) }}
+
+// relay gives a backend's response to the client.
+func (c *call) relay(res *http1.Response) {
+	h := c.x.Header()
+	h.Reset() // an attempt before may have left something
+	copyFields(h, &res.Header)
+	persist(c.r, h)
+	if status := res.Status; res.ContentLength >= 0 && res.ContentLength <= pieceSize {
+		c.relaySmall(res, status)
+		return
+	}
+	goOn, err := c.r.Begin(res.Status, res.ContentLength)
+	if !goOn || err != nil {
+		res.Body.Close()
+		return
+	}
+	c.finish(c.copyBody(res, c.set.BufferSize))
+}
+
+// persist closes a client's connection after its request where the service says so.
+func persist(r *balancer.Request, h *http1.Header) {
+	if !r.Entry.PersistClient {
+		h.Set("Connection", "close")
+	}
+}
+
+// relaySmall reads a small body whole, lets the backend go, and then answers.
+func (c *call) relaySmall(res *http1.Response, status int) {
+	buf := piecePool.Get().(*piece)
+	defer piecePool.Put(buf)
+	n := 0
+	size := res.ContentLength
+	if bodiless(c.x.Request().Method, status) {
+		size = 0
+	}
+	for int64(n) < size {
+		m, err := res.Body.Read(buf.b[n:size])
+		n += m
+		if err != nil && int64(n) < size {
+			res.Body.Close()
+			c.r.Error(502, "", "backend "+c.r.Backend+" broke off its response: "+err.Error())
+			return
+		}
+	}
+	size = res.ContentLength
+	res.Body.Close()
+	goOn, err := c.r.Begin(status, size)
+	if !goOn || err != nil || n == 0 {
+		return
+	}
+	n, _ = c.x.Write(buf.b[:n]) // a client that has gone needs no more
+	c.r.Sent += int64(n)
+}
+
+// bodiless reports whether a response has no body whatever its length says (RFC 9112 §6.3).
+func bodiless(method string, status int) bool {
+	return method == "HEAD" || status == 204 || status == 304
+}
+
+// finish ends an answer whose body was copied, or broke off.
+func (c *call) finish(err error) {
+	if err == nil {
+		return
+	}
+	var read *http1.BodyReadError
+	if errors.As(err, &read) {
+		c.r.Reason = "backend " + c.r.Backend + " broke off its response: " + read.Err.Error()
+	} else {
+		c.r.Reason = "the client is gone: " + err.Error()
+	}
+	c.x.Abort()
+}
+
+// copyBody copies a response's body to the client and closes it. ahead is how much may be read before the client has taken it. An
+// error of the backend is a *http1.BodyReadError.
+func (c *call) copyBody(res *http1.Response, ahead int64) error {
+	size := res.ContentLength
+	if size >= 0 && size > ahead {
+		n, err := c.x.ReadFrom(io.LimitReader(res.Body, size-ahead))
+		c.r.Sent += n
+		if err != nil {
+			res.Body.Close()
+			return err
+		}
+		size -= n
+	}
+	pace, _ := c.x.(http1.Pacer)
+	buf := piecePool.Get().(*piece)
+	defer piecePool.Put(buf)
+	for {
+		if pace == nil || !pace.Room(pieceSize) {
+			return c.pump(res.Body, ahead)
+		}
+		if size > pieceSize { // the client keeps up: no need to have it in memory
+			n, err := c.x.ReadFrom(io.LimitReader(res.Body, min(size, 4*pieceSize)))
+			c.r.Sent += n
+			if size -= n; err != nil {
+				res.Body.Close()
+				return err
+			}
+			continue
+		}
+		n, err := res.Body.Read(buf.b[:])
+		if err != nil || size >= 0 && int64(n) == size {
+			res.Body.Close() // the backend is free
+		}
+		if n > 0 {
+			if size >= 0 {
+				size -= int64(n)
+			}
+			m, werr := c.x.Write(buf.b[:n])
+			if c.r.Sent += int64(m); werr != nil {
+				res.Body.Close()
+				return werr
+			}
+		}
+		switch {
+		case err == io.EOF || size == 0:
+			return nil
+		case err != nil:
+			return &http1.BodyReadError{Err: err}
+		case size < 0:
+			if err := c.x.Flush(); err != nil { // what a backend says now is for now
+				res.Body.Close()
+				return err
+			}
+		}
+	}
+}
