@@ -46,6 +46,7 @@ type Conn struct {
 	until     time.Time // the backend closes it then; zero: it has not said
 	uses      atomic.Int32
 	state     atomic.Int32
+	own       bool // of one request alone
 	verifying bool // the exchange under way is verify's
 	inUse     bool // a request is under way that counts as the node's
 	sound     bool // of the last exchange
@@ -128,7 +129,7 @@ func (c *Conn) release(reusable bool) {
 	q := c.q
 	set := q.set.Load()
 	now := time.Now()
-	keep := reusable && set.PersistBackend && (set.MaxBackendUses <= 0 || c.Uses() < set.MaxBackendUses) &&
+	keep := reusable && !c.own && set.PersistBackend && (set.MaxBackendUses <= 0 || c.Uses() < set.MaxBackendUses) &&
 		c.wanted() && (c.until.IsZero() || now.Before(c.until))
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -66,7 +66,7 @@ func (p *Pool) check(ctx context.Context, set *balancer.PoolSettings) {
 func probe(ctx context.Context, n *Node, set *balancer.PoolSettings) error {
 	ctx, cancel := context.WithTimeout(ctx, set.HealthTimeout)
 	defer cancel()
-	nc, err := DialNode(ctx, n)
+	nc, err := DialNode(ctx, n, nil)
 	if err != nil {
 		return err
 	}
@@ -88,17 +88,24 @@ func probe(ctx context.Context, n *Node, set *balancer.PoolSettings) error {
 }
 
 // DialNode connects to a node, without TLS.
-func DialNode(ctx context.Context, n *Node) (net.Conn, error) {
+func DialNode(ctx context.Context, n *Node, preface []byte) (net.Conn, error) {
 	var d net.Dialer
+	network, addr := "tcp", n.Addr
 	if path, ok := strings.CutPrefix(n.Addr, "unix:"); ok {
-		return d.DialContext(ctx, "unix", path)
+		network, addr = "unix", path
 	}
-	return d.DialContext(ctx, "tcp", n.Addr)
+	nc, err := d.DialContext(ctx, network, addr)
+	if err == nil && preface != nil {
+		if _, err = nc.Write(preface); err != nil {
+			nc.Close()
+		}
+	}
+	return nc, err
 }
 
-// DialTLS connects to a node with TLS.
-func DialTLS(ctx context.Context, n *Node, verify bool) (net.Conn, error) {
-	nc, err := DialNode(ctx, n)
+// DialTLS connects to a node with TLS. The preface goes before that.
+func DialTLS(ctx context.Context, n *Node, preface []byte, verify bool) (net.Conn, error) {
+	nc, err := DialNode(ctx, n, preface)
 	if err != nil {
 		return nil, err
 	}

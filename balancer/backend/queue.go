@@ -35,8 +35,8 @@ const (
 	idleLimit      = 75 * time.Second // for which an unused connection is kept at most
 )
 
-// Dialer makes connections to nodes.
-type Dialer func(ctx context.Context, n *Node) (net.Conn, error)
+// Dialer makes connections to nodes. preface, if there is one, is sent before anything else.
+type Dialer func(ctx context.Context, n *Node, preface []byte) (net.Conn, error)
 
 // Queue is a service's connections to its backends, and the requests that wait for one. It is safe for concurrent use.
 type Queue struct {
@@ -226,6 +226,47 @@ func (e *lateError) Error() string { return ErrQueueTime.Error() + " (" + e.caus
 
 func (e *lateError) Unwrap() error { return ErrQueueTime }
 
+// GetOwn makes a connection for one request alone, which begins with a preface that says whose it is.
+func (q *Queue) GetOwn(ctx context.Context, w Want, preface []byte) (*Conn, error) {
+	set := q.set.Load()
+	if set.pool == nil || len(set.pool.Nodes()) == 0 {
+		return nil, ErrNoNodes
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.Timeout)
+	defer cancel()
+	exclude := slices.Clone(w.Exclude)
+	var last error = ErrQueueTime
+	for ctx.Err() == nil {
+		now := time.Now()
+		n := set.pool.pick(now, w.Key, exclude, func(n *Node) bool { return q.room(set, n) })
+		if n == nil {
+			return nil, &lateError{last.Error()}
+		}
+		n.conns.Add(1)
+		n.Attempts.Add(1)
+		n.lastAttempt.Store(now.UnixNano())
+		dctx, cancel := context.WithTimeout(ctx, set.ConnectTimeout)
+		nc, err := q.dial(dctx, n, preface)
+		cancel()
+		if err != nil {
+			n.conns.Add(-1)
+			n.connectFailed(time.Now(), err)
+			exclude, last = append(exclude, n), err
+			continue
+		}
+		n.Connects.Add(1)
+		n.lastConnect.Store(time.Now().UnixNano())
+		c := newConn(q, set, n, nc)
+		c.own = true
+		q.mu.Lock()
+		q.all[c] = struct{}{}
+		q.mu.Unlock()
+		c.begin()
+		return c, nil
+	}
+	return nil, &lateError{last.Error()}
+}
+
 // takeIdle takes the best idle connection off the list. q.mu is held.
 func (q *Queue) takeIdle(now time.Time, node *Node, exclude []*Node) *Conn {
 	for i := len(q.idle) - 1; i >= 0; i-- {
@@ -376,7 +417,7 @@ func (q *Queue) connect(set *queueSettings, n *Node, now time.Time) {
 func (q *Queue) establish(set *queueSettings, p *connecting) {
 	ctx, cancel := context.WithTimeout(q.dialCtx, set.ConnectTimeout)
 	defer cancel()
-	nc, err := q.dial(ctx, p.node)
+	nc, err := q.dial(ctx, p.node, nil)
 	now := time.Now()
 	var c *Conn
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"wheelhouse/balancer"
 	"wheelhouse/balancer/backend"
 	"wheelhouse/balancer/config"
+	"wheelhouse/balancer/transport"
 )
 
 // change is a new configuration, compiled and opened, before it is in force.
@@ -27,7 +28,8 @@ type change struct {
 type pendingService struct {
 	svc      *Service
 	compiled *compiled
-	listener *listener // nil: none
+	listener *listener       // nil: none
+	keys     *transport.Keys // to put in force at listener, nil: those that it has
 }
 
 // apply puts a state in force. whole says that it was made anew, not from the one in force. b.mu is held.
@@ -94,6 +96,12 @@ func (ch *change) listen(p *pendingService, whole bool) error {
 	switch {
 	case now != nil && now.addr == set.Listen && sameFront(now.set, set):
 		p.listener = now
+		if whole && set.TLS.Enabled {
+			var err error
+			if p.keys, err = transport.LoadKeys(set.TLS); err != nil {
+				return fmt.Errorf("service %s: %w", p.svc.name, err)
+			}
+		}
 		return nil
 	case now != nil && now.addr == set.Listen:
 		ln, err := duplicate(now.ln)
@@ -173,6 +181,9 @@ func (ch *change) commit() {
 	b.state.Store(ch.state)
 	for _, p := range ch.services {
 		p.svc.switchListener(p.listener)
+		if p.keys != nil {
+			p.listener.front.SetKeys(p.keys)
+		}
 	}
 	for name, s := range old {
 		if next[name] != s {

@@ -34,7 +34,7 @@ type listener struct {
 // sameFront reports whether a listener need not be made anew for new settings: its engine's timeouts can be changed while it runs.
 func sameFront(old, set *balancer.Settings) bool {
 	return old.Role == set.Role && old.ProxyProtocol == set.ProxyProtocol && old.HTTP2 == set.HTTP2 && old.ClientSndbuf == set.ClientSndbuf &&
-		old.MaxConnections == set.MaxConnections && !set.TLS.Enabled && reflect.DeepEqual(old.TLS, set.TLS)
+		old.MaxConnections == set.MaxConnections && reflect.DeepEqual(old.TLS, set.TLS)
 }
 
 // limits are the engine's for a service's settings.

@@ -268,11 +268,11 @@ func (s *Service) shutdown(ctx context.Context) error {
 }
 
 // dial makes a connection to a backend.
-func (s *Service) dial(ctx context.Context, n *backend.Node) (net.Conn, error) {
+func (s *Service) dial(ctx context.Context, n *backend.Node, preface []byte) (net.Conn, error) {
 	if set := s.Settings(); set.BackendTLS {
-		return backend.DialTLS(ctx, n, set.BackendTLSVerify)
+		return backend.DialTLS(ctx, n, preface, set.BackendTLSVerify)
 	}
-	return backend.DialNode(ctx, n)
+	return backend.DialNode(ctx, n, preface)
 }
 
 var requestPool = sync.Pool{New: func() any { return new(balancer.Request) }}

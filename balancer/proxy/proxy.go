@@ -8,11 +8,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"time"
 
 	"wheelhouse/balancer"
 	"wheelhouse/balancer/backend"
+	"wheelhouse/balancer/transport"
 	"wheelhouse/internal/http1"
 )
 
@@ -87,9 +90,16 @@ func (p *Proxy) local() string {
 func (c *call) attempt() (again bool) {
 	r := c.r
 	began := time.Now()
-	conn, err := c.p.Queue.Get(c.ctx, backend.Want{
-		Priority: r.Priority, Key: c.hashKey(), Exclude: c.failed, Timeout: orElse(c.set.QueueTimeout, c.set.IdleTimeout),
-	})
+	want := backend.Want{
+		Priority: r.Priority, Key: c.hashKey(), Exclude: c.failed, Timeout: orElse(orElse(c.set.QueueTimeout, c.set.IdleTimeout), forever),
+	}
+	var conn *backend.Conn
+	var err error
+	if v := c.set.SendProxyProtocol; v > 0 {
+		conn, err = c.p.Queue.GetOwn(c.ctx, want, proxyPreface(v, r))
+	} else {
+		conn, err = c.p.Queue.Get(c.ctx, want)
+	}
 	r.Queued += time.Since(began)
 	if err != nil {
 		c.noBackend(err)
@@ -120,6 +130,18 @@ func (c *call) attempt() (again bool) {
 	}
 	c.relay(res)
 	return false
+}
+
+// forever is how long a request waits for a backend where no limit is set.
+const forever = 24 * time.Hour
+
+// proxyPreface is the PROXY header for a request's client.
+func proxyPreface(version int, r *balancer.Request) []byte {
+	to := netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+	if a, ok := r.X.LocalAddr().(*net.TCPAddr); ok {
+		to = a.AddrPort()
+	}
+	return transport.AppendProxyHeader(nil, version, r.Client, to)
 }
 
 func orElse(d, other time.Duration) time.Duration {

@@ -1,31 +1,288 @@
-// Package transport is what lies between a listener's socket and the HTTP engine: TLS with several certificates and HTTP/2, and the
-// PROXY protocol.
+// Package transport is what lies between a listener's socket and the HTTP engine: TLS with several certificates, ACME and HTTP/2, and
+// the PROXY protocol.
 package transport
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
+	"log"
 	"log/slog"
 	"net"
+	"net/http"
+	"sync"
+	"time"
 
 	"wheelhouse/balancer"
 	"wheelhouse/internal/http1"
 )
 
+const (
+	// handshakeTime is how long a client may take for the PROXY header and the TLS handshake.
+	handshakeTime = 15 * time.Second
+	// maxHandshakes is how many may be under way at once; beyond it, accepting waits.
+	maxHandshakes = 4096
+	h2Header      = 100 << 10 // bytes of a request's head over HTTP/2
+	h2Streams     = 250       // requests at once on one connection
+)
+
 // Front accepts the connections of one listener for an engine. It is safe for concurrent use.
 type Front struct {
-	set *balancer.Settings
-	srv *http1.Server
-	log *slog.Logger
+	set  *balancer.Settings
+	srv  *http1.Server
+	log  *slog.Logger
+	keys *keyring // nil without TLS
+	h2   *http.Server
+	feed *feed // connections for h2
+
+	shaking   sync.WaitGroup
+	room      chan struct{}
+	h2serving sync.WaitGroup
+
+	mu     sync.Mutex // guards all below
+	conns  map[net.Conn]struct{}
+	closed bool
 }
 
 // New makes a front for a service's settings; h is what srv serves, for protocols that srv does not speak. Keys and certificates
 // are read: what is wrong with them is an error.
-func New(set *balancer.Settings, srv *http1.Server, h http1.Handler, log *slog.Logger) (*Front, error) {
-	return &Front{set: set, srv: srv, log: log}, nil
+func New(set *balancer.Settings, srv *http1.Server, h http1.Handler, logger *slog.Logger) (*Front, error) {
+	f := &Front{set: set, srv: srv, log: logger, room: make(chan struct{}, maxHandshakes), conns: map[net.Conn]struct{}{}}
+	if !set.TLS.Enabled {
+		return f, nil
+	}
+	var err error
+	if f.keys, err = newKeyring(set.TLS, logger); err != nil {
+		return nil, err
+	}
+	if set.HTTP2 {
+		f.feed = newFeed()
+		f.h2 = &http.Server{
+			Handler: limitBodies(http1.NetHTTP(h), set.MaxRequestBody), ReadHeaderTimeout: set.HeadTimeout, IdleTimeout: set.ClientIdleTimeout, MaxHeaderBytes: h2Header,
+			ErrorLog: log.New(slogWriter{logger}, "", 0), HTTP2: &http.HTTP2Config{MaxConcurrentStreams: h2Streams, SendPingTimeout: time.Minute},
+		}
+	}
+	return f, nil
+}
+
+// limitBodies bounds the bodies of requests.
+func limitBodies(h http.Handler, limit int64) http.Handler {
+	if limit <= 0 {
+		return h
+	}
+	return http.MaxBytesHandler(h, limit)
+}
+
+// slogWriter takes net/http's lines as debug messages: each is some client's fault.
+type slogWriter struct{ log *slog.Logger }
+
+func (w slogWriter) Write(p []byte) (int, error) {
+	w.log.Debug("http/2", "err", string(p))
+	return len(p), nil
+}
+
+// Keys are certificates that were read and not yet put in force.
+type Keys struct{ certs []tls.Certificate }
+
+// LoadKeys reads the certificates that a service names.
+func LoadKeys(t balancer.TLS) (*Keys, error) {
+	certs, err := readPairs(t)
+	return &Keys{certs}, err
+}
+
+// SetKeys puts certificates in force for new handshakes.
+func (f *Front) SetKeys(k *Keys) {
+	if f.keys != nil && k != nil {
+		f.keys.set(k.certs)
+	}
 }
 
 // Serve accepts connections until ln fails or is closed, or the front is shut down. It does not close ln.
-func (f *Front) Serve(ln net.Listener) error { return f.srv.Serve(ln) }
+func (f *Front) Serve(ln net.Listener) error {
+	if f.keys == nil && !f.set.ProxyProtocol && f.set.ClientSndbuf == 0 {
+		return f.srv.Serve(ln)
+	}
+	if f.h2 != nil {
+		f.h2serving.Go(func() { _ = f.h2.Serve(f.feed) }) // it ends when the feed is closed
+	}
+	if f.keys != nil {
+		f.keys.manage()
+	}
+	defer f.shaking.Wait()
+	var pause time.Duration
+	for {
+		nc, err := ln.Accept()
+		if err != nil {
+			if f.isClosed() {
+				return http1.ErrServerClosed
+			}
+			var t interface{ Temporary() bool }
+			if errors.Is(err, net.ErrClosed) || !errors.As(err, &t) || !t.Temporary() {
+				return err
+			}
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			f.log.Warn("accept failed", "addr", ln.Addr(), "err", err, "dur", pause)
+			timer := time.NewTimer(pause)
+			<-timer.C
+			continue
+		}
+		pause = 0
+		f.srv.Admit()
+		f.room <- struct{}{}
+		if !f.add(nc) {
+			nc.Close()
+			<-f.room
+			return http1.ErrServerClosed
+		}
+		f.shaking.Go(func() {
+			f.shake(nc)
+			<-f.room
+		})
+	}
+}
 
-// Shutdown ends what the engine does not know of: HTTP/2 connections and handshakes.
-func (f *Front) Shutdown(ctx context.Context) error { return nil }
+func (f *Front) isClosed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
+}
+
+func (f *Front) add(nc net.Conn) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false
+	}
+	f.conns[nc] = struct{}{}
+	return true
+}
+
+func (f *Front) remove(nc net.Conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.conns, nc)
+}
+
+// shake reads what comes before HTTP on a connection, and gives it to the engine for what the client speaks.
+func (f *Front) shake(nc net.Conn) {
+	ok := false
+	defer func() {
+		f.remove(nc)
+		if !ok {
+			nc.Close()
+		}
+	}()
+	if t, is := nc.(*net.TCPConn); is && f.set.ClientSndbuf > 0 {
+		_ = t.SetWriteBuffer(f.set.ClientSndbuf) // a wish
+	}
+	_ = nc.SetDeadline(time.Now().Add(handshakeTime))
+	client := nc.RemoteAddr()
+	if f.set.ProxyProtocol {
+		from, err := ReadProxyHeader(nc)
+		if err != nil {
+			f.log.Info("connection refused", "addr", client, "err", err)
+			return
+		}
+		if from != nil {
+			client = from
+		}
+	}
+	if f.keys == nil {
+		ok = nc.SetDeadline(time.Time{}) == nil
+		f.hand(nc, client)
+		return
+	}
+	tc := tls.Server(named{nc, client}, f.keys.config(f.set.HTTP2))
+	if err := tc.Handshake(); err != nil {
+		f.log.Debug("TLS handshake failed", "addr", client, "err", err)
+		return
+	}
+	ok = nc.SetDeadline(time.Time{}) == nil
+	switch tc.ConnectionState().NegotiatedProtocol {
+	case "h2":
+		f.feed.put(tc)
+	case acmeProtocol:
+		tc.Close()
+	default:
+		f.hand(tc, client)
+	}
+}
+
+func (f *Front) hand(nc net.Conn, client net.Addr) {
+	if f.isClosed() {
+		nc.Close()
+		return
+	}
+	f.srv.ServeConnFrom(nc, client)
+}
+
+// named is a connection of another client than its other end. Its parts that the kernel can do by itself stay reachable.
+type named struct {
+	net.Conn
+	client net.Addr
+}
+
+func (n named) RemoteAddr() net.Addr { return n.client }
+
+// NetConn is the connection beneath.
+func (n named) NetConn() net.Conn { return n.Conn }
+
+// Shutdown ends handshakes at once, and what the engine does not know of, HTTP/2 connections, when their requests are answered or ctx
+// ends.
+func (f *Front) Shutdown(ctx context.Context) error {
+	f.mu.Lock()
+	f.closed = true
+	for nc := range f.conns {
+		nc.Close()
+	}
+	f.mu.Unlock()
+	if f.keys != nil {
+		f.keys.stop()
+	}
+	if f.h2 == nil {
+		return nil
+	}
+	err := f.h2.Shutdown(ctx)
+	if err != nil {
+		f.h2.Close()
+	}
+	f.feed.Close()
+	f.h2serving.Wait()
+	return err
+}
+
+// feed is a listener whose connections are put in by hand.
+type feed struct {
+	conns chan net.Conn
+	quit  chan struct{}
+	once  sync.Once
+}
+
+func newFeed() *feed { return &feed{conns: make(chan net.Conn), quit: make(chan struct{})} }
+
+func (f *feed) put(nc net.Conn) {
+	select {
+	case f.conns <- nc:
+	case <-f.quit:
+		nc.Close()
+	}
+}
+
+// Accept waits for a connection to be put in.
+func (f *feed) Accept() (net.Conn, error) {
+	select {
+	case nc := <-f.conns:
+		return nc, nil
+	case <-f.quit:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept.
+func (f *feed) Close() error {
+	f.once.Do(func() { close(f.quit) })
+	return nil
+}
+
+// Addr is no address of the network's.
+func (f *feed) Addr() net.Addr { return &net.UnixAddr{Name: "h2", Net: "unix"} }

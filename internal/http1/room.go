@@ -17,10 +17,12 @@ var _ Pacer = (*conn)(nil)
 // Room implements [Pacer].
 func (c *conn) Room(n int) bool {
 	raw := c.raw
-	if raw == nil {
-		if t, ok := c.nc.(interface{ NetConn() net.Conn }); ok { // TLS
-			raw = rawConnOf(t.NetConn())
+	for nc := c.nc; raw == nil; raw = rawConnOf(nc) {
+		t, ok := nc.(interface{ NetConn() net.Conn }) // TLS, and what it may lie upon
+		if !ok {
+			break
 		}
+		nc = t.NetConn()
 	}
 	if raw == nil {
 		return false

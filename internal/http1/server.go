@@ -129,7 +129,7 @@ func (s *Server) Serve(ln net.Listener) error {
 			continue
 		}
 		pause = 0
-		s.makeRoom()
+		s.Admit()
 		s.ServeConn(nc)
 	}
 }
@@ -205,8 +205,9 @@ func (s *Server) notify() {
 	}
 }
 
-// makeRoom waits until there are fewer than MaxConns connections, or the server stops; it closes one that idles to that end.
-func (s *Server) makeRoom() {
+// Admit waits until there are fewer than MaxConns connections, or the server stops; it closes one that idles to that end. It is for
+// those who accept connections for the server themselves.
+func (s *Server) Admit() {
 	for {
 		s.mu.Lock()
 		changed, full := s.changed, len(s.conns) >= s.lim.Load().MaxConns

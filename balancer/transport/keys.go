@@ -1,0 +1,165 @@
+package transport
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"wheelhouse/balancer"
+)
+
+// acmeProtocol is what an ACME server asks for in a TLS-ALPN-01 challenge (RFC 8737).
+const acmeProtocol = "acme-tls/1"
+
+// keyring is a service's certificates.
+type keyring struct {
+	certs atomic.Pointer[[]tls.Certificate]
+	base  *tls.Config
+	acme  *acme // nil without
+}
+
+func newKeyring(t balancer.TLS, log *slog.Logger) (*keyring, error) {
+	certs, err := readPairs(t)
+	if err != nil {
+		return nil, err
+	}
+	k := &keyring{}
+	k.set(certs)
+	k.base = &tls.Config{MinVersion: t.MinVersion, CipherSuites: suites(t.Ciphers), GetCertificate: k.certificate}
+	if err := clientAuth(k.base, t); err != nil {
+		return nil, err
+	}
+	if len(t.ACMEDomains) > 0 {
+		if k.acme, err = newACME(t, log); err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
+}
+
+// readPairs reads certificates and their keys.
+func readPairs(t balancer.TLS) ([]tls.Certificate, error) {
+	var certs []tls.Certificate
+	for i, file := range t.CertFiles {
+		c, err := tls.LoadX509KeyPair(file, t.KeyFiles[i])
+		if err != nil {
+			return nil, fmt.Errorf("certificate %s with key %s: %w", file, t.KeyFiles[i], err)
+		}
+		certs = append(certs, c)
+	}
+	return certs, nil
+}
+
+func (k *keyring) set(certs []tls.Certificate) { k.certs.Store(&certs) }
+
+// config is that of one handshake.
+func (k *keyring) config(h2 bool) *tls.Config {
+	c := k.base
+	if !h2 && k.acme == nil {
+		return c
+	}
+	c = c.Clone()
+	if h2 {
+		c.NextProtos = append(c.NextProtos, "h2")
+	}
+	c.NextProtos = append(c.NextProtos, "http/1.1")
+	if k.acme != nil {
+		c.NextProtos = append(c.NextProtos, acmeProtocol)
+	}
+	return c
+}
+
+// certificate chooses by the name that the client asks for: the first certificate that fits, else the first of all, so that a client
+// that knows no names gets an answer.
+func (k *keyring) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	certs := *k.certs.Load()
+	for i := range certs {
+		if hello.SupportsCertificate(&certs[i]) == nil {
+			return &certs[i], nil
+		}
+	}
+	if k.acme != nil {
+		if c, err := k.acme.certificate(hello); err == nil || len(certs) == 0 {
+			return c, err
+		}
+	}
+	if len(certs) == 0 {
+		return nil, fmt.Errorf("no certificate for %q", hello.ServerName)
+	}
+	return &certs[0], nil
+}
+
+// manage has certificates fetched and renewed in the background.
+func (k *keyring) manage() {
+	if k.acme != nil {
+		k.acme.start()
+	}
+}
+
+func (k *keyring) stop() {
+	if k.acme != nil {
+		k.acme.end()
+	}
+}
+
+// clientAuth sets what clients must show, in IO::Socket::SSL's modes: bit 0 asks, bit 1 demands.
+func clientAuth(c *tls.Config, t balancer.TLS) error {
+	if t.Verify&1 == 0 {
+		return nil
+	}
+	c.ClientAuth = tls.VerifyClientCertIfGiven
+	if t.Verify&2 != 0 {
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	c.ClientCAs = x509.NewCertPool()
+	if t.CAPath == "" {
+		return fmt.Errorf("ssl_verify_mode needs ssl_ca_path")
+	}
+	files := []string{t.CAPath}
+	if fi, err := os.Stat(t.CAPath); err == nil && fi.IsDir() {
+		if files, err = filepath.Glob(filepath.Join(t.CAPath, "*")); err != nil {
+			return err
+		}
+	}
+	found := false
+	for _, f := range files {
+		pem, err := os.ReadFile(f)
+		if err != nil {
+			return fmt.Errorf("ssl_ca_path: %w", err)
+		}
+		found = c.ClientCAs.AppendCertsFromPEM(pem) || found
+	}
+	if !found {
+		return fmt.Errorf("ssl_ca_path: %s has no certificates", t.CAPath)
+	}
+	return nil
+}
+
+// suites reads OpenSSL's list of ciphers as far as Go's TLS knows them by name; nil, which means Go's own choice, when it names none.
+// TLS 1.3's are not configurable.
+func suites(list string) []uint16 {
+	known := map[string]uint16{}
+	for _, s := range tls.CipherSuites() {
+		known[opensslName(s.Name)] = s.ID
+	}
+	var ids []uint16
+	for name := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ':' || r == ',' || r == ' ' }) {
+		if id, ok := known[strings.ToUpper(name)]; ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// opensslName is OpenSSL's name of a suite: TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 is ECDHE-RSA-AES128-GCM-SHA256.
+func opensslName(name string) string {
+	name = strings.TrimPrefix(name, "TLS_")
+	name = strings.Replace(name, "_WITH_", "_", 1)
+	name = strings.NewReplacer("AES_128", "AES128", "AES_256", "AES256", "CHACHA20_POLY1305_SHA256", "CHACHA20_POLY1305").Replace(name)
+	return strings.ReplaceAll(name, "_", "-")
+}
