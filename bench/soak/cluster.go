@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,18 +41,19 @@ type proc struct {
 type cluster struct {
 	program, dir string
 	procs        map[string]*proc
-	nets         []*proxy // before storage 1, 2 …
+	net          network
+	reached      []string // where storage 1, 2 … is reached
 	disks        []string
 	mounted      bool // each disk is a file system of its own
 	urls         []string
 	http         *http.Client
 }
 
-func newCluster(program, dir string) (*cluster, error) {
+func newCluster(program, dir string, net network) *cluster {
 	return &cluster{
-		program: program, dir: dir, procs: map[string]*proc{},
+		program: program, dir: dir, net: net, procs: map[string]*proc{},
 		http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
-	}, nil
+	}
 }
 
 func freeAddr() (string, error) {
@@ -79,12 +81,12 @@ func (c *cluster) start(ctx context.Context) error {
 		}
 		c.urls = append(c.urls, "http://"+addr)
 		name := fmt.Sprint("dispatcher", i+1)
-		if err := c.add(name, "dispatcher", fmt.Sprintf("data = %q\n%s[dispatcher]\nauth = \"none\"\nlisten = %q\n", data, common, addr)); err != nil {
+		if err := c.add(nil, name, "dispatcher", fmt.Sprintf("data = %q\n%s[dispatcher]\nauth = \"none\"\nlisten = %q\n", data, common, addr)); err != nil {
 			return err
 		}
 	}
 	for i := range workers {
-		if err := c.add(fmt.Sprint("worker", i+1), "worker", fmt.Sprintf("data = %q\n%s", data, common)); err != nil {
+		if err := c.add(nil, fmt.Sprint("worker", i+1), "worker", fmt.Sprintf("data = %q\n%s", data, common)); err != nil {
 			return err
 		}
 	}
@@ -126,18 +128,14 @@ func (c *cluster) addStorages(common string) error {
 			}
 		}
 		c.disks = append(c.disks, dir)
-		addr, err := freeAddr()
+		addr, reached, prefix, err := c.net.node(id)
 		if err != nil {
 			return err
 		}
-		p, err := newProxy(addr)
-		if err != nil {
-			return err
-		}
-		c.nets = append(c.nets, p)
+		c.reached = append(c.reached, reached)
 		conf := fmt.Sprintf("secret_file = %q\n%s[storaged]\nlisten = %q\n[[storage]]\nid = %d\ndir = %q\n",
 			filepath.Join(c.dir, "data", "secret"), common, addr, id, filepath.Join(dir, "storage"))
-		if err := c.add(storageName(id), "storaged", conf); err != nil {
+		if err := c.add(prefix, storageName(id), "storaged", conf); err != nil {
 			return err
 		}
 	}
@@ -146,12 +144,13 @@ func (c *cluster) addStorages(common string) error {
 
 func storageName(id int) string { return fmt.Sprint("storaged", id) }
 
-func (c *cluster) add(name, role, conf string) error {
+// add makes a process known. prefix is what its command begins with.
+func (c *cluster) add(prefix []string, name, role, conf string) error {
 	file := filepath.Join(c.dir, name+".toml")
 	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		return err
 	}
-	c.procs[name] = &proc{name: name, args: []string{c.program, role, "--config", file}, log: filepath.Join(c.dir, name+".log")}
+	c.procs[name] = &proc{name: name, args: append(slices.Clip(prefix), c.program, role, "--config", file), log: filepath.Join(c.dir, name+".log")}
 	return nil
 }
 
@@ -165,7 +164,7 @@ func (c *cluster) setUp(ctx context.Context) error {
 		for range storages {
 			id++
 			s := store.StorageStatus{
-				ID: store.StorageID(id), Cluster: store.ClusterID(k + 1), Mode: "rw", URI: fmt.Sprintf("http://%s/dev%d", c.nets[id-1].addr(), id),
+				ID: store.StorageID(id), Cluster: store.ClusterID(k + 1), Mode: "rw", URI: fmt.Sprintf("http://%s/dev%d", c.reached[id-1], id),
 			}
 			if err := c.call(ctx, "POST", "/-/storages", s, nil); err != nil {
 				return err
@@ -269,8 +268,10 @@ func (c *cluster) rebuild(ctx context.Context, id int) error {
 
 // mend starts what is not running and waits until nothing is owed any more.
 func (c *cluster) mend(ctx context.Context) error {
-	for _, p := range c.nets {
-		p.set(netGood)
+	for id := range c.reached {
+		if err := c.net.set(id+1, netGood); err != nil {
+			return err
+		}
 	}
 	for _, p := range c.procs {
 		if err := p.start(); err != nil {
@@ -302,9 +303,7 @@ func (c *cluster) close() {
 	for _, p := range c.procs {
 		p.kill()
 	}
-	for _, p := range c.nets {
-		p.close()
-	}
+	c.net.close()
 	if c.mounted {
 		for _, d := range c.disks {
 			_ = syscall.Unmount(d, syscall.MNT_DETACH)

@@ -19,6 +19,7 @@ import (
 type faults struct {
 	c   *cluster
 	rnd *rand.Rand
+	was history
 
 	mu     sync.Mutex // guards counts
 	counts map[string]int
@@ -54,7 +55,7 @@ func (f *faults) run(ctx context.Context, every time.Duration) {
 			return
 		case <-time.After(every/2 + time.Duration(f.rnd.Int64N(int64(every)))):
 		}
-		where, name, do := f.choose()
+		where, name, target, do := f.choose()
 		span := 200*time.Millisecond + time.Duration(f.rnd.Int64N(int64(8*time.Second)))
 		select {
 		case busy[where] <- struct{}{}:
@@ -64,6 +65,7 @@ func (f *faults) run(ctx context.Context, every time.Duration) {
 		wg.Go(func() {
 			defer func() { <-busy[where] }()
 			f.count(name)
+			defer f.was.begin(name + " " + target)()
 			do(ctx, span)
 		})
 	}
@@ -78,35 +80,38 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // choose picks a fault and where it happens.
-func (f *faults) choose() (where, name string, do func(context.Context, time.Duration)) {
+func (f *faults) choose() (where, name, target string, do func(context.Context, time.Duration)) {
 	switch f.rnd.IntN(8) {
 	case 0:
-		return "front", "dispatcher killed", f.killed(fmt.Sprint("dispatcher", 1+f.rnd.IntN(dispatchers)))
+		n := 1 + f.rnd.IntN(dispatchers)
+		return "front", "dispatcher killed", fmt.Sprint(n), f.killed(fmt.Sprint("dispatcher", n))
 	case 1:
-		return "back", "worker killed", f.killed(fmt.Sprint("worker", 1+f.rnd.IntN(workers)))
+		n := 1 + f.rnd.IntN(workers)
+		return "back", "worker killed", fmt.Sprint(n), f.killed(fmt.Sprint("worker", n))
 	}
 	k := f.rnd.IntN(clusters)
-	id := k*storages + 1 + f.rnd.IntN(storages)
+	id, first := k*storages+1+f.rnd.IntN(storages), k*storages+1
 	where = fmt.Sprint("cluster", k)
 	kinds := []struct {
 		name string
+		id   int
 		do   func(context.Context, time.Duration)
 	}{
-		{"storage killed", f.killed(storageName(id))},
-		{"storage stopped", f.stopped(storageName(id))},
-		{"network cut", f.network(id, netCut)},
-		{"network silent", f.network(id, netSilent)},
-		{"network slow", f.network(id, netSlow)},
-		{"bit flipped", f.flip(k*storages + 1)},
-		{"disk lost and rebuilt", f.lost(k*storages + 1)},
-		{"disk full", f.full(id)},
+		{"storage killed", id, f.killed(storageName(id))},
+		{"storage stopped", id, f.stopped(storageName(id))},
+		{"network cut", id, f.network(id, netCut)},
+		{"network silent", id, f.network(id, netSilent)},
+		{"network slow", id, f.network(id, netSlow)},
+		{"bit flipped", first, f.flip(first)},
+		{"disk lost and rebuilt", first, f.lost(first)},
+		{"disk full", id, f.full(id)},
 	}
 	n := len(kinds)
 	if !f.c.mounted {
 		n-- // a disk that is shared with everything else is not filled
 	}
 	kind := kinds[f.rnd.IntN(n)]
-	return where, kind.name, kind.do
+	return where, kind.name, fmt.Sprint(kind.id), kind.do
 }
 
 func (f *faults) killed(name string) func(context.Context, time.Duration) {
@@ -131,9 +136,13 @@ func (f *faults) stopped(name string) func(context.Context, time.Duration) {
 
 func (f *faults) network(id int, m netMode) func(context.Context, time.Duration) {
 	return func(ctx context.Context, span time.Duration) {
-		f.c.nets[id-1].set(m)
+		if err := f.c.net.set(id, m); err != nil {
+			log.Print(err)
+		}
 		pause(ctx, span)
-		f.c.nets[id-1].set(netGood)
+		if err := f.c.net.set(id, netGood); err != nil {
+			log.Print(err)
+		}
 	}
 }
 

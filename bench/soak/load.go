@@ -10,6 +10,7 @@ import (
 	"log"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -52,10 +53,13 @@ type load struct {
 	lost, wrong              []string
 	longestRead, longestWrit time.Duration
 	gaveUp                   int64
+
+	was    *history // what was broken when
+	stalls stalls
 }
 
-func newLoad(c *cluster, o options) *load {
-	l := &load{c: c, o: o, block: make([]byte, blockSize), ops: map[string]int64{}}
+func newLoad(c *cluster, o options, was *history) *load {
+	l := &load{c: c, o: o, was: was, block: make([]byte, blockSize), ops: map[string]int64{}}
 	rnd := rand.NewChaCha8([32]byte{byte(o.seed), byte(o.seed >> 8), byte(o.seed >> 16)})
 	_, _ = rnd.Read(l.block) // never fails
 	for i := range o.clients {
@@ -132,8 +136,14 @@ var errUnknown = errors.New("outcome not known")
 // attempt before it may have had an effect. ok is false when ctx ended or the patience did.
 func (l *load) try(ctx context.Context, method, path string, body []byte, h http.Header, write bool) (a answer, doubt, ok bool) {
 	begun := time.Now()
+	var attempts []string
 	defer func() {
 		if took := time.Since(begun); ok {
+			if took >= longStall {
+				s := &stall{fmt.Sprintf("%s of %d bytes", method, max(len(body), len(a.body))), took, attempts, l.was.during(begun, time.Now())}
+				log.Print(s)
+				l.stalls.add(method, s)
+			}
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			if write {
@@ -144,7 +154,16 @@ func (l *load) try(ctx context.Context, method, path string, body []byte, h http
 		}
 	}()
 	for attempt := rand.IntN(dispatchers); time.Since(begun) < patience; attempt++ {
+		sent := time.Now()
 		a, err := l.send(ctx, method, l.c.urls[attempt%dispatchers]+path, body, h)
+		outcome := fmt.Sprint(a.status)
+		if err != nil {
+			outcome = "broken off"
+			if os.IsTimeout(err) {
+				outcome = "timeout"
+			}
+		}
+		attempts = append(attempts, fmt.Sprintf("%d: %s after %.1f s", attempt%dispatchers+1, outcome, time.Since(sent).Seconds()))
 		switch {
 		case err == nil && a.status < 500:
 			return a, doubt, true

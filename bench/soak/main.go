@@ -21,7 +21,20 @@ import (
 
 func main() {
 	log.SetFlags(log.Ltime)
-	if err := run(); err != nil {
+	if len(os.Args) == 2 && os.Args[1] == holdArg {
+		hold()
+	}
+	o := parse()
+	var why error
+	if o.network != "proxy" && os.Getenv(insideEnv) == "" {
+		var status int
+		var ok bool
+		if status, ok, why = namespaced(); ok {
+			os.Exit(status)
+		}
+		log.Printf("storages are behind proxies: %v", why)
+	}
+	if err := run(o, why); err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(1)
 	}
@@ -37,6 +50,7 @@ type options struct {
 	dir     string
 	report  string
 	every   time.Duration
+	network string
 }
 
 func parse() (o options) {
@@ -48,12 +62,17 @@ func parse() (o options) {
 	flag.StringVar(&o.dir, "dir", "", "where the installation lives; default: a temporary directory")
 	flag.StringVar(&o.report, "report", "", "file that the report goes to, as Markdown")
 	flag.DurationVar(&o.every, "every", 4*time.Second, "a fault about this often")
+	flag.StringVar(&o.network, "network", "namespace", "namespace: each storage node in one of its own, where that is permitted; proxy: behind TCP proxies")
 	flag.Parse()
+	if o.network != "namespace" && o.network != "proxy" {
+		fmt.Fprintf(os.Stderr, "soak: -network %q: want namespace or proxy\n", o.network)
+		os.Exit(2)
+	}
 	return o
 }
 
-func run() (err error) {
-	o := parse()
+// run breaks an installation for a time. why says why there are no network namespaces.
+func run(o options, why error) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if o.program, err = filepath.Abs(o.program); err != nil {
@@ -65,18 +84,21 @@ func run() (err error) {
 		}
 		defer os.RemoveAll(o.dir)
 	}
-	c, err := newCluster(o.program, o.dir)
-	if err != nil {
-		return err
+	var net network = &proxies{why: why}
+	if os.Getenv(insideEnv) != "" {
+		if net, err = newNamespaces(); err != nil {
+			return err
+		}
 	}
+	c := newCluster(o.program, o.dir, net)
 	defer c.close()
 	if err := c.start(ctx); err != nil {
 		return err
 	}
 	log.Printf("seed %d; %d processes are up; breaking them for %s", o.seed, len(c.procs), o.span)
 
-	l := newLoad(c, o)
 	f := &faults{c: c, rnd: rand.New(rand.NewPCG(o.seed, 1)), counts: map[string]int{}}
+	l := newLoad(c, o, &f.was)
 	loading, endLoad := context.WithCancel(ctx)
 	breaking, endFaults := context.WithTimeout(ctx, o.span)
 	defer endFaults()

@@ -18,18 +18,6 @@ type proxy struct {
 	wg    sync.WaitGroup
 }
 
-// netMode is what is wrong with the network.
-type netMode int
-
-const (
-	netGood   netMode = iota
-	netCut            // connections are refused and cut
-	netSilent         // packets vanish: connections are made, and nothing comes back
-	netSlow           // 50 KB/s each way
-)
-
-const slowRate = 50 << 10 // bytes a second
-
 func newProxy(target string) (*proxy, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -18,10 +18,11 @@ type report struct {
 	l      *load
 	faults map[string]int
 	own    bool // each disk was a file system
+	net    string
 }
 
 func newReport(o options, l *load, f *faults, c *cluster) *report {
-	return &report{o: o, l: l, faults: f.counts, own: c.mounted}
+	return &report{o: o, l: l, faults: f.counts, own: c.mounted, net: c.net.kind()}
 }
 
 func sum[N int | int64](m map[string]N) (n N) {
@@ -43,6 +44,7 @@ func list[N int | int64](m map[string]N) string {
 func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "operations            %d (%s); %d attempts repeated, %d given up\n", sum(r.l.ops), list(r.l.ops), r.l.retries, r.l.gaveUp)
 	fmt.Fprintf(w, "faults injected       %d (%s)\n", sum(r.faults), list(r.faults))
+	r.l.stalls.print(w)
 	fmt.Fprintf(w, "objects lost          %d\n", len(r.l.lost))
 	fmt.Fprintf(w, "wrong bytes served    %d\n", len(r.l.wrong))
 	fmt.Fprintf(w, "longest unavailability: reads %s, writes %s\n",
@@ -75,7 +77,7 @@ func (r *report) write(name string) error {
 	fmt.Fprintf(&b, `# Reliability
 
 `+"`make soak SOAK=30m`"+` runs %d dispatchers, %d workers and %d storages in %d clusters as processes of their own, storages behind
-proxies that can be broken like a network, under a mixed load of %d clients, and breaks something about every %s: it kills
+%s, under a mixed load of %d clients, and breaks something about every %s: it kills
 processes, stops them, cuts and slows the network, fills disks, flips bits, and empties disks, which are then rebuilt. Each client knows what was acknowledged to it; it
 compares every answer, and at the end everything is read back through every dispatcher.
 
@@ -84,7 +86,7 @@ copies that must be durable, that much is promised. Clocks are left alone. Disks
 
 The last run, %s on %d processors, with seed %d (`+"`-seed`"+` repeats the choices, not the moments):
 
-`, dispatchers, workers, clusters*storages, clusters, r.o.clients, r.o.every,
+`, dispatchers, workers, clusters*storages, clusters, r.net, r.o.clients, r.o.every,
 		map[bool]string{true: "file systems of their own, in memory", false: "directories, and are not filled: that wants root"}[r.own],
 		r.o.span, runtime.NumCPU(), r.o.seed)
 	r.print(indented{&b})
