@@ -50,8 +50,17 @@ type Objects interface {
 
 // Commit is one object to be made visible.
 type Commit struct {
-	Object    Object // Missing lists the storages of its cluster that are owed an entity
+	Object    Object // Missing lists the storages of its cluster that are owed an entity, unless Written says who has one
+	Written   *Written
 	Condition Condition
+}
+
+// Written says which storages hold an object that is to be made visible. The catalog then finds out by itself, in the same
+// transaction, whom else the object is owed: every other storage of its cluster that is not dead, and those that were begun to be
+// filled after the topology that the writer went by, as the entity may have been lost with what was there before.
+type Written struct {
+	On       []StorageID
+	Topology uint64 // version of the topology by which the storages were chosen
 }
 
 // Condition must hold for the object that is visible at the time, or nothing happens and ErrPrecondition is returned. The

@@ -45,6 +45,6 @@ type Inventory interface {
 	ClearMissingOn(ctx context.Context, storage StorageID, ids []ObjectID) error
 	// MoveObject gives a visible object the ID, the Cluster and the Missing of to, and leaves the deletion of its entities
 	// under the old id to be done after the grace time, as by an overwrite. Everything else of to is ignored, the row
-	// keeps it. ErrNoObject when the object is no longer the visible version; ErrLease as by Commit.
-	MoveObject(ctx context.Context, old ObjectID, to Object) error
+	// keeps it. written, unless nil, says who holds it, instead of Missing, as in [Commit]. ErrNoObject when the object is no longer the visible version; ErrLease as by Commit.
+	MoveObject(ctx context.Context, old ObjectID, to Object, written *Written) error
 }

@@ -12,7 +12,7 @@ import (
 // fresher is a catalog that can tell a commit that changed something from one that was done before, after which the object may
 // be other than it says.
 type fresher interface {
-	commitFresh(ctx context.Context, c store.Commit) (replaced store.Object, fresh bool, err error)
+	commitFresh(ctx context.Context, c store.Commit) (replaced store.Object, missing []store.StorageID, fresh bool, err error)
 }
 
 // Commit is as in [store.Catalog].
@@ -24,8 +24,9 @@ func (k *Cache) Commit(ctx context.Context, c store.Commit) (store.Object, error
 	if !ok {
 		return k.Catalog.Commit(ctx, c)
 	}
-	old, fresh, err := inner.commitFresh(ctx, c)
+	old, missing, fresh, err := inner.commitFresh(ctx, c)
 	if err == nil && fresh {
+		c.Object.Missing = missing
 		outcome = &entry{object: asStored(c.Object)}
 	}
 	return old, err
@@ -127,8 +128,8 @@ func (k *Cache) ClearMissingOn(ctx context.Context, storage store.StorageID, ids
 }
 
 // MoveObject is as in [store.Catalog].
-func (k *Cache) MoveObject(ctx context.Context, old store.ObjectID, to store.Object) error {
-	return k.changeByID(ctx, old, func() error { return k.Catalog.MoveObject(ctx, old, to) })
+func (k *Cache) MoveObject(ctx context.Context, old store.ObjectID, to store.Object, w *store.Written) error {
+	return k.changeByID(ctx, old, func() error { return k.Catalog.MoveObject(ctx, old, to, w) })
 }
 
 // UpdateBucket is as in [store.Catalog].

@@ -12,23 +12,28 @@ import (
 // Commit makes an object visible. Committing the version again that is visible already does nothing and succeeds: a caller
 // that did not learn the outcome may repeat it. ErrExists when its id is in use under another name.
 func (c *SQLite) Commit(ctx context.Context, cm store.Commit) (replaced store.Object, err error) {
-	replaced, _, err = c.commitFresh(ctx, cm)
+	replaced, _, _, err = c.commitFresh(ctx, cm)
 	return replaced, err
 }
 
-// commitFresh is Commit, and says whether it did something.
-func (c *SQLite) commitFresh(ctx context.Context, cm store.Commit) (replaced store.Object, fresh bool, err error) {
+// commitFresh is Commit, and says what is owed of the object, and whether it did something.
+func (c *SQLite) commitFresh(ctx context.Context, cm store.Commit) (replaced store.Object, missing []store.StorageID, fresh bool, err error) {
 	if err := checkObject(&cm.Object); err != nil {
-		return store.Object{}, false, err
+		return store.Object{}, nil, false, err
 	}
-	err = c.write(ctx, func(t *txn) error {
+	err = c.write(ctx, func(t *txn) (err error) {
+		if cm.Written != nil {
+			if cm.Object.Missing, err = t.owing(cm.Object.Cluster, cm.Written); err != nil {
+				return err
+			}
+		}
 		replaced, fresh, err = t.commit(&cm)
 		return err
 	})
 	if err != nil {
-		return store.Object{}, false, err
+		return store.Object{}, nil, false, err
 	}
-	return replaced, fresh, nil
+	return replaced, cm.Object.Missing, fresh, nil
 }
 
 // checkObject refuses what the tables must not hold.

@@ -180,7 +180,7 @@ func (c *SQLite) ClearMissingOn(ctx context.Context, storage store.StorageID, id
 }
 
 // MoveObject gives an object another id and cluster.
-func (c *SQLite) MoveObject(ctx context.Context, old store.ObjectID, to store.Object) error {
+func (c *SQLite) MoveObject(ctx context.Context, old store.ObjectID, to store.Object, written *store.Written) error {
 	if to.ID == 0 || to.ID > maxObjectID {
 		return fmt.Errorf("catalog: object id %d is out of range", to.ID)
 	}
@@ -208,6 +208,11 @@ func (c *SQLite) MoveObject(ctx context.Context, old store.ObjectID, to store.Ob
 			return err
 		}
 		o.ID, o.Cluster, o.Missing = to.ID, to.Cluster, to.Missing
+		if written != nil {
+			if o.Missing, err = t.owing(o.Cluster, written); err != nil {
+				return err
+			}
+		}
 		_, err = t.Exec("UPDATE object SET id=?3, cluster_id=?4, status=?5 WHERE bucket_id=?1 AND name=?2", func(st *sqldb.Stmt) {
 			st.BindInt64(1, int64(o.Bucket))
 			sqldb.BindString(st, 2, o.Name)

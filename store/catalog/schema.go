@@ -8,7 +8,7 @@ import "wheelhouse/internal/sqldb"
 //
 // There are no foreign keys: what they would check is checked where a better error can be given, and they cost lookups on
 // the one table where it matters.
-var schema = sqldb.Schema{Name: "catalog", Steps: []string{schema1, schemaOperation, schemaHealth}}
+var schema = sqldb.Schema{Name: "catalog", Steps: []string{schema1, schemaOperation, schemaHealth, schemaBlank}}
 
 const schema1 = `
 -- Small numbers that must survive: next_object_id, topology (its version), missing (rows of that table), backup_due (backup.go).
@@ -102,4 +102,9 @@ ALTER TABLE storage ADD COLUMN down_reason TEXT NOT NULL DEFAULT '';
 CREATE TABLE health(
 	storage_id INTEGER NOT NULL, reporter TEXT NOT NULL, ok INTEGER NOT NULL, reason TEXT NOT NULL, seen INTEGER NOT NULL,
 	PRIMARY KEY(storage_id, reporter)) WITHOUT ROWID;
+`
+
+// schemaBlank adds the version of the topology with which a storage was last begun to be filled; 0: it never was.
+const schemaBlank = `
+ALTER TABLE storage ADD COLUMN blank INTEGER NOT NULL DEFAULT 0;
 `

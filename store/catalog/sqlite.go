@@ -23,6 +23,7 @@ type SQLite struct {
 	topology atomic.Pointer[topologyAt]
 	// topologyLeast is the version of the last change through this handle: an older topology is not handed out.
 	topologyLeast atomic.Uint64
+	expecting     atomic.Pointer[expecting]
 }
 
 var _ store.Catalog = (*SQLite)(nil)

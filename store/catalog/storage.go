@@ -39,14 +39,24 @@ func (c *SQLite) PutStorage(ctx context.Context, s store.Storage) (store.Storage
 		if s.ID == 0 {
 			id = store.StorageID(t.LastInsertID())
 		}
+		if err == nil && mode == store.ModeFilling {
+			err = t.begunAnew(id)
+		}
 		return true, err
 	})
 	return id, err
 }
 
-// SetStorageMode changes the mode that is set.
+// SetStorageMode changes the mode that is set. One that is set to be filled has nothing from then on, also if it was being filled.
 func (c *SQLite) SetStorageMode(ctx context.Context, id store.StorageID, mode store.StorageMode) error {
 	return c.changeTopology(ctx, func(t *txn) (bool, error) {
+		if mode == store.ModeFilling {
+			if err := t.begunAnew(id); err != nil {
+				return false, err
+			}
+			_, err := t.updateStorage(id, "UPDATE storage SET mode=?2, by_system=0 WHERE id=?1", int64(mode), 0)
+			return err == nil, err
+		}
 		return t.updateStorage(id, "UPDATE storage SET mode=?2, by_system=0 WHERE id=?1 AND (mode<>?2 OR by_system<>0)", int64(mode), 0)
 	})
 }

@@ -156,6 +156,7 @@ func (c *SQLite) changeTopology(ctx context.Context, f func(t *txn) (changed boo
 		if err != nil || !changed {
 			return err
 		}
+		t.rearranged()
 		var version uint64
 		_, err = t.Returning("UPDATE counter SET value=value+1 WHERE name='topology' RETURNING value",
 			func(*sqldb.Stmt) {}, func(st *sqldb.Stmt) { version = uint64(st.ColumnInt64(0)) })

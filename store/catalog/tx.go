@@ -33,6 +33,9 @@ type group struct {
 	totals  map[store.ClusterID]*tally
 	digests map[digestKey]*store.BlockDigest
 	missing int64
+
+	expecting  *expecting // who is to hold what is committed; nil: not looked up
+	rearranged bool       // the topology has been changed in this transaction
 }
 
 type groupKey struct{ c *SQLite }

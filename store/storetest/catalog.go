@@ -75,6 +75,8 @@ func Catalog(t *testing.T, open func(t *testing.T, now func() time.Time) Catalog
 		{"OperationRecords", catalogOperationRecords},
 		{"Inventory", catalogInventory},
 		{"MoveObject", catalogMoveObject},
+		{"Written", catalogWritten},
+		{"WrittenTogether", catalogWrittenTogether},
 		{"Context", catalogContext},
 		{"ConcurrentAbsent", catalogConcurrentAbsent},
 		{"ConcurrentOverwrite", catalogConcurrentOverwrite},

@@ -247,7 +247,7 @@ func catalogMoveObject(t *catalogTest) {
 	to.ID, to.Cluster, to.Missing = t.id(), 2, []store.StorageID{6}
 	ignored := to
 	ignored.ContentType, ignored.Name, ignored.Size = "x/y", "other", 1
-	t.ok(t.Catalog.MoveObject(t.ctx, o.ID, ignored))
+	t.ok(t.Catalog.MoveObject(t.ctx, o.ID, ignored, nil))
 	t.wantObject(b, to)
 	t.wantTasks(t.deletion(o.ID), store.NewReplicate(to.ID))
 	old, err := t.Catalog.DeletedObject(t.ctx, o.ID)
@@ -259,8 +259,8 @@ func catalogMoveObject(t *catalogTest) {
 	// Whoever was overtaken by an overwrite or a delete moves nothing.
 	again := to
 	again.ID = t.id()
-	t.want(t.Catalog.MoveObject(t.ctx, o.ID, again), store.ErrNoObject)
+	t.want(t.Catalog.MoveObject(t.ctx, o.ID, again, nil), store.ErrNoObject)
 	again.ID = 1 << 40
-	t.want(t.Catalog.MoveObject(t.ctx, to.ID, again), store.ErrLease)
+	t.want(t.Catalog.MoveObject(t.ctx, to.ID, again, nil), store.ErrLease)
 	t.wantObject(b, to)
 }

@@ -94,11 +94,11 @@ func (w *Worker) backup(ctx context.Context, at time.Time) (store.Object, error)
 	if err != nil {
 		return store.Object{}, err
 	}
-	o, err := w.storeBackup(ctx, b, at, path)
+	o, written, err := w.storeBackup(ctx, b, at, path)
 	if err != nil {
 		return o, err
 	}
-	_, err = w.cat.Commit(ctx, store.Commit{Object: o})
+	_, err = w.cat.Commit(ctx, store.Commit{Object: o, Written: &written})
 	return o, err
 }
 
@@ -119,20 +119,21 @@ func (w *Worker) clearBackupDir(now time.Time) {
 }
 
 // storeBackup writes the entities of a backup, to the first cluster that takes it.
-func (w *Worker) storeBackup(ctx context.Context, b store.Bucket, at time.Time, path string) (store.Object, error) {
+func (w *Worker) storeBackup(ctx context.Context, b store.Bucket, at time.Time, path string) (o store.Object, written store.Written, err error) {
 	top, err := w.cat.Topology(ctx)
 	if err != nil {
-		return store.Object{}, err
+		return o, written, err
 	}
+	written.Topology = top.Version
 	st, err := os.Stat(path)
 	if err != nil {
-		return store.Object{}, err
+		return o, written, err
 	}
 	const owner = "backup of the catalog"
 	// An id for each try: what a failed one leaves behind is unknown to the catalog, and is swept away.
 	first, err := w.cat.LeaseIDs(ctx, owner, max(1, len(top.Clusters)))
 	if err != nil {
-		return store.Object{}, err
+		return o, written, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var renewing sync.WaitGroup
@@ -148,16 +149,15 @@ func (w *Worker) storeBackup(ctx context.Context, b store.Bucket, at time.Time, 
 	}
 	problems := []error{store.ErrNoWritable}
 	for i, k := range clusters {
-		o := store.Object{
+		o = store.Object{
 			ID: first + store.ObjectID(i), Bucket: b.ID, Name: store.BackupName(at), Cluster: k, ContentType: store.BackupType, Created: at.Truncate(time.Second),
 		}
-		err := w.writeBackup(ctx, top, &o, path)
-		if err == nil {
-			return o, nil
+		if written.On, err = w.writeBackup(ctx, top, &o, path); err == nil {
+			return o, written, nil
 		}
 		problems = append(problems, fmt.Errorf("cluster %d: %w", k, err))
 	}
-	return store.Object{}, errors.Join(problems...)
+	return store.Object{}, written, errors.Join(problems...)
 }
 
 // renew keeps a leased id from being taken for abandoned until ctx ends.
@@ -213,11 +213,12 @@ func (c *copies) failure() error {
 	return errors.Join(errs...)
 }
 
-// writeBackup compresses a file onto the storages of o's cluster, and fills in what is known then.
-func (w *Worker) writeBackup(ctx context.Context, top *store.Topology, o *store.Object, path string) error {
+// writeBackup compresses a file onto the storages of o's cluster, fills in what is known then, and returns
+// who has it.
+func (w *Worker) writeBackup(ctx context.Context, top *store.Topology, o *store.Object, path string) (on []store.StorageID, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
 	info := store.EntityInfo{
@@ -243,30 +244,27 @@ func (w *Worker) writeBackup(ctx context.Context, top *store.Topology, o *store.
 	count := &counter{}
 	zip, err := gzip.NewWriterLevel(io.MultiWriter(&out, sum, count), gzip.BestSpeed)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := io.CopyBuffer(onlyWriter{zip}, onlyReader{f}, make([]byte, 256<<10)); err != nil {
-		return err
+		return nil, err
 	}
 	if err := zip.Close(); err != nil {
-		return err
+		return nil, err
 	}
-	o.Size, o.ETag, o.Missing = count.n, [16]byte(sum.Sum(nil)), nil
-	durable := 0
+	o.Size, o.ETag = count.n, [16]byte(sum.Sum(nil))
 	for _, k := range out.list {
 		if k.err == nil {
 			k.err = k.w.Commit(ctx, o.ETag)
 		}
 		if k.err == nil {
-			durable++
-		} else {
-			o.Missing = append(o.Missing, k.id)
+			on = append(on, k.id)
 		}
 	}
-	if durable < min(backupDurable, living) {
-		return out.failure()
+	if len(on) < min(backupDurable, living) {
+		return nil, out.failure()
 	}
-	return nil
+	return on, nil
 }
 
 // counter counts what is written to it.

@@ -204,18 +204,15 @@ func (w *Worker) moveObject(ctx context.Context, r *Running, o *store.Object, id
 		return 0, err
 	}
 	info := store.EntityInfo{ID: id, Size: o.Size, Bucket: b.Name, Name: o.Name, ContentType: o.ContentType, ETag: o.ETag, Created: o.Created}
-	var has, missing []store.StorageID
+	var has []store.StorageID
 	var problems []error
 	for i := range top.Storages {
 		s := &top.Storages[i]
 		switch {
-		case s.Cluster != target || s.Mode == store.ModeDead:
-		case !s.Mode.Writable():
-			missing = append(missing, s.ID)
+		case s.Cluster != target || !s.Mode.Writable():
 		default:
 			if err := w.moveTo(ctx, r, top, o, info, s); err != nil {
 				problems = append(problems, err)
-				missing = append(missing, s.ID)
 				continue
 			}
 			has = append(has, s.ID)
@@ -228,7 +225,7 @@ func (w *Worker) moveObject(ctx context.Context, r *Running, o *store.Object, id
 		}
 		return 0, fmt.Errorf("move object %d to cluster %d: %d of %d entities: %w", o.ID, target, len(has), durable, errors.Join(problems...))
 	}
-	err = w.cat.MoveObject(ctx, o.ID, store.Object{ID: id, Cluster: target, Missing: missing})
+	err = w.cat.MoveObject(ctx, o.ID, store.Object{ID: id, Cluster: target}, &store.Written{On: has, Topology: top.Version})
 	if errors.Is(err, store.ErrNoObject) { // it was overwritten or deleted: there is nothing to move any more
 		w.unmove(ctx, top, id, has)
 		return 0, nil

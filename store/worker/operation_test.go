@@ -405,3 +405,39 @@ func TestOperators(t *testing.T) {
 		t.Errorf("%+v", op)
 	}
 }
+
+// An upload that began while a storage was dead, and is committed when that has been filled again and all has been compared, is owed
+// to it; so is one that was written to the disk that was there before.
+func TestUploadOutlastsARebuild(t *testing.T) {
+	wd := newWorld(t)
+	objects := wd.fill(30)
+	if err := wd.cat.SetStorageMode(t.Context(), 3, store.ModeDead); err != nil {
+		t.Fatal(err)
+	}
+	top, err := wd.cat.Topology(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := wd.put("begun without it", noise(1000), false, 1, 2)
+	before := wd.put("on its old disk", noise(1001), false, 1, 2, 3)
+	wd.replace(3, disk.Options{})
+	stop := wd.operate(wd.w)
+	wd.eventually("storage 3 to be read again", func() bool { return wd.mode(3) == store.ModeRW })
+	stop()
+	for _, o := range []struct {
+		store.Object
+		on []store.StorageID
+	}{{without, []store.StorageID{1, 2}}, {before, []store.StorageID{1, 2, 3}}} {
+		o.Object.Missing = nil
+		w := store.Written{On: o.on, Topology: top.Version}
+		if _, err := wd.cat.Commit(t.Context(), store.Commit{Object: o.Object, Written: &w}); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff([]store.StorageID{3}, wd.missing(o.Object)); d != "" {
+			t.Errorf("%s: owed (-want +got):\n%s", o.Name, d)
+		}
+		objects = append(objects, o.Object)
+	}
+	wd.round()
+	wd.wantEverywhere(objects)
+}
