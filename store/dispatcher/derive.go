@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -279,7 +280,12 @@ func (d *Dispatcher) keepDerived(ctx context.Context, bucket *store.Bucket, name
 	}
 	defer stored.settled()
 	o := p.object(stored)
-	if err := d.commitObject(ctx, p, &o); err != nil {
+	for _, m := range p.view.clusters[stored.cluster] {
+		if !slices.Contains(stored.written, m.ID) {
+			o.Missing = append(o.Missing, m.ID) // whoever reads it now is not to ask there
+		}
+	}
+	if err := d.commitObject(ctx, p, stored, &o); err != nil {
 		return store.Object{}, fail(fmt.Errorf("keep %s: %w", t, err), t)
 	}
 	return o, nil

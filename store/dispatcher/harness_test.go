@@ -202,6 +202,7 @@ type fault struct {
 	readBytes int64         // give so many bytes, then fail; 0: all
 	corrupt   bool          // fail reads with ErrCorrupt
 	failWrite int64         // fail a streamed write after so many bytes; 0: none
+	once      bool          // fail one streamed write, and be well from then on
 	failPut   bool          // fail writes alone
 	full      bool          // refuse writes for want of space
 }
@@ -307,6 +308,9 @@ func (w *faultyWriter) Write(p []byte) (int, error) {
 		<-f.hang
 	}
 	if f.failWrite > 0 && w.n > f.failWrite {
+		if f.once {
+			w.d.set(fault{})
+		}
 		return 0, errInjected
 	}
 	return w.EntityWriter.Write(p)

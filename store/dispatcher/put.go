@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"wheelhouse/internal/http1"
@@ -61,7 +62,8 @@ type placed struct {
 	cluster store.ClusterID
 	size    int64
 	etag    [16]byte
-	owed    []store.StorageID
+	written []store.StorageID
+	owed    int // storages of the cluster that do not have it, as far as this process knows
 }
 
 // preparePut checks all that can be checked before the body is read.
@@ -151,10 +153,23 @@ func minDurable(c *store.Class) int {
 	return c.MinDurable
 }
 
-func (p *upload) order(id store.ObjectID) []store.ClusterID {
-	return placement.Clusters(p.view.top, p.class, id, placement.Need{
+// order is the order in which clusters are tried: as they are placed, but first those in which enough storages are without blame.
+func (p *upload) order(id store.ObjectID, now time.Time) []store.ClusterID {
+	list := placement.Clusters(p.view.top, p.class, id, placement.Need{
 		Storages: int(p.attrs.replicas), Durable: p.durable, Size: p.size,
 	})
+	if len(list) > 1 {
+		slices.SortStableFunc(list, func(a, b store.ClusterID) int {
+			switch x, y := p.view.blameless(a, now) >= p.durable, p.view.blameless(b, now) >= p.durable; {
+			case x && !y:
+				return -1
+			case y && !x:
+				return 1
+			}
+			return 0
+		})
+	}
+	return list
 }
 
 // storeSmall stores a body that is in memory: in the first cluster that gives enough durable entities. Each try has an id
@@ -171,17 +186,22 @@ func (d *Dispatcher) storeSmall(ctx context.Context, p *upload, b *body) (*place
 		return nil, fail(err, p.t)
 	}
 	cause := errors.New("no cluster is read-write and has enough writable storages")
-	// A second time round, those that have failed are known, and storages that were spared are asked instead.
-	order, begun := p.order(id), time.Now()
+	// A second time round, those that have failed are known, and storages that were spared are asked instead. As long as there is
+	// another cluster to go to, a storage that says nothing is not waited for long; the last one is.
+	order, begun := p.order(id, d.opt.Now()), time.Now()
 	for i, cluster := range append(order, order...) {
-		if i >= len(order) && time.Since(begun) > secondTry {
+		limit := d.opt.PutTimeout
+		if i < len(order) && len(order) > 1 {
+			limit = min(limit, leaveAfter)
+		}
+		if i >= len(order) && time.Since(begun) > secondTry+time.Duration(len(order))*leaveAfter {
 			break
 		}
 		info := p.info(id)
 		info.ETag = etag
-		owed, err := d.putAll(ctx, p, cluster, info, b)
+		written, owed, err := d.putAll(ctx, p, cluster, info, b, limit)
 		if err == nil {
-			return &placed{id: id, settled: settled, cluster: cluster, size: p.size, etag: etag, owed: owed}, nil
+			return &placed{id: id, settled: settled, cluster: cluster, size: p.size, etag: etag, written: written, owed: owed}, nil
 		}
 		settled()
 		cause = err
@@ -198,7 +218,7 @@ func (d *Dispatcher) storeSmall(ctx context.Context, p *upload, b *body) (*place
 	return nil, f
 }
 
-// secondTry is how soon a small upload must have failed everywhere to be tried a second time.
+// secondTry is how soon, silences apart, a small upload must have failed everywhere to be tried a second time.
 const secondTry = time.Second
 
 func (p *upload) info(id store.ObjectID) store.EntityInfo {
@@ -213,16 +233,16 @@ func (p *upload) object(s *placed) store.Object {
 	return store.Object{
 		ID: s.id, Bucket: p.bucket.ID, Name: string(p.t.name), Cluster: s.cluster, Size: s.size, ETag: s.etag,
 		ContentType: p.attrs.contentType, CacheControl: p.attrs.cacheControl, Created: p.created,
-		Meta: p.attrs.meta, Replicas: p.attrs.replicas, Missing: s.owed,
+		Meta: p.attrs.meta, Replicas: p.attrs.replicas,
 	}
 }
 
 // commitObject makes the object visible. If it fails, the entities are unknown to the catalog and are removed by the workers.
-func (d *Dispatcher) commitObject(ctx context.Context, p *upload, o *store.Object) error {
+func (d *Dispatcher) commitObject(ctx context.Context, p *upload, s *placed, o *store.Object) error {
 	// The bytes are durable: a client that goes away now must not turn a good write into an orphan.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
-	_, err := d.cat.Commit(ctx, store.Commit{Object: *o, Condition: p.cond})
+	_, err := d.cat.Commit(ctx, store.Commit{Object: *o, Written: &store.Written{On: s.written, Topology: p.view.top.Version}, Condition: p.cond})
 	if errors.Is(err, store.ErrLease) {
 		d.ids.discard()
 	}
@@ -232,10 +252,10 @@ func (d *Dispatcher) commitObject(ctx context.Context, p *upload, o *store.Objec
 // commit makes the object visible and answers.
 func (d *Dispatcher) commit(x http1.Exchange, p *upload, s *placed) *failure {
 	o := p.object(s)
-	if err := d.commitObject(x.Context(), p, &o); err != nil {
+	if err := d.commitObject(x.Context(), p, s, &o); err != nil {
 		return fail(err, p.t)
 	}
-	if len(s.owed) > 0 {
+	if s.owed > 0 {
 		d.metrics.Degraded.Add(1)
 	}
 	h := x.Header()

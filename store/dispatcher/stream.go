@@ -41,8 +41,8 @@ func (c *chunk) release() {
 }
 
 // storeStream stores a body that is too large for memory. head is its beginning; the rest is in the exchange's body. The
-// bytes go to all storages of a cluster as they come. Where another cluster could take over, they are spooled too, so that
-// the body need not be sent again when this one fails under way.
+// bytes go to all storages of a cluster as they come. Where another cluster could take over, or this one has no storage to lose,
+// they are spooled too, so that the body need not be sent again when that fails under way.
 func (d *Dispatcher) storeStream(x http1.Exchange, p *upload, head *body) (*placed, *failure) {
 	ctx := x.Context()
 	s := &stream{d: d, p: p}
@@ -102,13 +102,16 @@ type stream struct {
 	d        *Dispatcher
 	p        *upload
 	total    int64
-	spool    *spool // nil where no other cluster could take over
+	spool    *spool // nil where nothing is gained by it
 	clusters []store.ClusterID
-	try      int // index into clusters
+	try      int       // index into clusters
+	round    int       // how often all of them have been tried
+	failed   time.Time // when one was first given up
 
 	id      store.ObjectID
+	lastID  store.ObjectID // the order of the clusters goes by it
 	settled func()
-	owed    []store.StorageID
+	crew    crew
 	lanes   []*lane
 	results chan putResult
 	cause   error // why the last cluster was given up
@@ -122,49 +125,104 @@ func (s *stream) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.clusters = s.p.order(id)
+	s.clusters = s.p.order(id, s.d.opt.Now())
 	s.id, s.settled = id, settled
 	s.cause = errNoCluster
-	if len(s.clusters) > 1 {
+	if s.worthSpooling() {
 		if s.spool, err = newSpool(s.d.opt.SpoolDir); err != nil {
-			return err
+			s.d.opt.Log.Warn("an upload is not spooled", "object", uint64(s.id), "err", err)
+			s.spool = nil
+		} else {
+			s.d.metrics.SpooledBodies.Add(1)
 		}
-		s.d.metrics.SpooledBodies.Add(1)
 	}
 	return s.open(ctx)
 }
 
+// worthSpooling reports whether the loss of one storage may mean that the body is needed again.
+func (s *stream) worthSpooling() bool {
+	if len(s.clusters) != 1 {
+		return len(s.clusters) > 1
+	}
+	crew := s.p.view.writersOf(s.clusters[0], s.p.durable, s.d.opt.Now())
+	return len(crew.writers) <= s.p.durable
+}
+
 // open begins the entity on the storages of the current cluster, or of the next one that can take it, and catches up with
-// what has come so far.
+// what has come so far. When none can, all are tried again for a while, if what has come can be sent again: a client cannot repeat
+// a large upload as easily as a small one, and a node that has crashed may be back in a second.
 func (s *stream) open(ctx context.Context) error {
+	for {
+		done, err := s.openAny(ctx)
+		if done || err != nil {
+			return err
+		}
+		if err := s.again(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// retryEvery is how long an upload waits between two rounds through the clusters.
+const retryEvery = 200 * time.Millisecond
+
+// again prepares for another round through the clusters.
+func (s *stream) again(ctx context.Context) error {
+	hopeless := fmt.Errorf("%w: %w", store.ErrNoWritable, s.cause)
+	switch {
+	case s.spool == nil && (s.total > 0 || s.round > 0), time.Since(s.failed) > s.d.opt.PutTimeout:
+		return hopeless
+	case s.round > 0: // the first time those that were spared are asked, at once
+		select {
+		case <-time.After(retryEvery):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	v, err := s.d.views.get(ctx, s.d.cat)
+	if err != nil {
+		return err
+	}
+	s.p.view = v
+	if s.clusters = s.p.order(s.lastID, s.d.opt.Now()); len(s.clusters) == 0 && s.round == 0 && s.total == 0 {
+		return hopeless
+	}
+	s.try = 0
+	s.round++
+	return nil
+}
+
+// openAny tries what is left of this round. It reports false when that was in vain.
+func (s *stream) openAny(ctx context.Context) (done bool, err error) {
 	for ; s.try < len(s.clusters); s.try++ {
 		if s.settled == nil {
 			var err error
 			if s.id, s.settled, err = s.d.ids.take(ctx); err != nil {
-				return err
+				return false, err
 			}
 		}
+		s.lastID = s.id
 		err := s.openCluster(ctx, s.clusters[s.try])
 		if err == nil && s.total > 0 {
 			err = s.replay(ctx)
 		}
 		if err == nil {
-			return nil
+			return true, nil
 		}
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 		s.giveUp(err)
 	}
-	return fmt.Errorf("%w: %w", store.ErrNoWritable, s.cause)
+	return false, nil
 }
 
 func (s *stream) openCluster(ctx context.Context, c store.ClusterID) error {
-	writers, owed := s.p.view.writersOf(c, s.p.durable, s.d.opt.Now())
-	results := make(chan putResult, len(writers))
-	s.owed, s.lanes, s.results = owed, nil, results
+	s.crew = s.p.view.writersOf(c, s.p.durable, s.d.opt.Now())
+	results := make(chan putResult, len(s.crew.writers))
+	s.lanes, s.results = nil, results
 	info := s.p.info(s.id)
-	for _, m := range writers {
+	for _, m := range s.crew.writers {
 		l := &lane{m: m, queue: make(chan *chunk, laneChunks), failed: make(chan struct{})}
 		var laneCtx context.Context
 		laneCtx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -173,7 +231,6 @@ func (s *stream) openCluster(ctx context.Context, c store.ClusterID) error {
 			l.cancel()
 			m.sus.note(err, s.d.opt.Now())
 			s.d.opt.Log.Warn("a storage did not take an entity", "object", uint64(s.id), "storage", uint32(m.ID), "err", err)
-			s.owed = append(s.owed, m.ID)
 			continue
 		}
 		s.lanes = append(s.lanes, l)
@@ -231,10 +288,10 @@ func (s *stream) write(ctx context.Context, c *chunk) error {
 	_, _ = s.p.digest.Write(c.buf[:c.n])
 	if s.spool != nil {
 		if err := s.spool.write(c.buf[:c.n]); err != nil {
-			// Without the spool this cluster has to do; the upload goes on.
+			// Without the spool these storages have to do; the upload goes on.
 			s.d.opt.Log.Warn("an upload is no longer spooled", "object", uint64(s.id), "err", err)
 			s.spool.close()
-			s.spool, s.clusters = nil, s.clusters[:s.try+1]
+			s.spool = nil
 		}
 	}
 	s.total += int64(c.n)
@@ -245,9 +302,13 @@ func (s *stream) write(ctx context.Context, c *chunk) error {
 	return s.next(ctx, err)
 }
 
-// next gives the current cluster up and opens another; the chunk that failed is in the spool with the rest.
+// next gives the current cluster up and opens another, or the same with other storages; the chunk that failed is in the spool
+// with the rest.
 func (s *stream) next(ctx context.Context, err error) error {
 	s.giveUp(err)
+	if s.spool == nil {
+		return fmt.Errorf("%w: %w", store.ErrNoWritable, err)
+	}
 	s.try++
 	return s.open(ctx)
 }
@@ -263,7 +324,6 @@ func (s *stream) send(ctx context.Context, c *chunk) error {
 			l.abandon()
 			s.lanes = append(s.lanes[:i], s.lanes[i+1:]...)
 			l.m.sus.note(err, s.d.opt.Now())
-			s.owed = append(s.owed, l.m.ID)
 			s.d.opt.Log.Warn("a storage was dropped from an upload", "object", uint64(s.id), "storage", uint32(l.m.ID), "err", err)
 			if len(s.lanes) < s.p.durable {
 				return fmt.Errorf("storage %d: %w", l.m.ID, err)
@@ -291,10 +351,18 @@ func (s *stream) push(ctx context.Context, l *lane, c *chunk) error {
 		case err == nil:
 			l.waited += waited
 			return nil
-		case waited >= s.d.opt.PutTimeout:
+		case waited >= s.silence():
 			return errStalled
 		}
 	}
+}
+
+// silence is how long a storage that cannot be done without may say nothing. Where there are others to go to, that is not long.
+func (s *stream) silence() time.Duration {
+	if s.spool != nil && s.round == 0 && (s.try+1 < len(s.clusters) || len(s.crew.reserve) > 0) {
+		return min(leaveAfter, s.d.opt.PutTimeout)
+	}
+	return s.d.opt.PutTimeout
 }
 
 // ahead counts the other lanes that keep up with the client.
@@ -317,13 +385,13 @@ func (s *stream) finish(ctx context.Context, etag [16]byte) (*placed, *failure) 
 			close(l.queue) // the lane commits when it has written what it was given
 		}
 		wait := time.Duration(s.total / slowestSync * int64(time.Second))
-		owed, err := s.d.collect(ctx, members, s.results, s.owed,
-			patience{s.p.durable, s.d.opt.TailWait + min(wait/4, slowestTail), s.d.opt.PutTimeout + wait})
+		written, err := s.d.collect(ctx, members, s.results,
+			patience{s.p.durable, s.d.opt.TailWait + min(wait/4, slowestTail), s.silence() + wait, nil})
 		if err == nil {
 			for _, l := range s.lanes { // one that lags behind is not waited for without end
 				time.AfterFunc(s.d.opt.PutTimeout+wait, l.cancel)
 			}
-			done := &placed{id: s.id, settled: s.settled, cluster: s.clusters[s.try], size: s.total, etag: etag, owed: owed}
+			done := &placed{id: s.id, settled: s.settled, cluster: s.clusters[s.try], size: s.total, etag: etag, written: written, owed: s.crew.size() - len(written)}
 			s.settled, s.lanes = nil, nil
 			return done, nil
 		}
@@ -333,9 +401,6 @@ func (s *stream) finish(ctx context.Context, etag [16]byte) (*placed, *failure) 
 		s.lanes = nil
 		if ctx.Err() != nil {
 			return nil, s.failure(ctx.Err())
-		}
-		if s.spool == nil {
-			return nil, s.failure(fmt.Errorf("%w: %w", store.ErrNoWritable, err))
 		}
 		if err := s.next(ctx, err); err != nil {
 			return nil, s.failure(err)
@@ -349,6 +414,9 @@ func (s *stream) giveUp(err error) {
 		l.abandon()
 	}
 	s.lanes, s.cause = nil, err
+	if s.failed.IsZero() {
+		s.failed = time.Now()
+	}
 	if s.settled != nil {
 		s.settled()
 		s.settled = nil

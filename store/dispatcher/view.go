@@ -136,34 +136,49 @@ func (m *member) readPass(o *store.Object, now time.Time) int {
 	return good
 }
 
-// writersOf splits a cluster's storages into those that a new entity is sent to and those that will be owed it. A storage
-// that failed of late is left out where enough others remain.
-func (v *view) writersOf(c store.ClusterID, enough int, now time.Time) (writers []*member, owed []store.StorageID) {
+// crew is how the storages of a cluster take part in a write.
+type crew struct {
+	writers []*member // the new entity is sent to them
+	reserve []*member // may be asked if that does not go well: they failed of late, and are owed the entity otherwise
+	away    int       // those that cannot be written, and will be owed it
+}
+
+func (c *crew) size() int { return len(c.writers) + len(c.reserve) + c.away }
+
+// blameless counts the storages of a cluster that a new entity can be sent to and that have not failed of late.
+func (v *view) blameless(c store.ClusterID, now time.Time) (n int) {
+	for _, m := range v.clusters[c] {
+		if m.Mode.Writable() && !m.sus.active(now) && !m.sus.refuses(now) {
+			n++
+		}
+	}
+	return n
+}
+
+// writersOf divides a cluster's storages up for a write. A storage that failed of late is left out where enough others remain.
+func (v *view) writersOf(c store.ClusterID, enough int, now time.Time) (w crew) {
 	var suspects, unwell []*member
 	for _, m := range v.clusters[c] {
 		switch {
 		case m.Mode == store.ModeDead:
 		case !m.Mode.Writable():
-			owed = append(owed, m.ID)
+			w.away++
 		case m.sus.unwell.Load():
 			unwell = append(unwell, m)
 		case m.sus.active(now), m.sus.refuses(now):
 			suspects = append(suspects, m)
 		default:
-			writers = append(writers, m)
+			w.writers = append(w.writers, m)
 		}
 	}
 	// When those without blame do not suffice, all that may answer are asked, and those that have just failed a probe only if
 	// there is no other way.
 	for _, list := range [][]*member{suspects, unwell} {
-		short := len(writers) < enough
-		for _, m := range list {
-			if short {
-				writers = append(writers, m)
-			} else {
-				owed = append(owed, m.ID)
-			}
+		if len(w.writers) < enough {
+			w.writers = append(w.writers, list...)
+		} else {
+			w.reserve = append(w.reserve, list...)
 		}
 	}
-	return writers, owed
+	return w
 }
