@@ -394,7 +394,7 @@ func (a *app) startWorker(cat store.Catalog) error {
 	j := jobs.New(a.queue, opts)
 	a.metrics.registry.MustRegister(jobsCollector{j.Stats})
 	a.background = append(a.background, w.Run, w.Operate, watch.Run, j.Run)
-	return storejobs.Handle(j, w.Handlers(), concurrency)
+	return storejobs.Handle(j, storejobs.Handlers{One: w.Handlers(), Many: w.BatchHandlers(), Concurrency: concurrency})
 }
 
 // opened is the app as the service runs it.

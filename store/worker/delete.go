@@ -5,48 +5,99 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"time"
 
 	"wheelhouse/store"
 )
 
-// deleteObject removes the entities of a deleted object from all storages of its cluster, and its row only when all of
-// them are gone: a storage that is away for a while must not be left with bytes that nobody knows of.
-func (w *Worker) deleteObject(ctx context.Context, id store.ObjectID) error {
+const (
+	// deleteTime is how long one storage is given to delete what it is told in one request. It is an entry in a log for each.
+	deleteTime = 5 * time.Second
+	// deleters is how many objects are looked up at once before they are deleted.
+	deleters = 16
+)
+
+// deleteObjects removes the entities of deleted objects from all storages of their clusters, and their rows only when all of
+// them are gone: a storage that is away for a while must not be left with bytes that nobody knows of. Each storage is asked once for
+// all of them, so that what is deleted keeps up with what is written. It returns what became of each.
+func (w *Worker) deleteObjects(ctx context.Context, ids []store.ObjectID) []error {
+	outcome := make([]error, len(ids))
+	clusters := make([]store.ClusterID, len(ids)) // 0: there is nothing to be deleted
+	var looking sync.WaitGroup
+	free := make(chan struct{}, deleters)
+	for i, id := range ids {
+		free <- struct{}{}
+		looking.Go(func() {
+			clusters[i], outcome[i] = w.beginDelete(ctx, id)
+			<-free
+		})
+	}
+	looking.Wait()
+	groups := map[store.ClusterID][]int{} // indexes into ids
+	for i, c := range clusters {
+		if c != 0 && outcome[i] == nil {
+			groups[c] = append(groups[c], i)
+		}
+	}
+	for c, group := range groups {
+		list := make([]store.ObjectID, len(group))
+		for k, i := range group {
+			list[k] = ids[i]
+		}
+		if err := w.deleteFrom(ctx, c, list); err != nil {
+			for _, i := range group {
+				outcome[i] = err
+			}
+		}
+	}
+	return outcome
+}
+
+// beginDelete makes sure that an object may be deleted for good, and returns where it is: 0 when it is gone already.
+func (w *Worker) beginDelete(ctx context.Context, id store.ObjectID) (store.ClusterID, error) {
 	o, err := w.cat.BeginDelete(ctx, id)
 	if errors.Is(err, store.ErrNoObject) {
-		return nil
+		return 0, nil
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if err := w.deleteDerived(ctx, id); err != nil {
-		return err
-	}
+	return o.Cluster, w.deleteDerived(ctx, id)
+}
+
+// deleteFrom deletes entities from all storages of a cluster at once, and forgets them when all have done it.
+func (w *Worker) deleteFrom(ctx context.Context, cluster store.ClusterID, ids []store.ObjectID) error {
 	top, err := w.cat.Topology(ctx)
 	if err != nil {
 		return err
 	}
-	var problems []error
+	problems := make([]error, len(top.Storages))
+	var asked sync.WaitGroup
 	for i := range top.Storages {
 		s := &top.Storages[i]
-		if s.Cluster != o.Cluster || s.Mode == store.ModeDead {
-			continue
+		switch {
+		case s.Cluster != cluster || s.Mode == store.ModeDead:
+		case s.Mode == store.ModeDown:
+			problems[i] = fmt.Errorf("storage %d is down", s.ID)
+		default:
+			asked.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, deleteTime)
+				defer cancel()
+				if err := w.devices.Device(s).Delete(ctx, ids); err != nil {
+					problems[i] = fmt.Errorf("storage %d: %w", s.ID, err)
+					return
+				}
+				w.metrics.Deleted.Add(int64(len(ids)))
+			})
 		}
-		if s.Mode == store.ModeDown {
-			problems = append(problems, fmt.Errorf("storage %d is down", s.ID))
-			continue
-		}
-		if err := w.devices.Device(s).Delete(ctx, []store.ObjectID{id}); err != nil {
-			problems = append(problems, fmt.Errorf("storage %d: %w", s.ID, err))
-			continue
-		}
-		w.metrics.Deleted.Add(1)
 	}
-	if len(problems) > 0 {
+	asked.Wait()
+	if err := errors.Join(problems...); err != nil {
 		w.metrics.Failures.Add(1)
-		return fmt.Errorf("delete object %d: %w", id, errors.Join(problems...))
+		return fmt.Errorf("delete object %d and %d more: %w", ids[0], len(ids)-1, err)
 	}
-	return w.cat.ForgetDeleted(ctx, []store.ObjectID{id})
+	return w.cat.ForgetDeleted(ctx, ids)
 }
 
 // deleteDerived takes out of view what was made of an object: that goes when its original goes.

@@ -168,8 +168,8 @@ func (w *Worker) catchUp(ctx context.Context) error {
 			if len(ids) == 0 {
 				break
 			}
-			if _, err := w.usage(ctx, s); err != nil {
-				break // it does not answer: not one attempt for each of its objects
+			if u, err := w.usage(ctx, s); err != nil || u.ReadOnly {
+				break // it does not answer, or is full: not one attempt for each of its objects
 			}
 			for _, id := range ids {
 				if err := w.replicate(ctx, id); err != nil {

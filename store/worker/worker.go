@@ -135,9 +135,31 @@ func (w *Worker) Metrics() *Metrics { return &w.metrics }
 func (w *Worker) Handlers() map[string]func(ctx context.Context, arg []byte) error {
 	return map[string]func(context.Context, []byte) error{
 		store.TaskReplicate:    handler(store.TaskReplicate, func(ctx context.Context, a store.ReplicateArg) error { return w.replicate(ctx, a.Object) }),
-		store.TaskDeleteObject: handler(store.TaskDeleteObject, func(ctx context.Context, a store.DeleteObjectArg) error { return w.deleteObject(ctx, a.Object) }),
+		store.TaskDeleteObject: handler(store.TaskDeleteObject, func(ctx context.Context, a store.DeleteObjectArg) error { return w.deleteObjects(ctx, []store.ObjectID{a.Object})[0] }),
 		store.TaskDeleteBucket: handler(store.TaskDeleteBucket, func(ctx context.Context, a store.DeleteBucketArg) error { return w.deleteBucket(ctx, a.Bucket) }),
 		store.TaskRepairObject: handler(store.TaskRepairObject, func(ctx context.Context, a store.RepairArg) error { return w.repair(ctx, a.Object) }),
+	}
+}
+
+// BatchHandlers are functions that do many tasks of a kind at once, better than one after the other. Each returns an error, or
+// nil, for each task.
+func (w *Worker) BatchHandlers() map[string]func(ctx context.Context, args [][]byte) []error {
+	return map[string]func(context.Context, [][]byte) []error{
+		store.TaskDeleteObject: func(ctx context.Context, args [][]byte) []error {
+			outcome := make([]error, len(args))
+			var ids []store.ObjectID
+			var index []int
+			for i, arg := range args {
+				var a store.DeleteObjectArg
+				if outcome[i] = store.DecodeArg(store.TaskDeleteObject, arg, &a); outcome[i] == nil {
+					ids, index = append(ids, a.Object), append(index, i)
+				}
+			}
+			for k, err := range w.deleteObjects(ctx, ids) {
+				outcome[index[k]] = err
+			}
+			return outcome
+		},
 	}
 }
 

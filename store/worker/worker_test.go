@@ -424,3 +424,54 @@ func TestBadArguments(t *testing.T) {
 		}
 	}
 }
+
+// Many deletions are done at once, each with an outcome of its own; those on a storage that is away are not forgotten.
+func TestDeleteInBatches(t *testing.T) {
+	wd := newWorld(t)
+	var args [][]byte
+	var objects []store.Object
+	for i := range 300 {
+		o := wd.put(fmt.Sprint("o", i), fmt.Append(nil, "body", i), true, 1, 2, 3)
+		objects = append(objects, o)
+		args = append(args, fmt.Appendf(nil, `{"object":%d}`, o.ID))
+	}
+	remove := func(o store.Object) {
+		t.Helper()
+		if _, err := wd.cat.Delete(t.Context(), wd.bucket.ID, o.Name, store.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, o := range objects[:200] {
+		remove(o)
+	}
+	wd.now = wd.now.Add(2 * grace)
+	for _, o := range objects[200:250] {
+		remove(o) // their grace time is not over; the rest is not deleted at all
+	}
+	batch := wd.w.BatchHandlers()[store.TaskDeleteObject]
+	wd.away[2] = true
+	for i, err := range batch(t.Context(), args) {
+		switch {
+		case i < 200 && !errors.Is(err, errAway), i >= 200 && i < 250 && !errors.Is(err, store.ErrInUse), i >= 250 && err != nil:
+			t.Errorf("object %d: %v", i, err)
+		}
+	}
+	wd.away[2] = false
+	if got := wd.holders(objects[0]); len(got) != 1 || got[0] != 2 {
+		t.Errorf("the storages that were there hold on to it: %v", got)
+	}
+	args = append(args, []byte("nonsense"))
+	for i, err := range batch(t.Context(), args) {
+		if (err != nil) != (i >= 200 && i < 250 || i == 300) {
+			t.Errorf("object %d, the second time: %v", i, err)
+		}
+	}
+	for i, o := range objects {
+		if got := wd.holders(o); (len(got) == 0) != (i < 200) {
+			t.Errorf("object %d is held by %v", i, got)
+		}
+	}
+	if totals, err := wd.cat.Totals(t.Context()); err != nil || totals.DeletedObjects != 50 || totals.Objects != 50 {
+		t.Errorf("%+v, %v", totals, err)
+	}
+}

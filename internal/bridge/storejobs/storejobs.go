@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,7 +23,7 @@ func Enqueue(q *sqlqueue.Queue) func(tx *sqldb.Tx, tasks []store.Task) error {
 	return func(tx *sqldb.Tx, tasks []store.Task) error {
 		list := make([]jobs.Job, len(tasks))
 		for i, t := range tasks {
-			list[i] = jobs.Job{Func: t.Kind, Arg: t.Arg, Unique: t.Unique, RunAfter: t.RunAfter, Priority: t.Priority}
+			list[i] = jobs.Job{Func: t.Kind, Arg: t.Arg, Unique: t.Unique, RunAfter: t.RunAfter, Priority: t.Priority, Coalesce: t.Kind}
 		}
 		_, err := q.InsertTx(tx, list)
 		return err
@@ -56,22 +57,50 @@ func (o *Opened) Close() error { return o.Catalog.Close() }
 // lease is how long the tasks of a worker that was killed wait for another. It is renewed while a task runs.
 const lease = 10 * time.Second
 
-// Handle registers the store's task handlers, by kind of task, with a worker. All are tried for ever: what they do must be
+// maxBatch is how many tasks are done at once where that can be done.
+const maxBatch = 200
+
+// Handlers are the functions that do the store's tasks, by kind. Those that are in Many are done many at a time.
+type Handlers struct {
+	One         map[string]func(ctx context.Context, arg []byte) error
+	Many        map[string]func(ctx context.Context, args [][]byte) []error // an error or nil for each
+	Concurrency map[string]int                                              // of tasks, or of batches, by kind; default 1
+}
+
+// Handle registers the store's task handlers with a worker. All are tried for ever: what they do must be
 // done in the end. Handlers of kinds that are not the store's are an error, so that a misspelt one is noticed.
-func Handle(w *jobs.Worker, handlers map[string]func(ctx context.Context, arg []byte) error, concurrency map[string]int) error {
-	for kind, work := range handlers {
-		if !slices.Contains(store.TaskKinds[:], kind) {
-			return fmt.Errorf("storejobs: no such kind of task: %q", kind)
+func Handle(w *jobs.Worker, h Handlers) error {
+	for _, kind := range slices.Sorted(maps.Keys(h.One)) {
+		if h.Many[kind] != nil {
+			continue
 		}
-		err := w.Handle(kind, jobs.Handler{
-			Work:        func(ctx context.Context, job *jobs.Job) error { return work(ctx, job.Arg) },
-			Concurrency: concurrency[kind],
-			MaxFailures: -1,
-			Lease:       lease,
-		})
-		if err != nil {
+		if err := handle(w, kind, h, jobs.Handler{
+			Work: func(ctx context.Context, job *jobs.Job) error { return h.One[kind](ctx, job.Arg) },
+		}); err != nil {
+			return err
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(h.Many)) {
+		if err := handle(w, kind, h, jobs.Handler{
+			MaxBatch: maxBatch, Prefetch: 2 * maxBatch,
+			WorkBatch: func(ctx context.Context, list []*jobs.Job) error {
+				args := make([][]byte, len(list))
+				for i, job := range list {
+					args[i] = job.Arg
+				}
+				return jobs.Verdicts(h.Many[kind](ctx, args))
+			},
+		}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func handle(w *jobs.Worker, kind string, h Handlers, jh jobs.Handler) error {
+	if !slices.Contains(store.TaskKinds[:], kind) {
+		return fmt.Errorf("storejobs: no such kind of task: %q", kind)
+	}
+	jh.Concurrency, jh.MaxFailures, jh.Lease = h.Concurrency[kind], -1, lease
+	return w.Handle(kind, jh)
 }

@@ -79,10 +79,16 @@ func TestLife(t *testing.T) {
 		}
 	}
 	w := jobs.New(o.Queue, jobs.Options{})
-	ok(storejobs.Handle(w, map[string]func(context.Context, []byte) error{
-		store.TaskReplicate:    l.replicate,
-		store.TaskDeleteObject: l.delete,
-	}, map[string]int{store.TaskReplicate: 2}))
+	ok(storejobs.Handle(w, storejobs.Handlers{
+		One: map[string]func(context.Context, []byte) error{store.TaskReplicate: l.replicate},
+		Many: map[string]func(context.Context, [][]byte) []error{store.TaskDeleteObject: func(ctx context.Context, args [][]byte) (list []error) {
+			for _, arg := range args {
+				list = append(list, l.delete(ctx, arg))
+			}
+			return list
+		}},
+		Concurrency: map[string]int{store.TaskReplicate: 2},
+	}))
 	runCtx, stop := context.WithCancel(ctx)
 	done := make(chan error)
 	go func() { done <- w.Run(runCtx) }()
@@ -130,7 +136,7 @@ func TestLife(t *testing.T) {
 func TestHandleUnknown(t *testing.T) {
 	o := open(t, t.TempDir()+"/catalog.db", catalog.Options{})
 	w := jobs.New(o.Queue, jobs.Options{})
-	err := storejobs.Handle(w, map[string]func(context.Context, []byte) error{"replicat": func(context.Context, []byte) error { return nil }}, nil)
+	err := storejobs.Handle(w, storejobs.Handlers{One: map[string]func(context.Context, []byte) error{"replicat": func(context.Context, []byte) error { return nil }}})
 	if err == nil {
 		t.Error("a misspelt kind was taken")
 	}
