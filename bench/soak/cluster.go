@@ -32,6 +32,7 @@ type proc struct {
 	name string
 	args []string
 	log  string
+	time string // file that says how far its clock is off; "": its clock cannot jump
 
 	mu  sync.Mutex // guards cmd
 	cmd *exec.Cmd
@@ -43,15 +44,17 @@ type cluster struct {
 	procs        map[string]*proc
 	net          network
 	reached      []string // where storage 1, 2 … is reached
+	clocks       bool     // can be made to jump
+	noClocks     error    // why not, if that was wanted
 	disks        []string
 	mounted      bool // each disk is a file system of its own
 	urls         []string
 	http         *http.Client
 }
 
-func newCluster(program, dir string, net network) *cluster {
+func newCluster(o options, net network) *cluster {
 	return &cluster{
-		program: program, dir: dir, net: net, procs: map[string]*proc{},
+		program: o.program, dir: o.dir, net: net, clocks: o.clocks, procs: map[string]*proc{},
 		http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
 	}
 }
@@ -150,8 +153,13 @@ func (c *cluster) add(prefix []string, name, role, conf string) error {
 	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		return err
 	}
-	c.procs[name] = &proc{name: name, args: append(slices.Clip(prefix), c.program, role, "--config", file), log: filepath.Join(c.dir, name+".log")}
-	return nil
+	p := &proc{name: name, args: append(slices.Clip(prefix), c.program, role, "--config", file), log: filepath.Join(c.dir, name+".log")}
+	c.procs[name] = p
+	if !c.clocks {
+		return nil
+	}
+	p.time = filepath.Join(c.dir, name+".clock")
+	return setClock(p.time, 0)
 }
 
 // setUp tells the catalog of clusters and storages.
@@ -325,6 +333,9 @@ func (p *proc) start() error {
 	defer log.Close()
 	cmd := exec.Command(p.args[0], p.args[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
+	if p.time != "" {
+		cmd.Env = append(os.Environ(), clockEnv+"="+p.time)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return err

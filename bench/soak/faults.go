@@ -81,7 +81,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 // choose picks a fault and where it happens.
 func (f *faults) choose() (where, name, target string, do func(context.Context, time.Duration)) {
-	switch f.rnd.IntN(8) {
+	switch f.rnd.IntN(9) {
 	case 0:
 		n := 1 + f.rnd.IntN(dispatchers)
 		return "front", "dispatcher killed", fmt.Sprint(n), f.killed(fmt.Sprint("dispatcher", n))
@@ -90,6 +90,14 @@ func (f *faults) choose() (where, name, target string, do func(context.Context, 
 		return "back", "worker killed", fmt.Sprint(n), f.killed(fmt.Sprint("worker", n))
 	}
 	k := f.rnd.IntN(clusters)
+	if n := f.rnd.IntN(12); n < 3 && f.c.clocks {
+		where = []string{"front", "back", fmt.Sprint("cluster", k)}[n]
+		name := []string{
+			fmt.Sprint("dispatcher", 1+f.rnd.IntN(dispatchers)), fmt.Sprint("worker", 1+f.rnd.IntN(workers)), storageName(k*storages + 1 + f.rnd.IntN(storages)),
+		}[n]
+		by := []int64{3600, -3600}[f.rnd.IntN(2)]
+		return where, "clock jumped", fmt.Sprintf("%s %+d s", name, by), f.jumped(name, by)
+	}
 	id, first := k*storages+1+f.rnd.IntN(storages), k*storages+1
 	where = fmt.Sprint("cluster", k)
 	kinds := []struct {
@@ -131,6 +139,20 @@ func (f *faults) stopped(name string) func(context.Context, time.Duration) {
 		p.signal(syscall.SIGSTOP)
 		pause(ctx, span)
 		p.signal(syscall.SIGCONT)
+	}
+}
+
+// jumped sets a process's clock, and sets it right again.
+func (f *faults) jumped(name string, by int64) func(context.Context, time.Duration) {
+	return func(ctx context.Context, span time.Duration) {
+		file := f.c.procs[name].time
+		if err := setClock(file, by); err != nil {
+			log.Print(err)
+		}
+		pause(ctx, span)
+		if err := setClock(file, 0); err != nil {
+			log.Print(err)
+		}
 	}
 }
 

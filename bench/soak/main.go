@@ -51,6 +51,7 @@ type options struct {
 	report  string
 	every   time.Duration
 	network string
+	clocks  bool
 }
 
 func parse() (o options) {
@@ -63,6 +64,7 @@ func parse() (o options) {
 	flag.StringVar(&o.report, "report", "", "file that the report goes to, as Markdown")
 	flag.DurationVar(&o.every, "every", 4*time.Second, "a fault about this often")
 	flag.StringVar(&o.network, "network", "namespace", "namespace: each storage node in one of its own, where that is permitted; proxy: behind TCP proxies")
+	flag.BoolVar(&o.clocks, "clocks", true, "let clocks jump; for that the program is built, instead of -program")
 	flag.Parse()
 	if o.network != "namespace" && o.network != "proxy" {
 		fmt.Fprintf(os.Stderr, "soak: -network %q: want namespace or proxy\n", o.network)
@@ -90,7 +92,19 @@ func run(o options, why error) (err error) {
 			return err
 		}
 	}
-	c := newCluster(o.program, o.dir, net)
+	var noClocks error
+	if o.clocks {
+		log.Print("building the program with a clock that can jump")
+		var program string
+		if program, noClocks = buildWithClock(o.dir); noClocks == nil {
+			o.program = program
+		} else {
+			o.clocks = false
+			log.Printf("clocks are left alone: %v", noClocks)
+		}
+	}
+	c := newCluster(o, net)
+	c.noClocks = noClocks
 	defer c.close()
 	if err := c.start(ctx); err != nil {
 		return err

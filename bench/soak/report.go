@@ -19,10 +19,22 @@ type report struct {
 	faults map[string]int
 	own    bool // each disk was a file system
 	net    string
+	clocks string
 }
 
 func newReport(o options, l *load, f *faults, c *cluster) *report {
-	return &report{o: o, l: l, faults: f.counts, own: c.mounted, net: c.net.kind()}
+	return &report{o: o, l: l, faults: f.counts, own: c.mounted, net: c.net.kind(), clocks: c.clockWords()}
+}
+
+// clockWords says what was done to clocks.
+func (c *cluster) clockWords() string {
+	switch {
+	case c.clocks:
+		return "The wall clock of a process jumps by an hour, either way, and back: for that the program is built with a time.Now that adds what a file says."
+	case c.noClocks != nil:
+		return "Clocks are left alone: " + c.noClocks.Error() + "."
+	}
+	return "Clocks are left alone."
 }
 
 func sum[N int | int64](m map[string]N) (n N) {
@@ -82,11 +94,11 @@ processes, stops them, cuts and slows the network, fills disks, flips bits, and 
 compares every answer, and at the end everything is read back through every dispatcher.
 
 One storage of a cluster and one dispatcher are broken at a time, and bits are flipped and disks emptied on one storage of each cluster alone: with two
-copies that must be durable, that much is promised. Clocks are left alone. Disks are %s.
+copies that must be durable, that much is promised. %s Disks are %s.
 
 The last run, %s on %d processors, with seed %d (`+"`-seed`"+` repeats the choices, not the moments):
 
-`, dispatchers, workers, clusters*storages, clusters, r.net, r.o.clients, r.o.every,
+`, dispatchers, workers, clusters*storages, clusters, r.net, r.o.clients, r.o.every, r.clocks,
 		map[bool]string{true: "file systems of their own, in memory", false: "directories, and are not filled: that wants root"}[r.own],
 		r.o.span, runtime.NumCPU(), r.o.seed)
 	r.print(indented{&b})

@@ -134,8 +134,10 @@ func (w *Worker) Metrics() *Metrics { return &w.metrics }
 // Handlers are the functions that do the tasks, by kind. An error means: again later.
 func (w *Worker) Handlers() map[string]func(ctx context.Context, arg []byte) error {
 	return map[string]func(context.Context, []byte) error{
-		store.TaskReplicate:    handler(store.TaskReplicate, func(ctx context.Context, a store.ReplicateArg) error { return w.replicate(ctx, a.Object) }),
-		store.TaskDeleteObject: handler(store.TaskDeleteObject, func(ctx context.Context, a store.DeleteObjectArg) error { return w.deleteObjects(ctx, []store.ObjectID{a.Object})[0] }),
+		store.TaskReplicate: handler(store.TaskReplicate, func(ctx context.Context, a store.ReplicateArg) error { return w.replicate(ctx, a.Object) }),
+		store.TaskDeleteObject: handler(store.TaskDeleteObject, func(ctx context.Context, a store.DeleteObjectArg) error {
+			return w.deleteObjects(ctx, []store.ObjectID{a.Object})[0]
+		}),
 		store.TaskDeleteBucket: handler(store.TaskDeleteBucket, func(ctx context.Context, a store.DeleteBucketArg) error { return w.deleteBucket(ctx, a.Bucket) }),
 		store.TaskRepairObject: handler(store.TaskRepairObject, func(ctx context.Context, a store.RepairArg) error { return w.repair(ctx, a.Object) }),
 	}
