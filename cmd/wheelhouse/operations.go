@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -27,9 +28,7 @@ func runOperation(ctx context.Context, env *environment, args []string) error {
 		"wait":  func(args []string) error { return operationWait(ctx, env, args) },
 		"limit": func(args []string) error { return operationLimit(ctx, env, args) },
 		"problems": func(args []string) error {
-			return listing(ctx, env, args, "operation problems", "/-/operations/%s/problems", func(list []store.OperationProblem) error {
-				return problemTable(env.stdout, list)
-			})
+			return operationProblems(ctx, env, args)
 		},
 		"pause":  func(args []string) error { return setOperation(ctx, env, "pause", store.OpPaused, args) },
 		"resume": func(args []string) error { return setOperation(ctx, env, "resume", store.OpRunning, args) },
@@ -306,11 +305,44 @@ func printProblems(ctx context.Context, w io.Writer, c *store.Client, op *store.
 	if err := c.Call(ctx, http.MethodGet, fmt.Sprintf("/-/operations/%d/problems", op.ID), nil, &list); err != nil || len(list) == 0 {
 		return err
 	}
-	if err := problemTable(w, list[:min(most, len(list))]); err != nil {
+	if most < len(list) {
+		if err := problemTable(w, list[:most]); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "and %d more: wheelhouse operation problems %d\n", op.Problems-int64(most), op.ID)
+		return nil
+	}
+	return allProblems(w, op, list)
+}
+
+// operationProblems lists what an operation has found, and says what is not in the list.
+func operationProblems(ctx context.Context, env *environment, args []string) error {
+	f := newClientFlags("operation problems", env).withJSON()
+	c, rest, err := f.parse(args, 1, 1)
+	if err != nil {
 		return err
 	}
-	if int64(most) < op.Problems {
-		fmt.Fprintf(w, "and %d more: wheelhouse operation problems %d (up to %d; the workers' logs have all)\n", op.Problems-int64(most), op.ID, store.MaxProblems)
+	var list []store.OperationProblem
+	if err := c.Call(ctx, http.MethodGet, "/-/operations/"+url.PathEscape(rest[0])+"/problems", nil, &list); err != nil {
+		return err
+	}
+	if f.json {
+		return printJSON(env.stdout, list)
+	}
+	op, err := getOperation(ctx, c, url.PathEscape(rest[0]))
+	if err != nil {
+		return err
+	}
+	return allProblems(env.stdout, op, list)
+}
+
+// allProblems shows all that is on record of an operation's problems, and how many more it has counted.
+func allProblems(w io.Writer, op *store.OperationStatus, list []store.OperationProblem) error {
+	if err := problemTable(w, list); err != nil {
+		return err
+	}
+	if more := op.Problems - int64(len(list)); more > 0 {
+		fmt.Fprintf(w, "and %d more, which are not on record: the workers' logs have each (an operation keeps %d)\n", more, store.MaxProblems)
 	}
 	return nil
 }
