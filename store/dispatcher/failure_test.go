@@ -106,7 +106,7 @@ func TestFailedOverwriteLeavesTheOldVersion(t *testing.T) {
 func TestAnotherClusterTakesOver(t *testing.T) {
 	for _, size := range []int{100, 1<<20 - 1, 1 << 20, 1<<20 + 1, 6 << 20} {
 		for _, known := range []bool{true, false} {
-			ts := newStore(t, setup{clusters: 2, options: dispatcher.Options{SpoolDir: t.TempDir()}})
+			ts := newStore(t, setup{clusters: 2, options: dispatcher.Options{SpoolDir: t.TempDir(), TailWait: time.Minute}})
 			ts.bucket("b")
 			for i := range 6 { // either cluster is the first for some
 				body := randomBody(size + i)

@@ -38,11 +38,18 @@ const (
 )
 
 func (s *suspicion) active(now time.Time) bool {
-	return s.until.Load() != 0 && now.UnixNano() < s.until.Load() || s.unwell.Load()
+	return during(s.until.Load(), now, maxSuspicion) || s.unwell.Load()
 }
 
 func (s *suspicion) refuses(now time.Time) bool {
-	return s.refusing.Load() != 0 && now.UnixNano() < s.refusing.Load()
+	return during(s.refusing.Load(), now, refusal)
+}
+
+// during reports whether now is before the end of something that lasts so long at most. An end that is further off was noted
+// before the clock was set back.
+func during(until int64, now time.Time, longest time.Duration) bool {
+	left := until - now.UnixNano()
+	return until != 0 && left > 0 && left <= int64(longest)
 }
 
 // cleared notes that something has gone well. A storage that was slow is not forgiven for being fast once.
@@ -76,7 +83,7 @@ func (s *suspicion) note(err error, now time.Time) {
 
 // strike notes that a storage was so slow that it was not waited for.
 func (s *suspicion) strike(now time.Time) {
-	if now.UnixNano()-s.struck.Swap(now.UnixNano()) > int64(strikesHold) {
+	if since := now.UnixNano() - s.struck.Swap(now.UnixNano()); since > int64(strikesHold) || since < 0 {
 		s.strikes.Store(0)
 	}
 	s.suspect(s.strikes.Add(1), now)
@@ -87,7 +94,7 @@ func (s *suspicion) suspect(n int32, now time.Time) {
 	until := now.Add(min(firstSuspicion<<min(n-1, 4), maxSuspicion)).UnixNano()
 	for {
 		was := s.until.Load()
-		if was >= until || s.until.CompareAndSwap(was, until) {
+		if was >= until && during(was, now, maxSuspicion) || s.until.CompareAndSwap(was, until) {
 			break
 		}
 	}

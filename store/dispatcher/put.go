@@ -36,8 +36,17 @@ func (d *Dispatcher) put(x http1.Exchange, t *target) *failure {
 	if f != nil {
 		return f
 	}
-	defer stored.settled()
 	d.metrics.BytesIn.Add(stored.size)
+	f = d.commit(x, p, stored)
+	stored.settled()
+	if f == nil || !errors.Is(f.cause, store.ErrLease) || full {
+		return f
+	}
+	// This process was taken for dead, as after it was stopped, or the time of day jumped. The body is still here.
+	if stored, f = d.storeBuffered(x.Context(), p, body, stored.etag); f != nil {
+		return f
+	}
+	defer stored.settled()
 	return d.commit(x, p, stored)
 }
 
@@ -180,6 +189,11 @@ func (d *Dispatcher) storeSmall(ctx context.Context, p *upload, b *body) (*place
 	if f != nil {
 		return nil, f
 	}
+	return d.storeBuffered(ctx, p, b, etag)
+}
+
+// storeBuffered is storeSmall for a body whose digest is known.
+func (d *Dispatcher) storeBuffered(ctx context.Context, p *upload, b *body, etag [16]byte) (*placed, *failure) {
 	p.size = int64(b.n)
 	id, settled, err := d.ids.take(ctx)
 	if err != nil {
@@ -213,7 +227,7 @@ func (d *Dispatcher) storeSmall(ctx context.Context, p *upload, b *body) (*place
 		}
 	}
 	settled()
-	f = fail(store.ErrNoWritable, p.t)
+	f := fail(store.ErrNoWritable, p.t)
 	f.cause = cause
 	return nil, f
 }

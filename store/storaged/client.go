@@ -25,6 +25,7 @@ type Remote struct {
 	prefix string // path of the storage, /dev3
 	secret Secret
 	now    func() time.Time
+	clock  *peerClock
 }
 
 var _ store.Device = (*Remote)(nil)
@@ -39,14 +40,14 @@ func NewRemote(client *http1.Client, uri string, secret Secret) (*Remote, error)
 	if u.Port() == "" {
 		addr += ":80"
 	}
-	return &Remote{http: client, addr: addr, prefix: strings.TrimRight(u.EscapedPath(), "/"), secret: secret, now: time.Now}, nil
+	return &Remote{http: client, addr: addr, prefix: strings.TrimRight(u.EscapedPath(), "/"), secret: secret, now: time.Now, clock: &peerClock{}}, nil
 }
 
 func (r *Remote) request(method, path string) *http1.OutRequest {
 	target := r.prefix + "/" + path
 	q := &http1.OutRequest{Method: method, Addr: r.addr, Host: r.addr, Target: target, Idempotent: true}
 	if len(r.secret) > 0 {
-		q.Header.Set("Authorization", r.secret.Authorization(method, target, r.now()))
+		q.Header.Set("Authorization", r.secret.Authorization(method, target, r.clock.time(r.now())))
 	}
 	return q
 }
@@ -57,6 +58,11 @@ const maxErrorText = 512
 // do sends a request and returns the answer if its status is one of ok. The caller closes its body.
 func (r *Remote) do(ctx context.Context, q *http1.OutRequest, ok ...int) (*http1.Response, error) {
 	resp, err := r.http.Do(ctx, q)
+	if err == nil && resp.Status == http.StatusForbidden && r.clock.learn(r.secret, q.Header.Get("Authorization"), &resp.Header, r.now()) && q.BodyReader == nil {
+		finish(resp)
+		q.Header.Set("Authorization", r.secret.Authorization(q.Method, q.Target, r.clock.time(r.now())))
+		resp, err = r.http.Do(ctx, q)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s http://%s%s: %w", q.Method, r.addr, q.Target, err)
 	}

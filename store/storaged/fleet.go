@@ -46,6 +46,9 @@ func (f *Fleet) Bulk(s *store.Storage) (store.Bulk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("storage %d: %w", s.ID, err)
 	}
+	if d, ok := f.Device(s).(*Remote); ok {
+		r.clock = d.clock
+	}
 	return remoteBulk{r}, nil
 }
 
@@ -72,6 +75,9 @@ func (f *Fleet) URL(s *store.Storage, id store.ObjectID, expires time.Time) stri
 	u := s.URI + "/" + store.EntityPath(id)
 	if len(f.secret) == 0 {
 		return u
+	}
+	if d, ok := f.Device(s).(*Remote); ok {
+		expires = expires.Add(d.clock.offset()) // it is the storage's clock that it expires by
 	}
 	return u + "?" + f.secret.SignURL(pathOf(u), expires)
 }

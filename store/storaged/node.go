@@ -122,6 +122,9 @@ func (n *Node) ServeExchange(x http1.Exchange) {
 	if len(n.opt.Secret) > 0 {
 		if err := n.opt.Secret.check(r, n.opt.Now()); err != nil {
 			n.metrics.Refused.Add(1)
+			if _, skewed := errors.AsType[skewError](err); skewed {
+				x.Header().Set(headerTime, n.opt.Secret.timeFor(r.Header.Get("Authorization"), n.opt.Now()))
+			}
 			refuse(x, http.StatusForbidden, "%v", err)
 			return
 		}

@@ -59,7 +59,7 @@ func (s Secret) check(r *http1.Request, now time.Time) error {
 			return errForged
 		}
 		if d := now.Sub(time.Unix(seconds, 0)).Abs(); d > clockSkew {
-			return fmt.Errorf("the request was signed %v away from this machine's time; at most %v are allowed: check the clocks", d.Round(time.Second), clockSkew)
+			return skewError(d)
 		}
 		return nil
 	}
@@ -78,6 +78,14 @@ func (s Secret) check(r *http1.Request, now time.Time) error {
 		return errors.New("the URL has expired")
 	}
 	return nil
+}
+
+// skewError says that a request bears a good signature of another time.
+type skewError time.Duration
+
+func (e skewError) Error() string {
+	return fmt.Sprintf("the request was signed %v away from this machine's time; at most %v are allowed: check the clocks",
+		time.Duration(e).Round(time.Second), clockSkew)
 }
 
 func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"wheelhouse/store"
 )
@@ -14,7 +15,7 @@ import (
 func (w *Worker) sweep(ctx context.Context) error {
 	const blocks = 64
 	leases, err := w.cat.Leases(ctx, w.opt.Now().Add(-w.opt.Grace), blocks)
-	if err != nil || len(leases) == 0 {
+	if err != nil {
 		return err
 	}
 	top, err := w.cat.Topology(ctx)
@@ -22,7 +23,7 @@ func (w *Worker) sweep(ctx context.Context) error {
 		return err
 	}
 	var problems []error
-	for _, l := range leases {
+	for _, l := range w.silentFor(leases, time.Now()) {
 		// From here on nothing can be committed with an id of the block, so what is unknown now stays unknown.
 		if err := w.cat.CloseLease(ctx, l.First); err != nil {
 			return err
@@ -50,6 +51,31 @@ func (w *Worker) sweep(ctx context.Context) error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// watched is a block of ids that seems to be abandoned.
+type watched struct {
+	seen  time.Time // what its process last said, by that process's clock
+	since time.Time // since when that has not changed, by ours, which is monotonic
+}
+
+// silentFor leaves those blocks whose processes have said nothing for LeaseWatch while this worker was looking. What is written in the
+// catalog is compared with the time of day, and that may jump: then all blocks seem to be abandoned at once, until they are renewed.
+func (w *Worker) silentFor(leases []store.Lease, now time.Time) []store.Lease {
+	still := map[store.ObjectID]watched{}
+	var silent []store.Lease
+	for _, l := range leases {
+		was, ok := w.quiet[l.First]
+		if !ok || !was.seen.Equal(l.Seen) {
+			was = watched{l.Seen, now}
+		}
+		still[l.First] = was
+		if now.Sub(was.since) >= w.opt.LeaseWatch {
+			silent = append(silent, l)
+		}
+	}
+	w.quiet = still
+	return silent
 }
 
 func (w *Worker) sweepStorage(ctx context.Context, s *store.Storage, l store.Lease) error {

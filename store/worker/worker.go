@@ -49,6 +49,9 @@ type Options struct {
 	// Grace is how long the entities of an upload that was not committed are left alone, counted from the last sign of
 	// life of the process that took it. Default 15 min.
 	Grace time.Duration
+	// LeaseWatch is how long a worker must itself have seen nothing of such a process, whatever the time of day is. Default half of
+	// Grace, at most 30 s; negative: not at all.
+	LeaseWatch time.Duration
 	// Interval is the time between two rounds of what has no task: default 5 s.
 	Interval time.Duration
 	// Owner names this worker in leases; it must be unique among running workers. Default "worker".
@@ -79,6 +82,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	o.Grace = cmp.Or(o.Grace, 15*time.Minute)
+	o.LeaseWatch = cmp.Or(o.LeaseWatch, min(o.Grace/2, 30*time.Second))
 	o.Interval = cmp.Or(o.Interval, 5*time.Second)
 	o.Owner = cmp.Or(o.Owner, "worker")
 	o.ClaimEvery = cmp.Or(o.ClaimEvery, claimEvery)
@@ -112,7 +116,8 @@ type Worker struct {
 	yield      yielding
 	mu         sync.Mutex // guards running
 	running    map[*Running]bool
-	planned    time.Time // when plan last looked; Operate's own
+	planned    time.Time                  // when plan last looked; Operate's own
+	quiet      map[store.ObjectID]watched // blocks of ids that seem to be abandoned; Run's own
 }
 
 // Metrics counts what a Worker has done.

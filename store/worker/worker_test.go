@@ -86,7 +86,7 @@ func newWorld(t *testing.T) *world {
 func (wd *world) worker(owner string) *worker.Worker {
 	return worker.New(wd.cat, wd, worker.Options{
 		Grace: grace, Now: wd.clock, Interval: time.Millisecond, Owner: owner, Bulk: wd.bulk,
-		ClaimEvery: 5 * time.Millisecond, SaveEvery: 20 * time.Millisecond, RetryAfter: 5 * time.Millisecond, TopologyLag: -1,
+		ClaimEvery: 5 * time.Millisecond, SaveEvery: 20 * time.Millisecond, RetryAfter: 5 * time.Millisecond, TopologyLag: -1, LeaseWatch: -1,
 	})
 }
 
@@ -473,5 +473,39 @@ func TestDeleteInBatches(t *testing.T) {
 	}
 	if totals, err := wd.cat.Totals(t.Context()); err != nil || totals.DeletedObjects != 50 || totals.Objects != 50 {
 		t.Errorf("%+v, %v", totals, err)
+	}
+}
+
+// The time of day jumps an hour ahead: a block of ids that is still renewed is not taken for abandoned, and one that is not is.
+func TestSweepWhenTheClockJumps(t *testing.T) {
+	wd := newWorld(t)
+	w := worker.New(wd.cat, wd, worker.Options{Grace: grace, Now: wd.clock, Owner: "w", LeaseWatch: time.Nanosecond})
+	first, err := wd.cat.LeaseIDs(t.Context(), "alive", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	orphan := wd.put("abandoned", []byte("x"), false, 1, 2, 3)
+	round := func(by time.Duration) {
+		t.Helper()
+		wd.now = wd.now.Add(by)
+		if err := worker.Round(w, t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	round(time.Hour)
+	if got := wd.holders(orphan); len(got) != 3 {
+		t.Errorf("removed at first sight: %v are left", got)
+	}
+	wd.now = wd.now.Add(time.Second)
+	if err := wd.cat.RenewLeases(t.Context(), "alive", []store.ObjectID{first}); err != nil {
+		t.Fatal(err)
+	}
+	round(time.Hour) // and once more
+	if got := wd.holders(orphan); len(got) != 0 {
+		t.Errorf("abandoned, and still on %v", got)
+	}
+	o := store.Object{ID: first, Bucket: wd.bucket.ID, Name: "late", Cluster: 1, Created: wd.now}
+	if _, err := wd.cat.Commit(t.Context(), store.Commit{Object: o}); err != nil {
+		t.Errorf("an upload of a process that is alive: %v", err)
 	}
 }
