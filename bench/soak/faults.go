@@ -81,7 +81,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 // choose picks a fault and where it happens.
 func (f *faults) choose() (where, name, target string, do func(context.Context, time.Duration)) {
-	switch f.rnd.IntN(9) {
+	switch f.rnd.IntN(8) {
 	case 0:
 		n := 1 + f.rnd.IntN(dispatchers)
 		return "front", "dispatcher killed", fmt.Sprint(n), f.killed(fmt.Sprint("dispatcher", n))
@@ -90,13 +90,8 @@ func (f *faults) choose() (where, name, target string, do func(context.Context, 
 		return "back", "worker killed", fmt.Sprint(n), f.killed(fmt.Sprint("worker", n))
 	}
 	k := f.rnd.IntN(clusters)
-	if n := f.rnd.IntN(12); n < 3 && f.c.clocks {
-		where = []string{"front", "back", fmt.Sprint("cluster", k)}[n]
-		name := []string{
-			fmt.Sprint("dispatcher", 1+f.rnd.IntN(dispatchers)), fmt.Sprint("worker", 1+f.rnd.IntN(workers)), storageName(k*storages + 1 + f.rnd.IntN(storages)),
-		}[n]
-		by := []int64{3600, -3600}[f.rnd.IntN(2)]
-		return where, "clock jumped", fmt.Sprintf("%s %+d s", name, by), f.jumped(name, by)
+	if f.rnd.IntN(4) == 0 && f.c.clocks {
+		return f.clock(k)
 	}
 	id, first := k*storages+1+f.rnd.IntN(storages), k*storages+1
 	where = fmt.Sprint("cluster", k)
@@ -142,17 +137,39 @@ func (f *faults) stopped(name string) func(context.Context, time.Duration) {
 	}
 }
 
-// jumped sets a process's clock, and sets it right again.
-func (f *faults) jumped(name string, by int64) func(context.Context, time.Duration) {
+// clock picks whose clock jumps: that of the machine of the catalog, of one of the processes there, or of a storage of a cluster.
+func (f *faults) clock(cluster int) (where, name, target string, do func(context.Context, time.Duration)) {
+	by := []int64{3600, -3600}[f.rnd.IntN(2)]
+	front := []string{}
+	for i := range dispatchers {
+		front = append(front, fmt.Sprint("dispatcher", i+1))
+	}
+	for i := range workers {
+		front = append(front, fmt.Sprint("worker", i+1))
+	}
+	where, who := "front", front
+	switch f.rnd.IntN(3) {
+	case 0:
+		who = []string{front[f.rnd.IntN(len(front))]}
+	case 1:
+		where, who = fmt.Sprint("cluster", cluster), []string{storageName(cluster*storages + 1 + f.rnd.IntN(storages))}
+	}
+	return where, "clock jumped", fmt.Sprintf("%s %+d s", strings.Join(who, " "), by), f.jumped(who, by)
+}
+
+// jumped sets processes' clocks, and sets them right again.
+func (f *faults) jumped(who []string, by int64) func(context.Context, time.Duration) {
+	set := func(by int64) {
+		for _, name := range who {
+			if err := setClock(f.c.procs[name].time, by); err != nil {
+				log.Print(err)
+			}
+		}
+	}
 	return func(ctx context.Context, span time.Duration) {
-		file := f.c.procs[name].time
-		if err := setClock(file, by); err != nil {
-			log.Print(err)
-		}
+		set(by)
 		pause(ctx, span)
-		if err := setClock(file, 0); err != nil {
-			log.Print(err)
-		}
+		set(0)
 	}
 }
 

@@ -56,7 +56,7 @@ type options struct {
 
 func parse() (o options) {
 	flag.DurationVar(&o.span, "time", 30*time.Minute, "how long to break things")
-	flag.IntVar(&o.clients, "clients", 16, "clients at a time")
+	flag.IntVar(&o.clients, "clients", 8, "clients at a time")
 	flag.IntVar(&o.keys, "keys", 60, "names that each client uses")
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of what is done and broken")
 	flag.StringVar(&o.program, "program", "bin/wheelhouse", "the program")

@@ -30,7 +30,7 @@ func newReport(o options, l *load, f *faults, c *cluster) *report {
 func (c *cluster) clockWords() string {
 	switch {
 	case c.clocks:
-		return "The wall clock of a process jumps by an hour, either way, and back: for that the program is built with a time.Now that adds what a file says."
+		return "Wall clocks jump by an hour, either way, and back: that of the catalog's machine, of one process there, or of a storage; for that the program is built with a time.Now that adds what a file says."
 	case c.noClocks != nil:
 		return "Clocks are left alone: " + c.noClocks.Error() + "."
 	}

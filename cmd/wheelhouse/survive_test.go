@@ -428,3 +428,67 @@ func TestSurviveVanishingClients(t *testing.T) {
 	}
 	p.stop()
 }
+
+// One of exactly two storages is killed in mid-upload, there is no other cluster, and it is started again: the client's one request
+// succeeds, and each of the two has every byte.
+func TestSurviveKillInMidUpload(t *testing.T) {
+	s := startParts(t)
+	if status, _, errOut := runOnce(t, "storage", "set-mode", "--server", s.url, "3", "down"); status != 0 {
+		t.Fatal(errOut)
+	}
+	eventually(t, "storage 3 is out of service", func() bool { return storageMode(t, s.url, 3) == "down" })
+	body := make([]byte, 64<<20)
+	for i := range body {
+		body[i] = byte(i * 131 >> 9)
+	}
+	in, out := io.Pipe()
+	type answer struct {
+		status int
+		text   string
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		req, err := http.NewRequestWithContext(t.Context(), "PUT", s.url+"/b/large", in)
+		if err != nil {
+			answered <- answer{0, err.Error()}
+			return
+		}
+		req.ContentLength = int64(len(body))
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			_ = in.CloseWithError(err)
+			answered <- answer{0, err.Error()}
+			return
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		_ = in.Close()
+		answered <- answer{resp.StatusCode, string(text)}
+	}()
+	if _, err := out.Write(body[:24<<20]); err != nil {
+		t.Fatal(err)
+	}
+	s.running["storaged2"].kill()
+	var sent sync.WaitGroup
+	sent.Go(func() {
+		_, _ = out.Write(body[24<<20:]) // the answer says whether that went well
+		_ = out.Close()
+	})
+	s.start("storaged2")
+	sent.Wait()
+	if a := <-answered; a.status != http.StatusCreated {
+		t.Fatalf("PUT = %d %s", a.status, a.text)
+	}
+	want := md5.Sum(body)
+	for _, name := range []string{"storaged1", "storaged2"} {
+		s.running[name].kill()
+		eventually(t, "the other one gives it", func() bool {
+			status, sum, err := fetchSum(s.url + "/b/large")
+			return err == nil && status == http.StatusOK && sum == want
+		})
+		s.start(name)
+	}
+	for name := range s.running {
+		s.running[name].stop()
+	}
+}

@@ -78,7 +78,10 @@ func (j *judge) prepare() error {
 	if after > 0 {
 		j.deadAfter = max(1, j.deadAfter)
 	}
-	_, err = j.t.Exec("DELETE FROM health WHERE seen<?", func(st *sqldb.Stmt) { st.BindInt64(1, j.now-int64(store.HealthWindow/time.Second)) })
+	_, err = j.t.Exec("DELETE FROM health WHERE seen<?1-?2 OR seen>?1+?2", func(st *sqldb.Stmt) { // or said before the clock was set back
+		st.BindInt64(1, j.now)
+		st.BindInt64(2, int64(store.HealthWindow/time.Second))
+	})
 	return err
 }
 

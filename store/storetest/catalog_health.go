@@ -97,6 +97,13 @@ func catalogHealthMajority(t *catalogTest) {
 	t.clock.add(store.HealthWindow + time.Second)
 	t.report("one", s, "")
 	t.wantMode(s, store.ModeRW, store.ModeRW)
+	// What was reported before the clock was set back does not count until it is there again.
+	t.report("one", s, "no answer")
+	t.report("two", s, "no answer")
+	t.wantMode(s, store.ModeDown, store.ModeRW)
+	t.clock.add(-time.Hour)
+	t.report("one", s, "")
+	t.wantMode(s, store.ModeRW, store.ModeRW)
 }
 
 func catalogHealthDead(t *catalogTest) {
