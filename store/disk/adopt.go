@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +28,8 @@ const (
 	// adoptSync is how much is taken between two syncs, in bytes: one at the end, of a whole pack, would hold up those who
 	// write small entities.
 	adoptSync = 32 << 20
+	// adoptPiece is how much is written and verified at a time, in bytes.
+	adoptPiece = 256 << 10
 	// yieldEvery is after how many entities those who wait for a processor are let in: readers must not wait for the ten
 	// milliseconds after which the runtime does so by itself.
 	yieldEvery = 16
@@ -188,7 +191,10 @@ func (d *Disk) AppendPack(ctx context.Context, uid uint64, off int64, r io.Reade
 	defer func() {
 		err = errors.Join(err, <-syncing, f.Close())
 	}()
-	buf := make([]byte, 1<<20)
+	known := d.adopting.take(uid, off == 0)
+	defer func() { d.adopting.keep(known) }()
+	scan := &scanner{w: newWindow(f, scanWindow)}
+	buf := make([]byte, adoptPiece)
 	for synced := int64(0); ; {
 		if err := ctx.Err(); err != nil {
 			return n, err
@@ -202,6 +208,7 @@ func (d *Disk) AppendPack(ctx context.Context, uid uint64, off int64, r io.Reade
 				return n, spaceError(err)
 			}
 			n += int64(got)
+			known.advance(scan, off+n)
 		}
 		if n-synced >= adoptSync {
 			if err := errors.Join(<-syncing, d.checkSpace()); err != nil {
@@ -273,8 +280,11 @@ func (d *Disk) examine(ctx context.Context, f faultfs.File, uid uint64, size int
 	}
 	a := &adopted{uid: uid, dead: map[store.ObjectID]int64{}}
 	parseDelLog(log, uid, func(r delRec) { a.dead[r.id] = max(a.dead[r.id], r.off) })
-	newest := map[store.ObjectID]int{}
-	res, err := scanPack(f, size, packHeaderLen, uid, func(m scanned) error {
+	from := int64(packHeaderLen)
+	if known := d.adopting.take(uid, false); known != nil { // what comes of it is final, or it is gathered anew
+		from, a.entries = known.off, known.entries
+	}
+	res, err := scanPack(f, size, from, uid, func(m scanned) error {
 		if len(a.entries)%1024 == 0 {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -287,7 +297,6 @@ func (d *Disk) examine(ctx context.Context, f faultfs.File, uid uint64, size int
 		if len(a.entries)%yieldEvery == 0 {
 			runtime.Gosched()
 		}
-		newest[m.info.ID] = len(a.entries)
 		a.entries = append(a.entries, entryOf(&m.member))
 		return nil
 	})
@@ -304,6 +313,7 @@ func (d *Disk) examine(ctx context.Context, f faultfs.File, uid uint64, size int
 		a.damaged++
 	}
 	a.end = res.end
+	newest := newestOf(a.entries)
 	var keep []entry
 	for i, e := range a.entries {
 		if off, gone := a.dead[e.id]; newest[e.id] == i && !(gone && e.off <= off) && !d.holds(e.id) {
@@ -342,6 +352,7 @@ func (a *adopted) markDead(all []entry, newest map[store.ObjectID]int) {
 
 // spoiled removes what was gathered, so that it is taken anew.
 func (d *Disk) spoiled(uid uint64, cause error) error {
+	d.adopting.take(uid, false)
 	return errors.Join(fmt.Errorf("%w: pack %016x: %w", store.ErrCorrupt, uid, cause), d.fs.Remove(d.adoptPath(uid)))
 }
 
@@ -430,6 +441,9 @@ func (d *Disk) dropStale() {
 		if st, err := d.fs.Stat(path); err == nil && d.o.Now().Sub(st.ModTime()) > staleAdoption {
 			d.log.Info("pack that was never taken over to its end removed", "file", path)
 			_ = d.fs.Remove(path) // tried again next time
+			if uid, err := strconv.ParseUint(e.Name()[len(adoptPrefix):], 16, 64); err == nil {
+				d.adopting.take(uid, false)
+			}
 		}
 	}
 }

@@ -368,3 +368,62 @@ func FuzzScrubCursor(f *testing.F) {
 		}
 	})
 }
+
+// What is damaged in a pack that comes in pieces is found, and what is right behind it is kept, whether it was looked at while
+// it came or only at the end, after a restart in between.
+func TestAdoptVerifiesWhatComes(t *testing.T) {
+	from := openFor(t, t.TempDir(), 1, Options{})
+	putN(t, from, 3000, ids(1, 200)...)
+	packs, err := from.Bulk().Packs(t.Context())
+	if err != nil || len(packs) != 1 {
+		t.Fatalf("%v, %v", packs, err)
+	}
+	r, err := from.Bulk().OpenPack(t.Context(), packs[0].Name, packs[0].UID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := io.ReadAll(r)
+	if err = errors.Join(err, r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(whole, bulkContent(100, 3000))
+	if at < 0 {
+		t.Fatal("object 100 is not in the pack")
+	}
+	whole[at+1500] ^= 1
+	for _, restart := range []bool{false, true} {
+		dir := t.TempDir()
+		to := openFor(t, dir, 2, Options{})
+		uid := packs[0].UID
+		for off := 0; off < len(whole); {
+			end := min(len(whole), off+77_777)
+			if n, err := to.AppendPack(t.Context(), uid, int64(off), bytes.NewReader(whole[off:end])); err != nil || int(n) != end-off {
+				t.Fatalf("AppendPack = %d, %v", n, err)
+			}
+			if off < len(whole)/3 && end >= len(whole)/3 && restart {
+				if err := to.Close(); err != nil {
+					t.Fatal(err)
+				}
+				to = openFor(t, dir, 2, Options{})
+			}
+			off = end
+		}
+		known := to.adopting.all[uid]
+		if restart != (known == nil) || known != nil && (len(known.entries) != 99 || known.off > int64(at)) {
+			t.Errorf("restart %v: verified while it came: %+v", restart, known)
+		}
+		a, err := to.FinishPack(t.Context(), uid, int64(len(whole)), nil)
+		if err != nil || a.Entities != 198 || a.Damaged != 1 {
+			t.Errorf("restart %v: FinishPack = %+v, %v", restart, a, err)
+		}
+		for id := store.ObjectID(1); id < 200; id++ {
+			got, err := to.Get(t.Context(), id, 3000, nil)
+			if (err == nil) != (id != 100) || err == nil && !bytes.Equal(got, bulkContent(id, 3000)) {
+				t.Fatalf("restart %v: object %d: %v", restart, id, err)
+			}
+		}
+		if len(to.adopting.all) != 0 {
+			t.Errorf("restart %v: %d packs are remembered", restart, len(to.adopting.all))
+		}
+	}
+}

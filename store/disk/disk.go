@@ -33,6 +33,7 @@ type Disk struct {
 	sealing  sync.Mutex // one pack is sealed, rewritten or adopted at a time
 
 	scrubs               scrubList
+	adopting             verifications
 	adoptNext, adoptLast uint64 // numbers set aside for adopted packs; guarded by sealing
 
 	opened fs.FileInfo // the directory
