@@ -18,6 +18,7 @@ import (
 	"wheelhouse/store"
 	"wheelhouse/store/catalog"
 	"wheelhouse/store/disk"
+	"wheelhouse/store/foreground"
 	"wheelhouse/store/storaged"
 	"wheelhouse/store/worker"
 )
@@ -30,6 +31,10 @@ const (
 	scrubTarget    = 0.7 // of the speed of cat
 	fsckObjects    = 1_000_000
 	fsckTarget     = 5.0 // seconds
+	// quietSpan is how long reads are measured alone: some of the worker's measurements.
+	quietSpan = 4 * time.Second
+	// mostYielding bounds the rounds of rebuilds that make room for readers: each takes a minute or two.
+	mostYielding = 3
 )
 
 // recovery is a catalog with one cluster of three storages, each a node of its own behind HTTP, all in this process.
@@ -45,6 +50,7 @@ type recovery struct {
 	n       int
 	size    int
 	closers []func() error
+	waits   foreground.Meter // how long readers wait, where that is measured
 }
 
 func (l *lab) newRecovery(ctx context.Context, n, size int) (r *recovery, err error) {
@@ -193,21 +199,36 @@ func adoptAll(ctx context.Context, from, to store.Bulk) error {
 	return nil
 }
 
-// operate does one operation, and returns how long it took.
-func (r *recovery) operate(ctx context.Context, op store.Operation) (store.Operation, time.Duration, error) {
+// work runs a worker until stop is called, which waits for it. It makes room for readers as it does in an installation.
+func (r *recovery) work(ctx context.Context) (stop func()) {
 	w := worker.New(r.cat, r.fleet, worker.Options{
 		Owner: "bench", Bulk: r.fleet.Bulk, ClaimEvery: 5 * time.Millisecond, SaveEvery: 100 * time.Millisecond, TopologyLag: time.Nanosecond,
+		Foreground: func(context.Context) ([]store.Process, error) {
+			return []store.Process{{Name: "bench", Foreground: r.waits.Latest(time.Now())}}, nil
+		},
 	})
-	ctx, stop := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
-	defer running.Wait()
-	defer stop()
+	running.Go(func() { _ = w.Operate(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+// operate does one operation, and returns how long it took.
+func (r *recovery) operate(ctx context.Context, op store.Operation) (store.Operation, time.Duration, error) {
+	defer r.work(ctx)()
+	return r.operation(ctx, op)
+}
+
+// operation has the worker that runs do an operation.
+func (r *recovery) operation(ctx context.Context, op store.Operation) (store.Operation, time.Duration, error) {
 	begun := time.Now()
 	id, err := r.cat.CreateOperation(ctx, op)
 	if err != nil {
 		return op, 0, err
 	}
-	running.Go(func() { _ = w.Operate(ctx) })
 	for {
 		if op, err = r.cat.Operation(ctx, id); err != nil {
 			return op, 0, err
@@ -243,7 +264,7 @@ func (r *recovery) rebuild(ctx context.Context) (time.Duration, error) {
 	if err := r.cat.SetStorageMode(ctx, 3, store.ModeFilling); err != nil {
 		return 0, err
 	}
-	_, took, err := r.operate(ctx, store.Operation{Kind: store.OpRebuild, Storage: 3})
+	_, took, err := r.operation(ctx, store.Operation{Kind: store.OpRebuild, Storage: 3})
 	if err != nil {
 		return 0, err
 	}
@@ -330,9 +351,11 @@ func (r *recovery) gets(ctx context.Context) (time.Duration, error) {
 			id := r.first + store.ObjectID(rand.IntN(r.n))
 			begun := time.Now()
 			_, err := devices[i%2].Get(context.WithoutCancel(ctx), id, int64(r.size), nil)
+			took := time.Since(begun)
+			r.waits.Note(took)
 			mu.Lock()
 			defer mu.Unlock()
-			times, failed = append(times, time.Since(begun)), errors.Join(failed, err)
+			times, failed = append(times, took), errors.Join(failed, err)
 		})
 		select {
 		case <-ctx.Done():
@@ -358,6 +381,7 @@ func rebuild200k(ctx context.Context, l *lab) (rows []Result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
+	defer r.work(ctx)()
 	bytes := r.packBytes()
 	speed := func(d time.Duration, err error) (reading, error) {
 		return reading{Rate: float64(bytes) / 1e6 / d.Seconds()}, err
@@ -377,33 +401,56 @@ func rebuild200k(ctx context.Context, l *lab) (rows []Result, err error) {
 		Name: "rebuild-200k" + label, Target: atLeast(rebuildTarget), Ratio: d.ratio(rateOf), Rounds: d,
 		Ours: Figure{median(over(d.Ours, rateOf)), "MB/s"}, Peer: Figure{median(over(d.Peer, rateOf)), "MB/s"},
 		Notes: []string{
-			fmt.Sprintf("%d objects of 10 KB in packs of %d MB, verified and compared, from two siblings over HTTP; peer: cp of the packs, each synced", n, bytes/1e6),
+			fmt.Sprintf("%d objects of 10 KB in packs of %d MB, verified and compared, from two siblings over HTTP, nobody reading; peer: cp of the packs, each synced", n, bytes/1e6),
 			fmt.Sprintf("copying one object at a time: %.1f MB/s", single/1e6),
 		},
 	})
-	gets, err := alternate(ctx, l.opt.rounds,
-		func(ctx context.Context, _ int) (reading, error) {
-			during, stop := context.WithCancel(ctx)
-			var rebuilt error
-			go func() {
-				defer stop()
-				_, rebuilt = r.rebuild(ctx)
-			}()
-			p99, err := r.gets(during)
-			return reading{P99: micros(p99)}, errors.Join(err, rebuilt)
-		},
-		func(ctx context.Context, _ int) (reading, error) {
-			idle, stop := context.WithTimeout(ctx, l.span(2*time.Second))
-			defer stop()
-			p99, err := r.gets(idle)
-			return reading{P99: micros(p99)}, err
-		})
-	if err != nil {
-		return rows, err
+	more, err := r.whileRead(ctx, label, median(over(d.Ours, rateOf)))
+	return append(rows, more...), err
+}
+
+// whileRead measures how long reads take while a storage is rebuilt, and how fast that goes then.
+func (r *recovery) whileRead(ctx context.Context, label string, alone float64) ([]Result, error) {
+	idle := func(ctx context.Context, span time.Duration) (time.Duration, error) {
+		ctx, stop := context.WithTimeout(ctx, span)
+		defer stop()
+		return r.gets(ctx)
 	}
-	return append(rows, Result{
+	if _, err := idle(ctx, 2*quietSpan); err != nil { // so that the worker knows how it is in quiet times
+		return nil, err
+	}
+	during := func(ctx context.Context, _ int) (reading, error) {
+		reads, stop := context.WithCancel(ctx)
+		var took time.Duration
+		var failed error
+		go func() {
+			defer stop()
+			took, failed = r.rebuild(ctx)
+		}()
+		p99, err := r.gets(reads)
+		return reading{Rate: float64(r.packBytes()) / 1e6 / took.Seconds(), P99: micros(p99)}, errors.Join(err, failed)
+	}
+	gets, err := alternate(ctx, min(r.l.opt.rounds, mostYielding), during, func(ctx context.Context, _ int) (reading, error) {
+		p99, err := idle(ctx, quietSpan)
+		return reading{P99: micros(p99)}, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := r.cat.SetSetting(ctx, store.SettingYield, "0"); err != nil {
+		return nil, err
+	}
+	off, err := during(ctx, 0)
+	if err = errors.Join(err, r.cat.SetSetting(ctx, store.SettingYield, "")); err != nil {
+		return nil, err
+	}
+	return []Result{{
 		Name: "rebuild-200k get p99" + label, Target: atLeast(1 / getsTarget), Ratio: gets.ratio(func(r reading) float64 { return 1 / r.P99 }), Rounds: gets,
 		Ours: Figure{median(over(gets.Ours, p99Of)) / 1e3, "ms"}, Peer: Figure{median(over(gets.Peer, p99Of)) / 1e3, "ms"},
-		Notes: []string{"500 reads a second of 10 KB from the siblings, over HTTP, while storage 3 is rebuilt; peer: the same reads alone; the ratio is that of speeds"},
-	}), nil
+		Notes: []string{
+			"500 reads a second of 10 KB from the siblings, over HTTP, while storage 3 is rebuilt; peer: the same reads alone; the ratio is that of speeds",
+			fmt.Sprintf("the rebuild made room for them: it went at %.0f MB/s, and at %.0f without readers", median(over(gets.Ours, rateOf)), alone),
+			fmt.Sprintf("told not to (background.yield 0), once: p99 %.2f ms, the rebuild at %.0f MB/s", off.P99/1e3, off.Rate),
+		},
+	}}, nil
 }

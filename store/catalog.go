@@ -13,6 +13,7 @@ type Catalog interface {
 	Housekeeping
 	Undeletion
 	Health
+	Processes
 	Administration
 	Operations
 	Inventory
@@ -157,6 +158,9 @@ type Housekeeping interface {
 	CloseLease(ctx context.Context, first ObjectID) error
 	// DropLease forgets a closed block of ids, once no entity can appear in it that the catalog does not know.
 	DropLease(ctx context.Context, first ObjectID) error
+	// Fenced lists the blocks of ids that are kept since the catalog was restored from a backup, in order: until it has been
+	// brought up to what the storages hold, nothing with an id of theirs is deleted for being unknown.
+	Fenced(ctx context.Context) ([]Lease, error)
 	// ClaimBackup reports whether a backup of the catalog is due, and if so makes the caller the one to make it: nobody else is
 	// told so for the time of lease. every is the time between backups; with 0 only one that was asked for by ScheduleBackup is
 	// ever due. The first one of a new catalog is due after a twelfth of it.

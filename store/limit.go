@@ -45,8 +45,16 @@ func ParseRate(s string) (float64, error) {
 	return v * scale, nil
 }
 
-// CheckSetting reports what is wrong with a limit; nil for other settings.
+// CheckSetting reports what is wrong with the value of a setting; nil for settings that are not known.
 func CheckSetting(key, value string) error {
+	switch key {
+	case SettingDeadAfter:
+		_, err := ParseDeadAfter(value)
+		return err
+	case SettingYield:
+		_, err := ParseYield(value)
+		return err
+	}
 	name, ok := strings.CutPrefix(key, limitPrefix)
 	if !ok || value == "" {
 		return nil

@@ -8,7 +8,7 @@ import "wheelhouse/internal/sqldb"
 //
 // There are no foreign keys: what they would check is checked where a better error can be given, and they cost lookups on
 // the one table where it matters.
-var schema = sqldb.Schema{Name: "catalog", Steps: []string{schema1, schemaOperation, schemaHealth, schemaBlank}}
+var schema = sqldb.Schema{Name: "catalog", Steps: []string{schema1, schemaOperation, schemaHealth, schemaBlank, schemaProcess}}
 
 const schema1 = `
 -- Small numbers that must survive: next_object_id, topology (its version), missing (rows of that table), backup_due (backup.go).

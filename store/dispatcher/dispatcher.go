@@ -18,6 +18,7 @@ import (
 
 	"wheelhouse/internal/http1"
 	"wheelhouse/store"
+	"wheelhouse/store/foreground"
 	"wheelhouse/store/health"
 )
 
@@ -132,6 +133,7 @@ type Dispatcher struct {
 	hedges  hedgeBudget
 	metrics *Metrics
 	late    lateWork
+	waits   foreground.Meter
 
 	deriving derivations
 	hot      *hotCache // nil: none

@@ -153,6 +153,7 @@ func (d *Dispatcher) sendWhole(x http1.Exchange, o *store.Object, t *target) *fa
 			return nil
 		}
 	}
+	defer d.waited(time.Now())
 	v, err := d.views.get(x.Context(), d.cat)
 	if err != nil {
 		return fail(err, t)

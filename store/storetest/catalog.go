@@ -66,6 +66,7 @@ func Catalog(t *testing.T, open func(t *testing.T, now func() time.Time) Catalog
 		{"RemoveStorage", catalogRemoveStorage},
 		{"Health", catalogHealth},
 		{"HealthMajority", catalogHealthMajority},
+		{"Processes", catalogProcesses},
 		{"HealthDead", catalogHealthDead},
 		{"Owed", catalogOwed},
 		{"Accounts", catalogAccounts},

@@ -72,7 +72,8 @@ func (w *Worker) Operate(ctx context.Context) error {
 			free[i] <- struct{}{}
 		}
 	}
-	running.Go(func() { w.watchLatency(ctx) })
+	running.Go(func() { w.watchForeground(ctx) })
+	running.Go(func() { w.watchStorages(ctx) })
 	tick := time.NewTicker(w.opt.ClaimEvery)
 	defer tick.Stop()
 	for {
@@ -451,89 +452,4 @@ func (w *Worker) track(r *Running, on bool) {
 	} else {
 		delete(w.running, r)
 	}
-}
-
-// watchLatency measures what clients wait for while operations run, and lets them yield.
-func (w *Worker) watchLatency(ctx context.Context) {
-	tick := time.NewTicker(probeGap)
-	defer tick.Stop()
-	var probes probeSet
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		busy := map[store.StorageID]bool{}
-		w.mu.Lock()
-		for r := range w.running {
-			r.mu.Lock()
-			for id := range r.storages {
-				busy[id] = true
-			}
-			r.mu.Unlock()
-		}
-		w.mu.Unlock()
-		if len(busy) == 0 {
-			continue
-		}
-		if d, ok := probes.measure(ctx, w, busy); ok {
-			w.yield.note(d, time.Now())
-		}
-	}
-}
-
-// probeSet remembers which entity is read of each storage.
-type probeSet struct {
-	entity map[store.StorageID]store.ManifestEntry
-	turn   int
-}
-
-const (
-	probeBytes   = 4096
-	probeTimeout = time.Second
-)
-
-// measure times a small read of one of the storages that clients read from, each in its turn.
-func (p *probeSet) measure(ctx context.Context, w *Worker, busy map[store.StorageID]bool) (time.Duration, bool) {
-	top, err := w.cat.Topology(ctx)
-	if err != nil {
-		return 0, false
-	}
-	var list []*store.Storage
-	for i := range top.Storages {
-		if s := &top.Storages[i]; busy[s.ID] && s.Mode.Readable() {
-			list = append(list, s)
-		}
-	}
-	if len(list) == 0 {
-		return 0, false
-	}
-	p.turn++
-	s := list[p.turn%len(list)]
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	dev := w.devices.Device(s)
-	e, ok := p.entity[s.ID]
-	if !ok || p.turn%256 == 0 {
-		page, err := dev.Manifest(ctx, 0, 1<<64-1, 1)
-		if err != nil || len(page) == 0 {
-			return 0, false
-		}
-		if e = page[0]; p.entity == nil {
-			p.entity = map[store.StorageID]store.ManifestEntry{}
-		}
-		p.entity[s.ID] = e
-	}
-	begun := time.Now()
-	r, err := dev.Open(ctx, e.ID, 0, min(e.Size, probeBytes))
-	if err == nil {
-		_, err = io.Copy(io.Discard, r)
-		_ = r.Close()
-	}
-	if err != nil && ctx.Err() == nil {
-		delete(p.entity, s.ID) // deleted, perhaps: another one next time
-		return 0, false
-	}
-	return time.Since(begun), true
 }

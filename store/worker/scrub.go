@@ -26,10 +26,12 @@ type scrubCursor struct {
 
 const (
 	// scrubPart is how much one request reads, in bytes; at a limited rate it is what a second allows.
-	scrubPart    = 256 << 20
-	scrubLeast   = 256 << 10
-	scrubEvery   = 24 * time.Hour // between the beginnings of two scrubs that begin by themselves
-	scrubTimeout = 2 * time.Minute
+	scrubPart  = 256 << 20
+	scrubLeast = 256 << 10
+	// scrubYielding is how much one request reads while clients are to be made room for.
+	scrubYielding = 1 << 20
+	scrubEvery    = 24 * time.Hour // between the beginnings of two scrubs that begin by themselves
+	scrubTimeout  = 2 * time.Minute
 )
 
 // scrub reads and verifies all that a storage, or each, holds. The storages do the reading; what they find is repaired from
@@ -107,7 +109,11 @@ func (w *Worker) scrubStorage(ctx context.Context, r *Running, s *store.Storage,
 	var own bucket
 	for {
 		answer, cancel := context.WithTimeout(ctx, scrubTimeout)
-		part, err := bulk.Scrub(answer, cur.At[s.ID], most)
+		piece := most
+		if w.speed() < 1 {
+			piece = min(most, scrubYielding)
+		}
+		part, err := bulk.Scrub(answer, cur.At[s.ID], piece)
 		cancel()
 		if err != nil {
 			return err

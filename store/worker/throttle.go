@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -30,13 +29,13 @@ func limitsOf(kind store.OperationKind, settings map[string]string) limits {
 
 // bucket is a token bucket that may be overdrawn: whoever took too much waits.
 type bucket struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // guards what follows
 	level float64
 	at    time.Time
 }
 
 // burst is how many seconds of tokens gather while nothing is taken.
-const burst = 0.25
+const burst = 0.05
 
 // take takes n tokens at a rate and returns how long to wait until the next may be taken. Rate 0: none.
 func (b *bucket) take(n, rate float64, now time.Time) time.Duration {
@@ -60,6 +59,9 @@ func (b *bucket) take(n, rate float64, now time.Time) time.Duration {
 // pieceWait is the longest sleep before limits are looked at again, so that a change takes effect at once.
 const pieceWait = 200 * time.Millisecond
 
+// leastWait is the shortest sleep: what is owed in less adds up until it is worth one.
+const leastWait = time.Millisecond
+
 // pace counts work and waits until it may be done. It also yields to the foreground: it rests in proportion to the time that
 // the work before took.
 func (r *Running) pace(ctx context.Context, objects, bytes int64) error {
@@ -68,7 +70,7 @@ func (r *Running) pace(ctx context.Context, objects, bytes int64) error {
 		l := r.limits()
 		now := time.Now()
 		wait := max(r.byBytes.take(n, l.bytes, now), r.byObjects.take(o, l.objects, now), r.w.background.take(n, l.all, now))
-		if wait <= time.Millisecond {
+		if wait <= leastWait {
 			break
 		}
 		r.slowed("limit")
@@ -77,22 +79,21 @@ func (r *Running) pace(ctx context.Context, objects, bytes int64) error {
 		}
 		o, n = 0, 0
 	}
-	speed := r.w.yield.speed()
 	now := time.Now()
 	r.mu.Lock()
 	busy := now.Sub(r.lastPace)
+	r.lastPace = now
 	r.mu.Unlock()
-	if speed < 1 && busy > 0 {
-		r.slowed("foreground latency")
-		rest := min(time.Duration(float64(busy)*(1/speed-1)), 2*time.Second)
-		if err := sleep(ctx, rest); err != nil {
-			return err
-		}
+	rest := r.w.yield.rest(busy, r.w.speed(), now)
+	if rest <= leastWait {
+		return ctx.Err()
 	}
+	r.slowed("foreground latency")
+	err := sleep(ctx, rest)
 	r.mu.Lock()
 	r.lastPace = time.Now()
 	r.mu.Unlock()
-	return ctx.Err()
+	return err
 }
 
 // sleep waits, or until ctx ends.
@@ -110,6 +111,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// readPiece is how much is read between two looks at the limits: what readers may have to wait for.
+const readPiece = 128 << 10
+
 // pacedReader gives bytes no faster than they may flow.
 type pacedReader struct {
 	ctx context.Context
@@ -118,9 +122,7 @@ type pacedReader struct {
 }
 
 func (p *pacedReader) Read(b []byte) (int, error) {
-	if len(b) > 256<<10 {
-		b = b[:256<<10]
-	}
+	b = b[:min(len(b), readPiece)]
 	n, err := p.r.Read(b)
 	if n > 0 {
 		p.run.Done(0, int64(n))
@@ -129,55 +131,4 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 		}
 	}
 	return n, err
-}
-
-// yielding is how fast background work goes, in relation to what it could: additive increase, multiplicative decrease, by the
-// time that a small read takes on the storages that it works with, compared with what it took when nothing was in its way.
-type yielding struct {
-	mu      sync.Mutex
-	factor  float64 // 0: not begun, as good as 1
-	best    time.Duration
-	recent  []time.Duration
-	learned time.Time
-}
-
-const (
-	slowest  = 1.0 / 16
-	probeGap = 250 * time.Millisecond
-	// latencyFloor is a latency that nobody minds: below it nothing is yielded.
-	latencyFloor = 2 * time.Millisecond
-	forgetBest   = 10 * time.Minute // the quiet of long ago is no measure for a storage that has filled up since
-)
-
-func (y *yielding) speed() float64 {
-	y.mu.Lock()
-	defer y.mu.Unlock()
-	if y.factor == 0 {
-		return 1
-	}
-	return y.factor
-}
-
-// note takes one measurement and adjusts the speed.
-func (y *yielding) note(d time.Duration, now time.Time) {
-	y.mu.Lock()
-	defer y.mu.Unlock()
-	if y.factor == 0 {
-		y.factor = 1
-	}
-	if y.recent = append(y.recent, d); len(y.recent) > 5 {
-		y.recent = y.recent[1:]
-	}
-	sorted := slices.Clone(y.recent)
-	slices.Sort(sorted)
-	level := sorted[len(sorted)/2]
-	if y.best == 0 || level < y.best || now.Sub(y.learned) > forgetBest {
-		y.best, y.learned = level, now
-	}
-	if level > max(2*y.best, latencyFloor) {
-		y.factor = max(slowest, y.factor/2)
-		y.recent = y.recent[:0] // what follows is measured at the new speed
-		return
-	}
-	y.factor = min(1, y.factor+0.1)
 }

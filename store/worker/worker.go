@@ -35,6 +35,7 @@ type Catalog interface {
 	RenewLeases(ctx context.Context, owner string, firsts []store.ObjectID) error
 	store.Operations
 	store.Inventory
+	Processes(ctx context.Context) ([]store.Process, error)
 	CreateBucket(ctx context.Context, b store.Bucket) (store.Bucket, error)
 	Commit(ctx context.Context, c store.Commit) (replaced store.Object, err error)
 }
@@ -67,9 +68,13 @@ type Options struct {
 	SaveEvery  time.Duration // how often their progress is written, and a pause noticed. Default 2 s
 	// TopologyLag is how long after a change of the topology there may be dispatchers that do not know of it. Default 3 s.
 	TopologyLag time.Duration
-	RetryAfter  time.Duration // how long after something was in the way it is tried again, the first time. Default 1 s
-	Log         *slog.Logger
-	Now         func() time.Time
+	// Foreground tells how long clients of all processes wait. nil: the catalog is asked.
+	Foreground func(context.Context) ([]store.Process, error)
+	WatchEvery time.Duration // how often it is asked. Default 1 s
+
+	RetryAfter time.Duration // how long after something was in the way it is tried again, the first time. Default 1 s
+	Log        *slog.Logger
+	Now        func() time.Time
 	// Snapshots are what backups of the catalog are made from; nil: this worker makes none.
 	Snapshots Snapshots
 	// BackupEvery is the time between backups of the catalog. 0: they are made only when somebody asks for one.
@@ -88,6 +93,7 @@ func (o Options) withDefaults() Options {
 	o.ClaimEvery = cmp.Or(o.ClaimEvery, claimEvery)
 	o.SaveEvery = cmp.Or(o.SaveEvery, saveEvery)
 	o.TopologyLag = cmp.Or(o.TopologyLag, topologyLag)
+	o.WatchEvery = cmp.Or(o.WatchEvery, time.Second)
 	o.RetryAfter = cmp.Or(o.RetryAfter, time.Second)
 	if o.Bulk == nil {
 		o.Bulk = func(*store.Storage) (store.Bulk, error) {
@@ -114,6 +120,7 @@ type Worker struct {
 
 	background bucket // of all operations
 	yield      yielding
+	probes     probing
 	mu         sync.Mutex // guards running
 	running    map[*Running]bool
 	planned    time.Time                  // when plan last looked; Operate's own
