@@ -102,6 +102,8 @@ type Status struct {
 	Queue    map[string]QueueStats `json:"queue"`
 	// Operations are those that are not at their end, most urgent first, and the newest others, 20 in all.
 	Operations []OperationStatus `json:"operations"`
+	// Processes are those that serve or work with the catalog now. Those that serve storages alone are not among them.
+	Processes []Process `json:"processes"`
 }
 
 // The verdicts on an installation.

@@ -51,6 +51,7 @@ type app struct {
 	local      map[store.StorageID]store.Device
 	disks      []storaged.Disk
 	fleet      *storaged.Fleet
+	foreground func(time.Time) store.Foreground // how long clients of this process wait; nil: it has none
 	background []func(context.Context) error
 	closers    []func() error
 }
@@ -269,9 +270,11 @@ func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
 		DeriveVariants: a.cfg.Images.MaxVariants,
 	})
 	a.background = append(a.background, d.Run)
+	a.foreground = d.Foreground
 	a.metrics.dispatcher(d.Metrics())
 	a.metrics.health("dispatcher", d.Health())
-	api := control.WithJobs(control.Handler(cat, a.fleet, a.queueStats), guardedJobs{localJobs{a.queue}})
+	api := control.WithJobs(control.Handler(cat, a.fleet, a.queueStats, control.Options{BackupEvery: time.Duration(a.cfg.Catalog.Every)}),
+		guardedJobs{localJobs{a.queue}})
 	operator := dispatcher.AdminOnly(authenticator, http1.FromHandler(api))
 	front := a.withHealth(d)
 	return http1.HandlerFunc(func(x http1.Exchange) {
@@ -339,6 +342,7 @@ func fromLoopback(addr net.Addr) bool {
 }
 
 func (a *app) health(x http1.Exchange) {
+	x.Header().Set(versionHeader, buildVersion())
 	phase, _ := a.phase.Load().(string)
 	if phase == "serving" {
 		reply(x, 200, "ok\n")
@@ -368,8 +372,15 @@ func (a *app) startWorker(cat store.Catalog) error {
 	if err != nil {
 		return err
 	}
+	var foreground func(context.Context) ([]store.Process, error) // of other processes: the catalog knows
+	if own := a.foreground; own != nil {
+		foreground = func(context.Context) ([]store.Process, error) {
+			return []store.Process{{Name: "this process", Foreground: own(time.Now())}}, nil
+		}
+	}
 	w := worker.New(cat, a.fleet, worker.Options{
-		Owner: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6]), Bulk: a.fleet.Bulk, ScrubRate: int64(a.cfg.Worker.ScrubRate),
+		Foreground: foreground,
+		Owner:      fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6]), Bulk: a.fleet.Bulk, ScrubRate: int64(a.cfg.Worker.ScrubRate),
 		Grace: time.Duration(a.cfg.Catalog.Grace), Interval: time.Duration(a.cfg.Worker.Interval), Log: a.log,
 		Snapshots: a.cat, BackupEvery: time.Duration(a.cfg.Catalog.Every), BackupKeep: a.cfg.Catalog.Keep,
 		BackupDir: filepath.Dir(a.cfg.catalogFile()),

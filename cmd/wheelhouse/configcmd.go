@@ -69,6 +69,12 @@ func runVersion(_ context.Context, env *environment, args []string) error {
 	if len(args) > 0 {
 		return usagef("unexpected argument: %s", args[0])
 	}
+	fmt.Fprintf(env.stdout, "wheelhouse %s %s %s/%s\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return nil
+}
+
+// buildVersion is what this program was built from, in one line.
+func buildVersion() string {
 	version, revision := "devel", ""
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
@@ -82,6 +88,5 @@ func runVersion(_ context.Context, env *environment, args []string) error {
 			}
 		}
 	}
-	fmt.Fprintf(env.stdout, "wheelhouse %s%s %s %s/%s\n", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return nil
+	return version + revision
 }

@@ -34,6 +34,8 @@ type finding struct {
 type doctor struct {
 	cfg  *Config
 	list []finding
+
+	versions map[string][]string // who runs them
 }
 
 func (d *doctor) ok(format string, args ...any) {
@@ -253,6 +255,7 @@ func (d *doctor) catalog(ctx context.Context) {
 		d.fail("stop the server, and restore the catalog from a backup", "catalog %s is damaged: %s", path, verdict)
 	default:
 		d.ok("catalog %s is sound", path)
+		d.schema(conn)
 	}
 }
 
@@ -273,6 +276,7 @@ func (d *doctor) server(ctx context.Context, c *store.Client, address string) {
 	if len(s.Problems) == 0 {
 		d.ok("server %s says that all is well", address)
 	}
+	d.processes(s.Processes)
 	d.clock(ctx, "server", address)
 	nodes := map[string]bool{}
 	for _, st := range s.Storages {
@@ -282,9 +286,10 @@ func (d *doctor) server(ctx context.Context, c *store.Client, address string) {
 			d.clock(ctx, "storage node", "http://"+u.Host)
 		}
 	}
+	d.sameVersion()
 }
 
-// clock compares another machine's time with ours: signatures are good for five minutes.
+// clock compares another machine's time with ours: signatures are good for five minutes. It notes the version that runs there.
 func (d *doctor) clock(ctx context.Context, what, base string) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -300,6 +305,9 @@ func (d *doctor) clock(ctx context.Context, what, base string) {
 		return
 	}
 	_ = resp.Body.Close()
+	if v := resp.Header.Get(versionHeader); v != "" {
+		d.ran(v, what+" "+base)
+	}
 	theirs, err := http.ParseTime(resp.Header.Get("Date"))
 	if err != nil {
 		d.warn("", "%s %s tells no time", what, base)

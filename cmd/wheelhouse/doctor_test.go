@@ -29,7 +29,7 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("doctor = %d:\n%s", status, out)
 	}
 	for _, want := range []string{
-		"ok    configuration", "secret is its owner's alone", "files may be open", "storage 3: 4 KiB written", "is sound", "agrees with ours", "are on one file system",
+		"ok    configuration", "secret is its owner's alone", "files may be open", "storage 3: 4 KiB written", "is sound", "the catalog is of version ", "processes run devel", "agrees with ours", "are on one file system",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("it does not say %q:\n%s", want, out)

@@ -168,7 +168,7 @@ func operationLimit(ctx context.Context, env *environment, args []string) error 
 		if err := c.Call(ctx, http.MethodGet, "/-/settings", nil, &all); err != nil {
 			return err
 		}
-		maps.DeleteFunc(all, func(key, _ string) bool { return !strings.HasPrefix(key, "limit.") })
+		maps.DeleteFunc(all, func(key, _ string) bool { return !strings.HasPrefix(key, "limit.") && key != store.SettingYield })
 		if f.json {
 			return printJSON(env.stdout, all)
 		}
@@ -179,13 +179,17 @@ func operationLimit(ctx context.Context, env *environment, args []string) error 
 		})
 	}
 	if len(rest) != 2 {
-		return usagef("want KIND.bytes, KIND.objects or background.bytes, and a number a second such as 50MB; 0: no limit")
+		return usagef("want KIND.bytes, KIND.objects or background.bytes, and a number a second such as 50MB; 0: no limit. Or background.yield, " +
+			"and how many times longer clients may wait; 0: any")
 	}
-	value := rest[1]
-	if value == "0" {
+	key, value := "limit."+rest[0], rest[1]
+	switch {
+	case rest[0] == store.SettingYield:
+		key = rest[0]
+	case value == "0":
 		value = ""
 	}
-	return c.Call(ctx, http.MethodPost, "/-/settings", map[string]string{"Key": "limit." + rest[0], "Value": value}, nil)
+	return c.Call(ctx, http.MethodPost, "/-/settings", map[string]string{"Key": key, "Value": value}, nil)
 }
 
 // operationFlags are those of all commands that begin an operation.

@@ -62,7 +62,11 @@ func runDispatcher(ctx context.Context, env *environment, args []string) error {
 			if err := a.ensureRoot(ctx, a.cat); err != nil {
 				return nil, err
 			}
-			return a.dispatcherHandler(a.cat)
+			h, err := a.dispatcherHandler(a.cat)
+			if err != nil {
+				return nil, err
+			}
+			return h, a.register(a.cat, "dispatcher")
 		},
 	})
 }
@@ -77,6 +81,9 @@ func runWorker(ctx context.Context, env *environment, args []string) error {
 				return nil, err
 			}
 			if err := a.startWorker(a.cat); err != nil {
+				return nil, err
+			}
+			if err := a.register(a.cat, "worker"); err != nil {
 				return nil, err
 			}
 			return a.withHealth(http1.HandlerFunc(func(x http1.Exchange) {

@@ -29,6 +29,8 @@ type Catalog interface {
 	ScheduleBackup(ctx context.Context, at time.Time) error
 	MissingOn(ctx context.Context, storage store.StorageID, after store.ObjectID, limit int) ([]store.ObjectID, error)
 	Owed(ctx context.Context) (map[store.StorageID]int64, error)
+	Processes(ctx context.Context) ([]store.Process, error)
+	Fenced(ctx context.Context) ([]store.Lease, error)
 	store.Undeletion
 }
 
@@ -40,9 +42,19 @@ type Devices interface {
 // Queue tells how much work waits, by kind.
 type Queue func(ctx context.Context) (map[string]store.QueueStats, error)
 
+// Options tune a Handler.
+type Options struct {
+	// BackupEvery is the time between backups of the catalog, so that it can be told when they stay out. 0: none are expected.
+	BackupEvery time.Duration
+	Now         func() time.Time // default time.Now
+}
+
 // Handler serves the API. Whoever calls it has checked that the client is an administrator.
-func Handler(cat Catalog, devices Devices, queue Queue) http.Handler {
-	a := &api{cat: cat, devices: devices, queue: queue}
+func Handler(cat Catalog, devices Devices, queue Queue, o Options) http.Handler {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	a := &api{cat: cat, devices: devices, queue: queue, opt: o, begun: o.Now()}
 	mux := http.NewServeMux()
 	for pattern, f := range map[string]func(*http.Request) (any, error){
 		"GET /-/storages":                 a.storages,
@@ -93,6 +105,8 @@ type api struct {
 	cat     Catalog
 	devices Devices
 	queue   Queue
+	opt     Options
+	begun   time.Time
 }
 
 // inputError is a mistake of the client's.
@@ -236,11 +250,6 @@ func (a *api) setSetting(r *http.Request) (any, error) {
 	}
 	if in.Key == "" {
 		return nil, badf("no key is named")
-	}
-	if in.Key == store.SettingDeadAfter {
-		if _, err := store.ParseDeadAfter(in.Value); err != nil {
-			return nil, badf("%v", err)
-		}
 	}
 	if err := store.CheckSetting(in.Key, in.Value); err != nil {
 		return nil, badf("%v", err)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"wheelhouse/store"
 	"wheelhouse/store/catalog"
@@ -35,7 +36,7 @@ func TestCalls(t *testing.T) {
 	queue := func(context.Context) (map[string]store.QueueStats, error) {
 		return map[string]store.QueueStats{"replicate": {Ready: 3}}, nil
 	}
-	h := control.Handler(cat, nowhere{}, queue)
+	h := control.Handler(cat, nowhere{}, queue, control.Options{})
 	for _, tt := range []struct {
 		method, path, body string
 		status             int
@@ -130,8 +131,83 @@ func TestSecretsAreToldOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
-	control.Handler(cat, nowhere{}, nil).ServeHTTP(w, httptest.NewRequest("GET", "/-/accounts/1/keys", nil))
+	control.Handler(cat, nowhere{}, nil, control.Options{}).ServeHTTP(w, httptest.NewRequest("GET", "/-/accounts/1/keys", nil))
 	if !strings.Contains(w.Body.String(), k.ID) || strings.Contains(w.Body.String(), k.Secret) {
 		t.Errorf("keys: %s", w.Body)
+	}
+}
+
+// Backups that stay out are told of after two intervals; a catalog that was restored says so for as long as it holds.
+func TestCatalogProblems(t *testing.T) {
+	cat, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cat.Close()
+	now := time.Date(2026, 11, 22, 4, 0, 0, 0, time.UTC)
+	queue := func(context.Context) (map[string]store.QueueStats, error) { return nil, nil }
+	h := control.Handler(cat, nowhere{}, queue, control.Options{BackupEvery: time.Hour, Now: func() time.Time { return now }})
+	problem := func(text string) *store.Problem {
+		t.Helper()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/-/status", nil))
+		var s store.Status
+		if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range s.Problems {
+			if strings.Contains(p.What, text) {
+				return &p
+			}
+		}
+		return nil
+	}
+	now = now.Add(2 * time.Hour)
+	if p := problem("backup"); p != nil {
+		t.Errorf("two hours after the start: %+v", p)
+	}
+	now = now.Add(time.Second)
+	if p := problem("there is no backup of the catalog"); p == nil || p.Severity != store.VerdictDegraded {
+		t.Errorf("without any: %+v", p)
+	}
+	cluster, err := cat.PutCluster(t.Context(), store.Cluster{Name: "main"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := cat.CreateBucket(t.Context(), store.Bucket{Name: store.CatalogBucket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := cat.LeaseIDs(t.Context(), "test", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, age := range []time.Duration{3 * time.Hour, time.Hour} {
+		o := store.Object{ID: id + store.ObjectID(i), Bucket: b.ID, Name: store.BackupName(now.Add(-age)), Cluster: cluster, Size: 1, Created: now}
+		if _, err := cat.Commit(t.Context(), store.Commit{Object: o}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p := problem("backup"); p != nil {
+		t.Errorf("an hour after the newest: %+v", p)
+	}
+	now = now.Add(90 * time.Minute)
+	if p := problem("the newest backup of the catalog is 2h30m old; there should be one every 1h00m"); p == nil {
+		t.Error("two and a half hours after the newest it says nothing")
+	}
+	if p := problem("restored"); p != nil {
+		t.Errorf("not restored: %+v", p)
+	}
+	if err := cat.Fence(t.Context(), 1000); err != nil {
+		t.Fatal(err)
+	}
+	if p := problem("was restored from a backup"); p == nil || p.Severity != store.VerdictHealthy || !strings.Contains(p.Do, "catalog readopt") {
+		t.Errorf("restored: %+v", p)
+	}
+	if err := cat.Unfence(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p := problem("restored"); p != nil {
+		t.Errorf("readopted: %+v", p)
 	}
 }

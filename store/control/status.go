@@ -19,7 +19,7 @@ func (a *api) status(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := store.Status{Totals: totals, Time: time.Now().UTC()}
+	s := store.Status{Totals: totals, Time: a.opt.Now().UTC()}
 	if s.Queue, err = a.queue(ctx); err != nil {
 		return nil, err
 	}
@@ -30,6 +30,9 @@ func (a *api) status(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if s.Clusters, err = a.clusterList(ctx); err != nil {
+		return nil, err
+	}
+	if s.Processes, err = a.cat.Processes(ctx); err != nil {
 		return nil, err
 	}
 	owed, err := a.cat.Owed(ctx)
@@ -63,6 +66,11 @@ func (a *api) judge(ctx context.Context, s *store.Status) error {
 		s.Problems = append(s.Problems, storageProblems(&s.Storages[i], deadAfter, s.Time)...)
 	}
 	s.Problems = append(s.Problems, clusterProblems(top)...)
+	catalog, err := a.catalogProblems(ctx, s.Time)
+	if err != nil {
+		return err
+	}
+	s.Problems = append(s.Problems, catalog...)
 	for _, kind := range store.TaskKinds {
 		if n := s.Queue[kind].Failed; n > 0 {
 			s.Problems = append(s.Problems, store.Problem{
