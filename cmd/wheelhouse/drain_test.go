@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // A cluster is emptied into another one under load, and then removed. No read fails, and nothing is lost.
@@ -18,19 +17,7 @@ func TestDrainOfACluster(t *testing.T) {
 	var running sync.WaitGroup
 	running.Go(func() { l.run(3, stop) })
 	eventually(t, "some objects are stored", func() bool { return l.count() > 200 })
-	// Read-only until it is complete: who knows only two of its storages would write to those alone.
-	s.run("cluster", "add", "--name", "second", "--mode", "ro")
-	for i := 4; i <= 6; i++ {
-		name := fmt.Sprint("storaged", i)
-		s.addrs[name] = freeAddr(t)
-		s.configs[name] = strings.NewReplacer(s.addrs["storaged1"], s.addrs[name], "id = 1\n", fmt.Sprintf("id = %d\n", i),
-			filepath.Join(s.dir, "disks", "1"), filepath.Join(s.dir, "disks", fmt.Sprint(i))).Replace(s.configs["storaged1"])
-		s.startAs(name, "storaged")
-		s.run("storage", "add", "--cluster", "2", "--uri", fmt.Sprintf("http://%s/dev%d", s.addrs[name], i))
-	}
-	begun := time.Now()
-	eventually(t, "everybody knows the new storages", func() bool { return time.Since(begun) > 2*time.Second })
-	s.run("cluster", "set-mode", "2", "rw")
+	s.addCluster()
 	if out := s.run("cluster", "drain", "1"); !strings.Contains(out, "done: ") {
 		t.Errorf("cluster drain: %s", out)
 	}

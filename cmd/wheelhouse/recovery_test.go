@@ -82,15 +82,18 @@ var chapters = map[string]chapter{
 }
 
 // TestRecoveryDocument runs the commands of docs/ops/recovery.md, chapter by chapter, after what they are for has happened.
-func TestRecoveryDocument(t *testing.T) {
-	text, err := os.ReadFile("../../docs/ops/recovery.md")
+func TestRecoveryDocument(t *testing.T) { playDocument(t, "docs/ops/recovery.md", chapters) }
+
+// playDocument runs the commands of a document, chapter by chapter.
+func playDocument(t *testing.T, file string, chapters map[string]chapter) {
+	text, err := os.ReadFile("../../" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	scripts := scriptsOf(string(text))
 	for _, title := range slices.Sorted(maps.Keys(chapters)) {
 		if scripts[title] == "" {
-			t.Errorf("docs/ops/recovery.md has no chapter %q with commands", title)
+			t.Errorf("%s has no chapter %q with commands", file, title)
 		}
 	}
 	for title, script := range scripts {
@@ -145,6 +148,7 @@ type site struct {
 	client     *store.Client
 	p          *process          // nil while it does not run
 	want       map[string]string // names and sums of what must be there in the end
+	env        []string          // more of the commands' environment
 }
 
 func (s *site) disk(n int) string { return filepath.Join(s.dir, fmt.Sprint("disk", n), "wheelhouse") }
@@ -262,8 +266,8 @@ func (s *site) contents() map[string]string {
 func (s *site) only(id string) {
 	s.t.Helper()
 	var others []string
-	for _, other := range []string{"1", "2", "3"} {
-		if other != id {
+	for _, st := range s.status().Storages {
+		if other := fmt.Sprint(st.ID); other != id {
 			others = append(others, other)
 		}
 	}
@@ -305,7 +309,8 @@ func (s *site) later() {
 	eventually(s.t, "what was deleted is gone", func() bool { return totals(s.t, s.client).DeletedObjects == 0 })
 }
 
-// run runs commands as an operator types them: wheelhouse is this program, and systemctl starts and stops the server of this test.
+// run runs commands as an operator types them: wheelhouse is this program, systemctl starts and stops the server of this test, and
+// mount brings back what was pulled out.
 func (s *site) run(script string, env ...string) {
 	s.t.Helper()
 	self, err := os.Executable()
@@ -326,6 +331,7 @@ func (s *site) run(script string, env ...string) {
 	bin := s.t.TempDir()
 	for name, text := range map[string]string{
 		"wheelhouse": "#!/bin/sh\nexec env " + asProgram + "=1 '" + self + "' \"$@\"\n",
+		"mount":      "#!/bin/sh\nexec mv \"$1.pulled\" \"$1\"\n",
 		"systemctl":  "#!/bin/sh\n[ \"$2\" = wheelhouse ] && exec curl -sf " + systemd.URL + "/\"$1\"\n",
 	} {
 		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755); err != nil {
@@ -335,7 +341,7 @@ func (s *site) run(script string, env ...string) {
 	cmd := exec.Command("sh", "-eux")
 	cmd.Stdin = strings.NewReader(script)
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "CONFIG="+s.config, "DATA="+s.data, "KEPT="+s.kept, "DISK2="+s.disk(2), "DISK3="+s.disk(3))
-	cmd.Env = append(cmd.Env, env...)
+	cmd.Env = append(append(cmd.Env, s.env...), env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {

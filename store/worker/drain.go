@@ -32,7 +32,11 @@ func (w *Worker) drainStorage(ctx context.Context, r *Running, top *store.Topolo
 		return Impossible(fmt.Errorf("%w: id %d", store.ErrNoStorage, id))
 	}
 	if s.Mode != store.ModeDrain {
-		return Impossible(fmt.Errorf("storage %d is %s; a storage that is drained is %s", id, s.Mode, store.ModeDrain))
+		err := fmt.Errorf("storage %d is %s; a storage that is drained is %s", id, s.Mode, store.ModeDrain)
+		if w.opt.Now().Sub(r.Operation().Created) < w.opt.TopologyLag {
+			return err // this process may not have heard of it yet: it is tried again
+		}
+		return Impossible(err)
 	}
 	// What is being written there by those who do not know yet is to be seen.
 	if err := sleep(ctx, w.opt.TopologyLag-w.opt.Now().Sub(r.Operation().Created)); err != nil {
