@@ -1,0 +1,468 @@
+package segcache
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+const start = 1_000_000
+
+func newCache(t testing.TB, o Options) *Cache {
+	t.Helper()
+	o.Limit = max(o.Limit, 1<<20)
+	o.Now, o.Delimiter = start, ':'
+	c, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// set stores as a server does.
+func set(c *Cache, key string, p *Put) error {
+	var t Txn
+	for {
+		c.Begin(&t, []byte(key))
+		err := t.Store(p)
+		t.End()
+		if !errors.Is(err, ErrNoRoom) {
+			return err
+		}
+		if err := c.Room([]byte(key), len(p.A)+len(p.B), p.Flags, p.Exp); err != nil {
+			return err
+		}
+	}
+}
+
+func get(c *Cache, key string) (value string, ok bool) {
+	var t Txn
+	c.Begin(&t, []byte(key))
+	defer t.End()
+	if !t.Found() {
+		return "", false
+	}
+	t.Bump()
+	return string(t.Value()), true
+}
+
+// check looks whether the cache's books are right: each linked item is counted in its class and in its region.
+func (c *Cache) check(t testing.TB) {
+	t.Helper()
+	c.room.Lock()
+	defer c.room.Unlock()
+	live := map[*region]int64{}
+	var items, size int64
+	for i := range c.shards {
+		sh := &c.shards[i]
+		for _, slot := range sh.table {
+			if slot == 0 {
+				continue
+			}
+			addr := slotAddr(slot)
+			head := *c.word(addr)
+			if head&markDead != 0 {
+				t.Errorf("a dead item is linked at %d", addr)
+			}
+			items++
+			_, n := c.classAt(addr, head)
+			size += int64(n)
+			live[c.regionOf(addr)] += int64(itemSize(head, c.valueLen(addr, head)))
+		}
+	}
+	st := c.Stats()
+	if st.Items != items || st.Bytes != size {
+		t.Errorf("counted %d items of %d bytes; there are %d of %d", st.Items, st.Bytes, items, size)
+	}
+	used := uint32(0)
+	for q := range c.segs.queue {
+		for i := c.segs.queue[q].head; i >= 0; i = c.segs.regions[i].next {
+			r := &c.segs.regions[i]
+			used += r.count
+			if r.live.Load() != live[r] {
+				t.Errorf("region %d says %d live bytes; there are %d", i, r.live.Load(), live[r])
+			}
+			delete(live, r)
+		}
+	}
+	if len(live) > 0 || used != c.segs.used {
+		t.Errorf("%d regions are in no queue; %d segments in queues, %d in use", len(live), used, c.segs.used)
+	}
+}
+
+func TestStoreAndGet(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, Options{})
+	big := string(bytes.Repeat([]byte("x"), 300<<10))
+	for i, p := range []Put{
+		{A: []byte("hello")},
+		{},
+		{A: []byte("he"), B: []byte("llo"), Flags: 7, Exp: start + 9, Version: 1 << 63, Marks: Stale},
+		{A: []byte(big), Flags: 1<<32 - 1},
+	} {
+		key := fmt.Sprintf("key:%d", i)
+		if err := set(c, key, &p); err != nil {
+			t.Fatal(err)
+		}
+		var x Txn
+		c.Begin(&x, []byte(key))
+		if !x.Found() || string(x.Value()) != string(p.A)+string(p.B) || x.Flags() != p.Flags || x.Exp() != p.Exp || x.Version() != p.Version || x.Marks() != p.Marks {
+			t.Errorf("%s: %v %d %d %d %d", key, x.Found(), x.Flags(), x.Exp(), x.Version(), x.Marks())
+		}
+		x.End()
+	}
+	if _, ok := get(c, "key:9"); ok {
+		t.Error("a key that was never stored is there")
+	}
+	if err := set(c, "huge", &Put{A: make([]byte, 2<<20)}); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("an item larger than the cache: %v", err)
+	}
+	c.check(t)
+}
+
+func TestExpiry(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, Options{})
+	for i := range 1000 {
+		if err := set(c, fmt.Sprint(i), &Put{A: make([]byte, 100), Exp: start + 1 + uint32(i%50)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Tick(start + 25)
+	for i := range 1000 {
+		if _, ok := get(c, fmt.Sprint(i)); ok != (i%50 >= 25) {
+			t.Fatalf("item with %d s to live is there: %v", 1+i%50, ok)
+		}
+	}
+	c.check(t)
+	c.Tick(start + 100)
+	c.room.Lock()
+	c.sweep()
+	c.room.Unlock()
+	if st := c.Stats(); st.Items != 0 || st.Segments != 0 {
+		t.Errorf("after all has expired, %d items in %d segments", st.Items, st.Segments)
+	}
+	c.check(t)
+}
+
+func TestFlush(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, Options{})
+	for _, k := range []string{"a:b:1", "a:c:1", "a:", "ab", "x:a"} {
+		if err := set(c, k, &Put{A: []byte(k)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func() (list []string) {
+		for _, k := range []string{"a:b:1", "a:c:1", "a:", "ab", "x:a"} {
+			if _, ok := get(c, k); ok {
+				list = append(list, k)
+			}
+		}
+		return list
+	}
+	steps := []struct {
+		do   func()
+		want string
+	}{
+		{func() { c.FlushPrefix("a:b") }, "[a:c:1 a: ab x:a]"},
+		{func() { set(c, "a:b:1", &Put{A: []byte("new")}) }, "[a:b:1 a:c:1 a: ab x:a]"},
+		{func() { c.FlushPrefix("a") }, "[ab x:a]"},
+		{func() { c.FlushPrefix("a"); set(c, "a:c:1", &Put{}) }, "[a:c:1 ab x:a]"},
+		{c.Flush, "[]"},
+		{func() { set(c, "ab", &Put{}) }, "[ab]"},
+	}
+	for i, s := range steps {
+		s.do()
+		if got := fmt.Sprint(left()); got != s.want {
+			t.Errorf("after step %d: %s; want %s", i, got, s.want)
+		}
+	}
+	c.check(t)
+}
+
+func TestPrefixesAreLimited(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, Options{})
+	for i := range MaxPrefixes {
+		if err := c.FlushPrefix(fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.FlushPrefix("one too many"); !errors.Is(err, ErrTooManyPrefixes) {
+		t.Errorf("%v", err)
+	}
+	if err := c.FlushPrefix("7"); err != nil {
+		t.Errorf("one that is known: %v", err)
+	}
+}
+
+// Items are forgotten, the memory stays within the limit, and what is used all the time is kept.
+func TestEviction(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, Options{Limit: 8 << 20})
+	for i := range 200_000 {
+		if err := set(c, fmt.Sprintf("k%d", i), &Put{A: make([]byte, 100+i%300)}); err != nil {
+			t.Fatal(err)
+		}
+		for j := range 3 {
+			get(c, fmt.Sprintf("k%d", j))
+		}
+	}
+	for j := range 3 {
+		if _, ok := get(c, fmt.Sprintf("k%d", j)); !ok {
+			t.Errorf("k%d was forgotten although it was used all the time", j)
+		}
+	}
+	st := c.Stats()
+	if total := st.UsedBytes + st.IndexBytes; total > 8<<20 {
+		t.Errorf("%d bytes are in use; the limit is 8 MiB", total)
+	}
+	if want := int64(200_000); st.Items+int64(st.Classes[0].Evicted) != want || st.Items < 20_000 {
+		t.Errorf("%d items and %d evicted; want %d together", st.Items, st.Classes[0].Evicted, want)
+	}
+	c.check(t)
+}
+
+func TestNoEvict(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, Options{NoEvict: true})
+	n := 0
+	for ; ; n++ {
+		if err := set(c, fmt.Sprint(n), &Put{A: make([]byte, 1000)}); err != nil {
+			if !errors.Is(err, ErrFull) {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	if n < 500 {
+		t.Errorf("full after %d items of 1000 bytes in 1 MiB", n)
+	}
+	for i := range n {
+		if _, ok := get(c, fmt.Sprint(i)); !ok {
+			t.Fatalf("item %d of %d was forgotten", i, n)
+		}
+	}
+	var x Txn
+	for i := 0; i < n; i += 2 { // what is deleted everywhere makes room
+		c.Begin(&x, fmt.Append(nil, i))
+		x.Delete()
+		x.End()
+	}
+	more := 0
+	for ; set(c, fmt.Sprint("more", more), &Put{A: make([]byte, 1000)}) == nil; more++ {
+	}
+	if more < n/4 {
+		t.Errorf("%d items after %d of %d were deleted", more, (n+1)/2, n)
+	}
+	for i := 1; i < n; i += 2 {
+		if _, ok := get(c, fmt.Sprint(i)); !ok {
+			t.Fatalf("item %d of %d was forgotten", i, n)
+		}
+	}
+	c.check(t)
+}
+
+func TestLargeItems(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, Options{Limit: 16 << 20})
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range 2000 {
+		n := rng.IntN(1000)
+		switch i % 20 {
+		case 0:
+			n = rng.IntN(2 << 20)
+		case 1:
+			n = rng.IntN(100 << 10)
+		}
+		key := fmt.Sprint(rng.IntN(500))
+		if err := set(c, key, &Put{A: bytes.Repeat([]byte{byte(len(key))}, n)}); err != nil {
+			t.Fatalf("item %d of %d bytes: %v", i, n, err)
+		}
+		if v, ok := get(c, key); !ok || len(v) != n {
+			t.Fatalf("item %d: %d bytes, %v; want %d", i, len(v), ok, n)
+		}
+	}
+	c.check(t)
+}
+
+// Room that is being written or read stays, whatever happens around it.
+func TestReserveAndHold(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, Options{Limit: 2 << 20})
+	v, err := c.Reserve([]byte("slow"), 100_000, 5, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	given, err := c.Reserve([]byte("given up"), 100_000, 5, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(v.Value(), bytes.Repeat([]byte("s"), 100_000))
+	if err := set(c, "read", &Put{A: bytes.Repeat([]byte("r"), 50_000)}); err != nil {
+		t.Fatal(err)
+	}
+	var x Txn
+	c.Begin(&x, []byte("read"))
+	text, held := x.Value(), x.Hold()
+	x.End()
+	churn := func() {
+		for i := range 20_000 {
+			if err := set(c, fmt.Sprint(i), &Put{A: make([]byte, 500)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	churn()
+	if !bytes.Equal(text, bytes.Repeat([]byte("r"), 50_000)) {
+		t.Error("what is held has changed")
+	}
+	held.Release()
+	given.Abort()
+	c.Begin(&x, []byte("slow"))
+	err = x.Commit(&v, 77, BinaryKey)
+	if err != nil || string(x.Value()[:3]) != "sss" || x.Flags() != 5 || x.Version() != 77 || x.Marks() != BinaryKey {
+		t.Errorf("commit: %v", err)
+	}
+	x.End()
+	c.check(t)
+	churn()
+	c.check(t)
+}
+
+// All at once, for the race detector, and the books are right at the end.
+func TestConcurrent(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, Options{Limit: 4 << 20})
+	ctx, stop := contextFor(t)
+	var work, background sync.WaitGroup
+	background.Go(func() { c.Run(ctx) })
+	for w := range 4 {
+		work.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(w), 1))
+			var x Txn
+			for i := range 30_000 {
+				key := fmt.Sprintf("p%d:%d", rng.IntN(5), rng.IntN(20_000))
+				switch rng.IntN(12) {
+				case 0:
+					c.Begin(&x, []byte(key))
+					if x.Found() {
+						x.Delete()
+					}
+					x.End()
+				case 1, 2, 3, 4:
+					n := rng.IntN(400)
+					if i%100 == 0 {
+						n = rng.IntN(60_000)
+					}
+					if err := set(c, key, &Put{A: bytes.Repeat([]byte(key[1:2]), n), Exp: start + uint32(rng.IntN(100))*uint32(rng.IntN(2))}); err != nil {
+						t.Error(err)
+						return
+					}
+				default:
+					if v, ok := get(c, key); ok && v != "" && (v[0] != key[1] || v[len(v)-1] != key[1]) {
+						t.Errorf("%s has another one's value", key)
+						return
+					}
+				}
+				if i%3000 == 0 && w == 0 {
+					c.Tick(start + uint32(i/3000))
+					c.FlushPrefix("p1")
+				}
+				if i%10_000 == 5000 && w == 1 {
+					c.Flush()
+				}
+			}
+		})
+	}
+	work.Wait()
+	stop()
+	background.Wait()
+	c.check(t)
+}
+
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "items")
+	o := Options{Limit: 4 << 20, File: file, Now: start, Delimiter: ':'}
+	c, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20_000 {
+		if err := set(c, fmt.Sprintf("k%d", i%15000), &Put{A: fmt.Append(nil, "value ", i), Exp: start + uint32(i%2)*50, Version: c.NextVersion()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.FlushPrefix("x")
+	set(c, "x:1", &Put{})
+	before, version := c.Stats(), c.NextVersion()
+	o.Meta = c.Save()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = New(o); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	after := c.Stats()
+	if after.Items != before.Items || after.Bytes != before.Bytes || c.NextVersion() <= version {
+		t.Errorf("%d items of %d bytes; want %d of %d", after.Items, after.Bytes, before.Items, before.Bytes)
+	}
+	if v, ok := get(c, "k4999"); !ok || v != "value 19999" {
+		t.Errorf("k4999 = %q, %v", v, ok)
+	}
+	if _, ok := get(c, "x:1"); !ok {
+		t.Error("an item stored after a flush of its prefix is gone")
+	}
+	c.check(t)
+	for i := range 50_000 {
+		if err := set(c, fmt.Sprint("more", i), &Put{A: make([]byte, 200)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.check(t)
+	o.Meta.Limit++
+	if _, err := New(o); err == nil {
+		t.Error("a file of another limit was taken")
+	}
+}
+
+func TestSetLimit(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, Options{Limit: 8 << 20})
+	fill := func() int64 {
+		for i := range 100_000 {
+			if err := set(c, fmt.Sprint(i), &Put{A: make([]byte, 300)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		st := c.Stats()
+		if all := st.UsedBytes + st.IndexBytes; all > c.Limit() {
+			t.Errorf("%d bytes in use; the limit is %d", all, c.Limit())
+		}
+		return st.Items
+	}
+	a := fill()
+	if !c.SetLimit(16<<20) || c.SetLimit(1<<50) || c.SetLimit(1) {
+		t.Error("SetLimit")
+	}
+	if b := fill(); b < a*3/2 {
+		t.Errorf("%d items with twice the memory; %d before", b, a)
+	}
+	c.SetLimit(4 << 20)
+	if b := fill(); b > a*2/3 {
+		t.Errorf("%d items with half the memory; %d before", b, a)
+	}
+	c.check(t)
+}

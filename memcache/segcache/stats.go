@@ -1,0 +1,112 @@
+package segcache
+
+// counters of a cache that belong to no class. turn is guarded by segments.mu.
+type counters struct {
+	turn uint32
+}
+
+// Stats is a cache's state.
+type Stats struct {
+	Classes    []ClassStats // by class
+	Items      int64
+	Bytes      int64 // as Options.SizeOf has it
+	IndexBytes int64
+	UsedBytes  int64 // segments in use
+	FreeBytes  int64 // segments that could be
+	LiveBytes  int64 // of the segments in use, by items
+	Segments   int
+	Main       int    // of Segments, in the main queue
+	Oldest     uint32 // time when the oldest region was opened; 0: there is none
+}
+
+// Stats sums up. It looks at each shard.
+func (c *Cache) Stats() Stats {
+	st := Stats{Classes: make([]ClassStats, len(c.opts.Sizes)), IndexBytes: c.indexBytes.Load() + c.ghost.bytes()}
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		for k := range s.classes {
+			st.Classes[k].add(&s.classes[k])
+		}
+		s.mu.Unlock()
+	}
+	for k := range st.Classes {
+		st.Items += st.Classes[k].Items
+		st.Bytes += st.Classes[k].Bytes
+	}
+	c.segs.mu.Lock()
+	defer c.segs.mu.Unlock()
+	st.Segments, st.Main = int(c.segs.used), int(c.segs.queue[mainQueue].segs)
+	st.UsedBytes = int64(c.segs.used) << c.segShift
+	st.FreeBytes = int64(c.capacity()-min(c.segs.used, c.capacity())) << c.segShift
+	for q := range c.segs.queue {
+		for i := c.segs.queue[q].head; i >= 0; i = c.segs.regions[i].next {
+			r := &c.segs.regions[i]
+			st.LiveBytes += r.live.Load()
+			if st.Oldest == 0 || r.created < st.Oldest {
+				st.Oldest = r.created
+			}
+		}
+	}
+	return st
+}
+
+// ResetStats sets the counters to zero; Items, Bytes and Probation are none.
+func (c *Cache) ResetStats() {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		for k := range s.classes {
+			old := s.classes[k]
+			s.classes[k] = ClassStats{Items: old.Items, Bytes: old.Bytes, Probation: old.Probation}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// CountOutOfMemory counts an item of a class that could not be stored.
+func (c *Cache) CountOutOfMemory(keyLen, valueLen int, flags bool) {
+	s := &c.shards[0]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.classes[c.sizes.of(c.opts.SizeOf(keyLen, valueLen, flags))].OutOfMemory++
+}
+
+// Watch switches Options.Evicted on or off.
+func (c *Cache) Watch(on bool) { c.watch.Store(on) }
+
+// Walk calls f with each item, once if it is there all the time, until f returns false. The Txn is at the item; f must not end it,
+// and must be quick, as for Begin. Items that are moved meanwhile may be missed or seen twice.
+func (c *Cache) Walk(f func(t *Txn, key []byte) bool) {
+	var slots []uint64
+	var t Txn
+	for i := range c.shards {
+		sh := &c.shards[i]
+		for b := uint32(0); ; b++ { // a bucket at a time, lest others wait
+			slots = slots[:0]
+			sh.mu.Lock()
+			if b >= sh.buckets {
+				sh.mu.Unlock()
+				break
+			}
+			list := sh.bucket(b)
+			for j := range list {
+				if list[j] == 0 {
+					continue
+				}
+				addr := slotAddr(list[j])
+				head := *c.word(addr)
+				t = Txn{c: c, sh: sh, key: c.keyAt(addr, head), slot: &list[j], addr: addr, head: head}
+				t.hash = c.hash(t.key)
+				if c.gens.any.Load() {
+					t.gen = c.gens.of(t.key, c.opts.Delimiter)
+				}
+				if c.gone(addr, head, t.gen) == Absent && !f(&t, t.key) {
+					sh.mu.Unlock()
+					return
+				}
+			}
+			sh.mu.Unlock()
+		}
+	}
+}
