@@ -94,6 +94,16 @@ func (r *Request) Reset(x http1.Exchange, svc Service, set *Settings, chain *Cha
 	}
 }
 
+// Fork is a copy of the request, as far as it has come, on another exchange: for work that outlives the client's own. It shares no
+// memory with r that r's exchange may use again.
+func (r *Request) Fork(x http1.Exchange) *Request {
+	q := x.Request()
+	return &Request{
+		X: x, Set: r.Set, Entry: r.Entry, Service: r.Service, Path: q.Path, Query: q.Query, Host: q.Host, Client: r.Client,
+		Observed: r.Observed, Trusted: r.Trusted, Priority: Low, ID: r.ID, Began: time.Now(), chain: r.chain, hand: r.hand,
+	}
+}
+
 // Move makes another service answer: its settings and plugins are in force from now on.
 func (r *Request) Move(svc Service, set *Settings, chain *Chain) {
 	r.Service, r.Set, r.chain = svc, set, chain
@@ -154,6 +164,11 @@ func (r *Request) Reply(status int, body []byte) {
 
 // Error answers with one of the balancer's own pages. text is shown to the client, reason is for the log; both may be empty.
 func (r *Request) Error(status int, text, reason string) {
+	r.ErrorAfter(status, 0, text, reason)
+}
+
+// ErrorAfter is Error that tells the client when to try again: Retry-After, in whole seconds.
+func (r *Request) ErrorAfter(status int, wait time.Duration, text, reason string) {
 	r.Reason = reason
 	if r.X.Started() {
 		r.X.Abort()
@@ -162,6 +177,12 @@ func (r *Request) Error(status int, text, reason string) {
 	h := r.X.Header()
 	h.Reset()
 	h.Set("Content-Type", "text/html")
+	if wait > 0 {
+		h.Set("Retry-After", strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10))
+	}
+	if !r.Entry.PersistClient {
+		h.Set("Connection", "close")
+	}
 	if r.Set.ServerTokens {
 		h.Set("Server", ServerToken)
 	}

@@ -229,6 +229,7 @@ func (b *Balancer) Shutdown(ctx context.Context) error {
 	}
 	b.cancel()
 	for _, s := range services {
+		s.cache.Wait()
 		s.queue.Close()
 		s.closeChain()
 	}

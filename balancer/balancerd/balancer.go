@@ -34,8 +34,6 @@ type Options struct {
 	Listen func(addr string) (net.Listener, error)
 	// Console serves the connections of management services; required where there are any. It closes them.
 	Console func(b *Balancer, nc net.Conn)
-	// Middleware stands before a service's handler; it may be nil, or return next.
-	Middleware func(s *Service, set *balancer.Settings, old *balancer.Settings, next func(*balancer.Request)) (func(*balancer.Request), error)
 	// Web answers requests of web_server services.
 	Web func(r *balancer.Request)
 	// File answers with a file; see proxy.Proxy.File.

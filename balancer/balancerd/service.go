@@ -19,8 +19,11 @@ import (
 
 	"wheelhouse/balancer"
 	"wheelhouse/balancer/backend"
+	"wheelhouse/balancer/cache"
+	"wheelhouse/balancer/compress"
 	"wheelhouse/balancer/config"
 	"wheelhouse/balancer/proxy"
+	"wheelhouse/balancer/ratelimit"
 	"wheelhouse/internal/http1"
 )
 
@@ -32,6 +35,8 @@ type Service struct {
 	now   atomic.Pointer[compiled]
 	queue *backend.Queue
 	proxy *proxy.Proxy
+	cache *cache.Cache
+	limit *ratelimit.Limiter
 	live  inFlight
 
 	Requests atomic.Int64
@@ -53,6 +58,7 @@ var _ balancer.Service = (*Service)(nil)
 func newService(b *Balancer, name string) *Service {
 	s := &Service{b: b, name: name, log: b.log.With("service", name)}
 	s.queue = backend.NewQueue(b.ctx, s.log, s.dial)
+	s.cache, s.limit = cache.New(b.ctx, s.log), ratelimit.New()
 	s.proxy = &proxy.Proxy{
 		Log: s.log, Pool: s.Pool, Queue: s.queue, Fetcher: b.fetcher, Local: func(name string) http1.Handler { return b.o.Local[name] },
 		File: b.o.File, Progress: s.progress,
@@ -124,21 +130,42 @@ func (s *Service) compile(st *config.State, conf *config.Service, pools map[stri
 		c.pool = s.b.poolFor(set.Pool)
 	}
 	var before *balancer.Chain
-	var oldSet *balancer.Settings
 	if now := s.now.Load(); now != nil {
-		before, oldSet = now.chain, now.set
+		before = now.chain
 	}
 	if c.chain, err = s.chain(conf, set, before); err != nil {
 		return nil, fmt.Errorf("service %s: %w", s.name, err)
 	}
-	c.handler = s.handler(set)
-	if s.b.o.Middleware != nil && c.handler != nil {
-		if c.handler, err = s.b.o.Middleware(s, set, oldSet, c.handler); err != nil {
+	if c.handler = s.handler(set); c.handler != nil {
+		c.handler = s.around(set, c.handler)
+	}
+	if set.Cache.Enabled {
+		if err := cache.CheckDir(set.Cache.Disk); err != nil {
 			return nil, fmt.Errorf("service %s: %w", s.name, err)
 		}
 	}
 	return c, nil
 }
+
+// around puts before a handler what the settings want there: first the limit, then the cache, which keeps what was compressed.
+func (s *Service) around(set *balancer.Settings, next func(*balancer.Request)) func(*balancer.Request) {
+	if inner := next; len(set.Compress) > 0 {
+		next = func(r *balancer.Request) { compress.Serve(r, inner) }
+	}
+	if inner := next; set.Cache.Enabled {
+		next = func(r *balancer.Request) { s.cache.Serve(r, inner) }
+	}
+	if inner := next; set.RateLimit.Rate > 0 {
+		next = func(r *balancer.Request) { s.limit.Serve(r, inner) }
+	}
+	return next
+}
+
+// Cache is the service's cache.
+func (s *Service) Cache() *cache.Cache { return s.cache }
+
+// Limiter is the service's limit.
+func (s *Service) Limiter() *ratelimit.Limiter { return s.limit }
 
 // chain makes the plugins' instances. One whose configuration has changed takes over the state of the one before it.
 func (s *Service) chain(conf *config.Service, set *balancer.Settings, before *balancer.Chain) (*balancer.Chain, error) {
@@ -185,6 +212,14 @@ func (s *Service) handler(set *balancer.Settings) func(*balancer.Request) {
 func (s *Service) put(c *compiled) {
 	old := s.now.Swap(c)
 	s.queue.Update(c.set, c.pool)
+	s.limit.Update(c.set.RateLimit)
+	if c.set.Cache.Enabled {
+		if err := s.cache.Update(c.set.Cache); err != nil {
+			s.log.Error("cache goes on as it was", "err", err)
+		}
+	} else {
+		s.cache.Clear()
+	}
 	if old == nil {
 		return
 	}
@@ -252,6 +287,7 @@ func (s *Service) retire() {
 		l.stop(s.b.ctx)
 	}
 	s.live.wait(s.b.ctx)
+	s.cache.Wait()
 	s.queue.Close()
 	s.closeChain()
 }

@@ -1,18 +1,16 @@
 package proxy
 
 import (
-	"net/url"
 	"strings"
 
 	"wheelhouse/balancer"
-	"wheelhouse/internal/http1"
 )
 
 // prioritize puts the request into a queue: the cookie decides where one is configured, else the plugins.
 func (c *call) prioritize() {
 	r, set := c.r, c.set
 	if set.HighPriorityCookie != "" {
-		v, ok := Cookie(&c.x.Request().Header, set.HighPriorityCookie)
+		v, ok := balancer.Cookie(&c.x.Request().Header, set.HighPriorityCookie)
 		if ok && strings.Contains(v, set.HighPriorityCookieContents) {
 			r.Priority = balancer.High
 			return
@@ -23,26 +21,6 @@ func (c *call) prioritize() {
 			r.Priority = p
 		}
 	}
-}
-
-// Cookie is the value of a cookie, decoded.
-func Cookie(h *http1.Header, name string) (string, bool) {
-	for _, field := range h.Values("Cookie") {
-		for part := range strings.SplitSeq(field, ";") {
-			n, v, _ := strings.Cut(strings.TrimSpace(part), "=")
-			if unescape(n) == name {
-				return unescape(v), true
-			}
-		}
-	}
-	return "", false
-}
-
-func unescape(s string) string {
-	if u, err := url.QueryUnescape(s); err == nil {
-		return u
-	}
-	return s
 }
 
 // hashKey is what a pool that goes by a key goes by.
@@ -60,7 +38,7 @@ func (c *call) hashKey() string {
 	case "header":
 		return c.x.Request().Header.Get(name)
 	case "cookie":
-		v, _ := Cookie(&c.x.Request().Header, name)
+		v, _ := balancer.Cookie(&c.x.Request().Header, name)
 		return v
 	}
 	return c.r.URI()

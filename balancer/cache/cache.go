@@ -1,0 +1,228 @@
+// Package cache keeps answers that may be shared, and gives them again (RFC 9111, RFC 5861): in memory, and on disk what memory does
+// not hold. Requests for what is being fetched wait for it instead of asking again.
+//
+// It never decides who may see what: an answer that is marked private, or that needs to be asked about each time (no-cache), is not
+// kept or is asked about each time.
+package cache
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wheelhouse/balancer"
+	"wheelhouse/internal/http1"
+)
+
+// collapseTime is how long a request waits for another's answer before it asks by itself.
+const collapseTime = 10 * time.Second
+
+// Cache is a service's cache. It is safe for concurrent use.
+type Cache struct {
+	log *slog.Logger
+	set atomic.Pointer[balancer.Cache]
+	mem *memory
+	dsk atomic.Pointer[disk]
+	ctx context.Context // of what is renewed in the background
+	bg  sync.WaitGroup
+
+	Hits, Misses, Stale, Revalidated, Collapsed, Purged, Passed atomic.Int64
+
+	mu      sync.Mutex
+	flights map[string]*flight
+}
+
+// flight is a fetch that others may wait for.
+type flight struct {
+	done    chan struct{}
+	waiting int
+}
+
+// New makes a cache. ctx ends what it does in the background.
+func New(ctx context.Context, log *slog.Logger) *Cache {
+	c := &Cache{log: log, mem: newMemory(0), ctx: ctx, flights: map[string]*flight{}}
+	c.set.Store(&balancer.Cache{})
+	return c
+}
+
+// Update puts settings in force. It fails when the directory cannot be used; the settings before stay then.
+func (c *Cache) Update(set balancer.Cache) error {
+	d := c.dsk.Load()
+	switch {
+	case set.Disk == "":
+		d = nil
+	case d == nil || d.dir != set.Disk:
+		var err error
+		if d, err = openDisk(set.Disk, set.DiskSize, c.log); err != nil {
+			return err
+		}
+	default:
+		d.resize(set.DiskSize)
+	}
+	c.dsk.Store(d)
+	c.mem.resize(set.Memory)
+	c.set.Store(&set)
+	return nil
+}
+
+// Wait waits for what is renewed in the background.
+func (c *Cache) Wait() { c.bg.Wait() }
+
+// Clear forgets everything.
+func (c *Cache) Clear() {
+	c.mem.clear()
+	if d := c.dsk.Load(); d != nil {
+		d.clear()
+	}
+}
+
+// Stats are what a cache holds.
+type Stats struct {
+	Entries, DiskEntries int
+	Bytes, DiskBytes     int64
+}
+
+// Stats is what the cache holds.
+func (c *Cache) Stats() (s Stats) {
+	s.Entries, s.Bytes = c.mem.stats()
+	if d := c.dsk.Load(); d != nil {
+		s.DiskEntries, s.DiskBytes = d.stats()
+	}
+	return s
+}
+
+// keyOf is what names the resource that a request asks for.
+func keyOf(r *balancer.Request) string {
+	scheme := "http"
+	if r.X.TLS() {
+		scheme = "https"
+	}
+	return scheme + "://" + string(lower(r.Host)) + r.URI()
+}
+
+func lower(b []byte) []byte {
+	out := slices.Clone(b)
+	for i, c := range out {
+		if c >= 'A' && c <= 'Z' {
+			out[i] = c | 0x20
+		}
+	}
+	return out
+}
+
+// Serve answers a request from the cache, or has next answer it, and keeps the answer if that may be.
+func (c *Cache) Serve(r *balancer.Request, next func(*balancer.Request)) {
+	q := r.X.Request()
+	switch q.Method {
+	case "GET", "HEAD":
+	case "PURGE":
+		c.purge(r)
+		return
+	case "OPTIONS", "TRACE", "PROPFIND":
+		next(r)
+		return
+	default:
+		c.invalidating(r, next)
+		return
+	}
+	if q.HasBody() || q.Header.Has("Upgrade") {
+		c.Passed.Add(1)
+		next(r)
+		return
+	}
+	l := &lookup{c: c, r: r, q: q, next: next, key: keyOf(r), req: parseControl(&q.Header)}
+	l.run()
+}
+
+// purge forgets a resource (PURGE is squid's and everybody's since).
+func (c *Cache) purge(r *balancer.Request) {
+	if !slices.ContainsFunc(c.set.Load().PurgeNetworks, prefixHas(r)) {
+		r.Error(403, "", "PURGE from a network that is not in cache_purge_from")
+		return
+	}
+	found := c.Purge(keyOf(r))
+	if other := "https" + keyOf(r)[len("http"):]; !r.X.TLS() {
+		found = c.Purge(other) || found
+	}
+	r.X.Header().Set("Content-Type", "text/plain")
+	if !found {
+		r.Reply(404, []byte("not in the cache\n"))
+		return
+	}
+	c.Purged.Add(1)
+	r.Reply(200, []byte("purged\n"))
+}
+
+// Purge forgets what is kept under a URL, and reports whether there was anything.
+func (c *Cache) Purge(url string) bool {
+	found := c.mem.remove(url)
+	if d := c.dsk.Load(); d != nil {
+		found = d.remove(url) || found
+	}
+	return found
+}
+
+// invalidating has an unsafe request answered, and forgets what it has changed (RFC 9111 §4.4).
+func (c *Cache) invalidating(r *balancer.Request, next func(*balancer.Request)) {
+	key := keyOf(r)
+	next(r)
+	if r.Status >= 200 && r.Status < 400 {
+		c.Purge(key)
+	}
+}
+
+// find is the entry for a request, from memory or disk.
+func (c *Cache) find(key string, h *http1.Header) *entry {
+	if e := c.mem.get(key, h); e != nil {
+		return e
+	}
+	if d := c.dsk.Load(); d != nil {
+		return d.get(key, h)
+	}
+	return nil
+}
+
+// keep puts an entry where there is room for it.
+func (c *Cache) keep(e *entry) {
+	c.mem.put(e)
+	if d := c.dsk.Load(); d != nil {
+		c.bg.Go(func() { d.put(e) })
+	}
+}
+
+// join waits for a fetch of the same resource that is under way; leader says that there is none, and that leave must be called.
+func (c *Cache) join(ctx context.Context, key string) (leader bool) {
+	c.mu.Lock()
+	f := c.flights[key]
+	if f == nil {
+		c.flights[key] = &flight{done: make(chan struct{})}
+		c.mu.Unlock()
+		return true
+	}
+	f.waiting++
+	c.mu.Unlock()
+	c.Collapsed.Add(1)
+	timer := time.NewTimer(collapseTime)
+	defer timer.Stop()
+	select {
+	case <-f.done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+func (c *Cache) leave(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.flights[key]; f != nil {
+		delete(c.flights, key)
+		close(f.done)
+	}
+}
+
+func age(d time.Duration) string { return strconv.FormatInt(int64(max(0, d)/time.Second), 10) }

@@ -1,0 +1,222 @@
+package cache
+
+import (
+	"container/list"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"wheelhouse/balancer/compress"
+	"wheelhouse/internal/http1"
+)
+
+// entry is an answer that is kept. It is never changed after it was put into the store.
+type entry struct {
+	key    string // of the resource
+	vary   []varied
+	status int
+	header []field
+	body   []byte // nil when it is on disk
+	file   string
+	at     int64 // of the body in file
+	size   int64 // of the body
+
+	stored     time.Time     // when the answer came
+	age        time.Duration // that it had then (RFC 9111 §4.2.3)
+	fresh      time.Duration // lifetime
+	staleWhile time.Duration
+	staleError time.Duration
+	revalidate bool // must be asked about when stale
+	always     bool // must be asked about always: no-cache
+	etag       string
+	modified   string
+}
+
+type field struct{ name, value string }
+
+// varied is a request field on which an answer depends, and its value (RFC 9111 §4.1).
+type varied struct{ name, value string }
+
+// fits reports whether the entry answers a request.
+func (e *entry) fits(h *http1.Header) bool {
+	for _, v := range e.vary {
+		if variant(v.name, h) != v.value {
+			return false
+		}
+	}
+	return true
+}
+
+// variant is a request field's value as far as answers can depend on it: of Accept-Encoding, which codings it takes, so that the
+// many ways in which clients write the same do not each have an answer of their own.
+func variant(name string, h *http1.Header) string {
+	v := h.Joined(name)
+	if !strings.EqualFold(name, "Accept-Encoding") {
+		return v
+	}
+	taken := ""
+	for _, coding := range [...]string{"br", "gzip", "zstd"} {
+		if compress.Choose(v, []string{coding}) != "" {
+			taken += coding + " "
+		}
+	}
+	return taken
+}
+
+// cost is what the entry takes, about.
+func (e *entry) cost() int64 {
+	n := int64(len(e.key)) + 256 + e.size
+	for _, f := range e.header {
+		n += int64(len(f.name)+len(f.value)) + 32
+	}
+	return n
+}
+
+// currentAge is RFC 9111 §4.2.3's.
+func (e *entry) currentAge(now time.Time) time.Duration { return e.age + now.Sub(e.stored) }
+
+// maxVariants is how many answers are kept of one resource.
+const maxVariants = 16
+
+// memory keeps entries, within a number of bytes. What goes is chosen by SIEVE: entries stand in the order in which they came; a hand
+// moves from the oldest to the newest and removes the first that was not used since it passed last.
+type memory struct {
+	mu    sync.Mutex // guards all below
+	limit int64
+	used  int64
+	keys  map[string][]*list.Element
+	order list.List // of *kept, the newest in front
+	hand  *list.Element
+	gone  func(*entry) // told of each entry that goes, with mu held; may be nil
+}
+
+type kept struct {
+	e    *entry
+	used bool
+}
+
+func newMemory(limit int64) *memory {
+	return &memory{limit: limit, keys: map[string][]*list.Element{}}
+}
+
+// get finds the entry that answers a request for a key.
+func (m *memory) get(key string, h *http1.Header) *entry {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, el := range m.keys[key] {
+		k := el.Value.(*kept)
+		if k.e.fits(h) {
+			k.used = true
+			return k.e
+		}
+	}
+	return nil
+}
+
+// put keeps an entry in the place of the one that answered the same requests.
+func (m *memory) put(e *entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e.cost() > m.limit {
+		return
+	}
+	for _, el := range m.keys[e.key] {
+		if sameVariant(el.Value.(*kept).e, e) {
+			m.drop(el)
+			break
+		}
+	}
+	if all := m.keys[e.key]; len(all) >= maxVariants {
+		m.drop(all[0])
+	}
+	m.keys[e.key] = append(m.keys[e.key], m.order.PushFront(&kept{e: e}))
+	m.used += e.cost()
+	for m.used > m.limit {
+		m.evict()
+	}
+}
+
+func sameVariant(a, b *entry) bool {
+	if len(a.vary) != len(b.vary) {
+		return false
+	}
+	for i := range a.vary {
+		if a.vary[i] != b.vary[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// evict removes one entry. m.mu is held.
+func (m *memory) evict() {
+	el := m.hand
+	if el == nil {
+		el = m.order.Back()
+	}
+	for el != nil && el.Value.(*kept).used {
+		el.Value.(*kept).used = false
+		if el = el.Prev(); el == nil {
+			el = m.order.Back()
+		}
+	}
+	if el != nil {
+		m.hand = el.Prev()
+		m.drop(el)
+	}
+}
+
+// drop removes an entry. m.mu is held.
+func (m *memory) drop(el *list.Element) {
+	if m.hand == el {
+		m.hand = el.Prev()
+	}
+	e := m.order.Remove(el).(*kept).e
+	m.used -= e.cost()
+	left := slices.DeleteFunc(slices.Clone(m.keys[e.key]), func(o *list.Element) bool { return o == el })
+	if len(left) == 0 {
+		delete(m.keys, e.key)
+	} else {
+		m.keys[e.key] = left
+	}
+	if m.gone != nil {
+		m.gone(e)
+	}
+}
+
+// remove forgets all answers of a resource, and reports whether there were any.
+func (m *memory) remove(key string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := slices.Clone(m.keys[key])
+	for _, el := range all {
+		m.drop(el)
+	}
+	return len(all) > 0
+}
+
+// clear forgets everything.
+func (m *memory) clear() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for el := m.order.Back(); el != nil; el = m.order.Back() {
+		m.drop(el)
+	}
+}
+
+// resize changes the limit.
+func (m *memory) resize(limit int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.limit = limit
+	for m.used > m.limit && m.order.Len() > 0 {
+		m.evict()
+	}
+}
+
+func (m *memory) stats() (entries int, bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.order.Len(), m.used
+}

@@ -1,0 +1,293 @@
+package cache
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"wheelhouse/balancer"
+	"wheelhouse/internal/http1"
+)
+
+// tee passes an answer on to the client and keeps a copy, if it may be kept. Of one that may not, nothing is copied, and the fast
+// ways stay open.
+type tee struct {
+	http1.Exchange
+	l     *lookup
+	asked time.Time
+
+	started   bool
+	ranged    bool // the client asked for a part, and the whole was asked for in its place
+	err304    bool // the origin says that old holds
+	failed    bool // the origin failed, and old does for now
+	refreshed *entry
+	e         *entry // being made; nil when the answer is not kept
+	size      int64
+	done      bool
+}
+
+func (t *tee) swallow() bool { return t.err304 || t.failed }
+
+// Started reports whether an answer has begun, be it one that the client does not see.
+func (t *tee) Started() bool { return t.started }
+
+// Start implements http1.Exchange.
+func (t *tee) Start(status int, size int64) error {
+	if t.started {
+		return http1.ErrStarted
+	}
+	t.started = true
+	l, h, now := t.l, t.Header(), time.Now()
+	res := parseControl(h)
+	if old := l.old; old != nil {
+		if status == 304 {
+			t.err304, t.refreshed = true, old.refresh(h, &res, t.asked, now, l.c.set.Load())
+			return nil
+		}
+		grace := old.staleError
+		if status >= 500 && !old.revalidate && !old.always && old.currentAge(now)-old.fresh <= grace {
+			t.failed = true
+			return nil
+		}
+	}
+	set := l.c.set.Load()
+	if t.size = size; mayStore(l.q, status, h, &l.req, &res) && size <= set.MaxObject {
+		t.e = newEntry(l, status, h, &res, t.asked, now, set)
+	}
+	if t.e != nil {
+		h.Set("Cache-Status", "wheelhouse; fwd=miss; stored")
+	}
+	return t.Exchange.Start(status, size)
+}
+
+// Reply implements http1.Exchange.
+func (t *tee) Reply(status int, body []byte) error {
+	err := t.Start(status, int64(len(body)))
+	if err != nil || len(body) == 0 || t.swallow() {
+		return err
+	}
+	_, err = t.Write(body)
+	return err
+}
+
+// Write implements http1.Exchange.
+func (t *tee) Write(p []byte) (int, error) {
+	if t.swallow() {
+		return len(p), nil
+	}
+	t.copy(p)
+	return t.Exchange.Write(p)
+}
+
+// copy keeps a part of the body.
+func (t *tee) copy(p []byte) {
+	if t.e == nil {
+		return
+	}
+	if int64(len(t.e.body)+len(p)) > t.l.c.set.Load().MaxObject {
+		t.e = nil // longer than it said, or than it could say
+		return
+	}
+	t.e.body = append(t.e.body, p...)
+}
+
+// ReadFrom implements http1.Exchange.
+func (t *tee) ReadFrom(r io.Reader) (int64, error) {
+	switch {
+	case t.swallow():
+		return io.Copy(io.Discard, r)
+	case t.e == nil:
+		return t.Exchange.ReadFrom(r)
+	}
+	return t.Exchange.ReadFrom(&copying{r, t})
+}
+
+// copying keeps what is read.
+type copying struct {
+	r io.Reader
+	t *tee
+}
+
+func (c *copying) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.t.copy(p[:n])
+	return n, err
+}
+
+// SendFile implements http1.Exchange.
+func (t *tee) SendFile(f *os.File, off, n int64) (int64, error) {
+	switch {
+	case t.swallow():
+		return n, nil
+	case t.e == nil:
+		return t.Exchange.SendFile(f, off, n)
+	}
+	return t.ReadFrom(io.NewSectionReader(f, off, n))
+}
+
+// Flush implements http1.Exchange.
+func (t *tee) Flush() error {
+	if t.swallow() {
+		return nil
+	}
+	return t.Exchange.Flush()
+}
+
+// Abort implements http1.Exchange.
+func (t *tee) Abort() {
+	t.e = nil
+	if !t.swallow() {
+		t.Exchange.Abort()
+	}
+}
+
+// Room implements http1.Pacer.
+func (t *tee) Room(n int) bool {
+	p, ok := t.Exchange.(http1.Pacer)
+	return ok && p.Room(n)
+}
+
+// finish keeps the answer, if it is whole.
+func (t *tee) finish() {
+	e := t.e
+	if e == nil || !t.started || t.size >= 0 && int64(len(e.body)) != t.size {
+		return
+	}
+	if t.size < 0 && t.l.r.Reason != "" { // it broke off
+		return
+	}
+	e.size = int64(len(e.body))
+	t.l.c.keep(e)
+}
+
+// newEntry begins an entry; nil when its answer could not be used.
+func newEntry(l *lookup, status int, h *http1.Header, res *directives, asked, now time.Time, set *balancer.Cache) *entry {
+	fresh, known := lifetime(status, h, res, now)
+	e := &entry{key: l.key, status: status, stored: now, etag: h.Get("ETag"), modified: h.Get("Last-Modified")}
+	if !known && e.etag == "" && e.modified == "" || fresh == 0 && e.etag == "" && e.modified == "" && res.staleWhile <= 0 {
+		return nil
+	}
+	for name, value := range h.All() {
+		switch n := strings.ToLower(string(name)); n {
+		case "connection", "age", "cache-status", "content-range", "date":
+			if n == "date" {
+				e.header = append(e.header, field{"Date", string(value)})
+			}
+		default:
+			e.header = append(e.header, field{string(name), string(value)})
+		}
+	}
+	if !h.Has("Date") {
+		e.header = append(e.header, field{"Date", now.UTC().Format("Mon, 02 Jan 2006 15:04:05") + " GMT"})
+	}
+	for name := range splitList(h.Joined("Vary")) {
+		e.vary = append(e.vary, varied{strings.ToLower(name), variant(name, &l.q.Header)})
+	}
+	e.setTimes(h, res, fresh, asked, now, set)
+	return e
+}
+
+// setTimes says how long an entry may be used.
+func (e *entry) setTimes(h *http1.Header, res *directives, fresh time.Duration, asked, now time.Time, set *balancer.Cache) {
+	apparent := max(0, now.Sub(httpTime(h.Get("Date"), now)))
+	e.age = max(apparent, seconds(h.Get("Age"))+now.Sub(asked)) // RFC 9111 §4.2.3
+	if !h.Has("Age") && !h.Has("Date") {
+		e.age = 0
+	}
+	e.fresh, e.always, e.revalidate = fresh, res.noCache, res.mustRevalidate || res.noCache || res.sMaxAge >= 0
+	e.staleWhile, e.staleError = set.StaleWhileRev, set.StaleIfError
+	if res.staleWhile >= 0 {
+		e.staleWhile = res.staleWhile
+	}
+	if res.staleIfError >= 0 {
+		e.staleError = res.staleIfError
+	}
+}
+
+// refresh is the entry after the origin has said that it still holds (RFC 9111 §4.3.4).
+func (e *entry) refresh(h *http1.Header, res *directives, asked, now time.Time, set *balancer.Cache) *entry {
+	n := *e
+	n.stored = now
+	n.header = nil
+	for _, f := range e.header {
+		if !h.Has(f.name) || strings.EqualFold(f.name, "Content-Length") || strings.EqualFold(f.name, "Content-Encoding") {
+			n.header = append(n.header, f)
+		}
+	}
+	var merged http1.Header
+	for name, value := range h.All() {
+		switch strings.ToLower(string(name)) {
+		case "connection", "age", "cache-status", "content-length", "content-encoding", "content-range", "content-type":
+		default:
+			n.header = append(n.header, field{string(name), string(value)})
+		}
+	}
+	for _, f := range n.header {
+		merged.Add(f.name, f.value)
+	}
+	all := parseControl(&merged)
+	fresh, _ := lifetime(e.status, &merged, &all, now)
+	n.setTimes(&merged, &all, fresh, asked, now, set)
+	if v := h.Get("ETag"); v != "" {
+		n.etag = v
+	}
+	return &n
+}
+
+// newQuiet is a copy of a request that nobody waits for.
+func newQuiet(ctx context.Context, r *balancer.Request) *balancer.Request {
+	q := r.X.Request()
+	x := &quiet{ctx: ctx, remote: r.X.RemoteAddr(), local: r.X.LocalAddr(), tls: r.X.TLS()}
+	x.req = http1.Request{
+		Method: "GET", Target: clone(q.Target), Path: clone(q.Path), Query: clone(q.Query), Host: clone(q.Host), Minor: 1, ID: q.ID,
+	}
+	x.req.Header.AddAll(&q.Header)
+	return r.Fork(x)
+}
+
+func clone(b []byte) []byte {
+	if b == nil {
+		return nil
+	}
+	return append([]byte{}, b...)
+}
+
+// quiet is an exchange without a client: what is answered goes nowhere.
+type quiet struct {
+	ctx           context.Context
+	req           http1.Request
+	header        http1.Header
+	remote, local net.Addr
+	tls, started  bool
+}
+
+var _ http1.Exchange = (*quiet)(nil)
+
+func (x *quiet) Context() context.Context { return x.ctx }
+func (x *quiet) Request() *http1.Request  { return &x.req }
+func (x *quiet) Body() io.Reader          { return strings.NewReader("") }
+func (x *quiet) Header() *http1.Header    { return &x.header }
+func (x *quiet) Started() bool            { return x.started }
+func (x *quiet) Abort()                   { x.started = true }
+func (x *quiet) Flush() error             { return nil }
+func (x *quiet) RemoteAddr() net.Addr     { return x.remote }
+func (x *quiet) LocalAddr() net.Addr      { return x.local }
+func (x *quiet) TLS() bool                { return x.tls }
+func (x *quiet) Room(int) bool            { return true }
+
+func (x *quiet) Start(int, int64) error {
+	x.started = true
+	return nil
+}
+
+func (x *quiet) Reply(int, []byte) error {
+	x.started = true
+	return nil
+}
+
+func (x *quiet) Write(p []byte) (int, error)                    { return len(p), nil }
+func (x *quiet) ReadFrom(r io.Reader) (int64, error)            { return io.Copy(io.Discard, r) }
+func (x *quiet) SendFile(_ *os.File, _, n int64) (int64, error) { return n, nil }
