@@ -173,10 +173,13 @@ func operationByID(s selector, id store.OperationID) (store.Operation, error) {
 	return scanOperation(st)
 }
 
+// longestLease is longer than anybody leases an operation for: what is leased for longer was leased before the clock was set back.
+const longestLease = 10 * time.Minute
+
 // ClaimOperation leases the most urgent operation that is free. An owner that asks for what it holds itself does not get it
 // again before its lease ends.
 func (c *SQLite) ClaimOperation(ctx context.Context, owner string, until time.Time, kinds ...store.OperationKind) (op store.Operation, err error) {
-	query := "SELECT " + operationColumns + " FROM operation WHERE ended=0 AND state='running' AND leased<=?1"
+	query := "SELECT " + operationColumns + " FROM operation WHERE ended=0 AND state='running' AND (leased<=?1 OR leased>?1+?2)"
 	if len(kinds) > 0 {
 		query += " AND kind IN (" + strings.TrimSuffix(strings.Repeat("?,", len(kinds)), ",") + ")"
 	}
@@ -187,8 +190,9 @@ func (c *SQLite) ClaimOperation(ctx context.Context, owner string, until time.Ti
 			return false, err
 		}
 		st.BindInt64(1, c.opts.Now().UnixMilli())
+		st.BindInt64(2, longestLease.Milliseconds())
 		for i, k := range kinds {
-			st.BindText(i+2, string(k))
+			st.BindText(i+3, string(k))
 		}
 		row, err := st.Step()
 		if err == nil && row {

@@ -162,6 +162,7 @@ func New(cat Catalog, devices Devices, auth *Authenticator, o Options) *Dispatch
 func (d *Dispatcher) Run(ctx context.Context) error {
 	var watching sync.WaitGroup
 	watching.Go(func() { _ = d.watch.Run(ctx) })
+	watching.Go(func() { d.watchDisks(ctx) })
 	d.ids.run(ctx, d.opt.RenewEvery, d.opt.Log)
 	watching.Wait()
 	d.late.wait()

@@ -175,7 +175,9 @@ func (d *Dispatcher) sendWhole(x http1.Exchange, o *store.Object, t *target) *fa
 func (d *Dispatcher) sendLocal(x http1.Exchange, o *store.Object, m *member, i int) bool {
 	buf := smallBuffers.Get().(*[]byte)
 	defer smallBuffers.Put(buf)
+	m.sus.reading.Add(1)
 	data, err := m.dev.Get(x.Context(), o.ID, o.Size, *buf)
+	m.sus.finished.Add(1)
 	if d.readFailed(x.Context(), o, m, i, err) {
 		return false
 	}
@@ -299,7 +301,9 @@ func (s *sender) more() bool {
 // list is shorter by at least one.
 func (s *sender) open(ctx context.Context, off, n int64) (store.EntityReader, context.CancelFunc, bool) {
 	if m := s.list[0]; m.local {
+		m.sus.reading.Add(1)
 		r, err := m.dev.Open(ctx, s.o.ID, off, n)
+		m.sus.finished.Add(1)
 		if s.d.readFailed(ctx, s.o, m, s.readers.n-len(s.list), err) {
 			s.list = s.list[1:]
 			return nil, nil, false

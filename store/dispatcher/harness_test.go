@@ -33,6 +33,7 @@ type testStore struct {
 	key     store.AccessKey
 	http    *http.Client
 	local   bool
+	inside  bool
 }
 
 // setup changes what newStore makes.
@@ -43,6 +44,7 @@ type setup struct {
 	cached   bool // look-ups from memory, as in up
 	powered  bool // the disks' power can be cut
 	local    bool // the disks are this process's own, and never fail
+	inside   bool // they seem to be this process's own, and can be told to fail
 }
 
 func newStore(t *testing.T, s setup) *testStore {
@@ -56,7 +58,7 @@ func newStore(t *testing.T, s setup) *testStore {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ts := &testStore{t: t, cat: cat, devices: map[store.StorageID]*faultyDevice{}, http: &http.Client{Transport: &http.Transport{}}, local: s.local}
+	ts := &testStore{t: t, cat: cat, devices: map[store.StorageID]*faultyDevice{}, http: &http.Client{Transport: &http.Transport{}}, local: s.local, inside: s.inside}
 	for range max(1, s.clusters) {
 		cluster, err := cat.PutCluster(ctx, store.Cluster{Name: "c"})
 		if err != nil {
@@ -134,7 +136,17 @@ func (ts *testStore) Device(s *store.Storage) store.Device {
 	if ts.local {
 		return ts.devices[s.ID].Device
 	}
+	if ts.inside {
+		return insideDevice{ts.devices[s.ID]}
+	}
 	return ts.devices[s.ID]
+}
+
+// insideDevice is a device as a disk of this process is one.
+type insideDevice struct{ *faultyDevice }
+
+func (d insideDevice) PutAsync(info store.EntityInfo, data []byte, done func(error)) {
+	go func() { done(d.Put(context.Background(), info, data)) }()
 }
 
 func (ts *testStore) URL(s *store.Storage, id store.ObjectID, expires time.Time) string {

@@ -22,6 +22,8 @@ type suspicion struct {
 	good     atomic.Bool  // something has gone well since seen was last asked
 	bad      atomic.Bool  // something has failed since then
 	alarm    func()       // called when it has failed
+	reading  atomic.Int64 // reads begun on a disk of this process
+	finished atomic.Int64 // and ended
 	reads    [2]latency   // of small entities, and until the first byte of large ones
 	pace     pace         // of large ones
 }

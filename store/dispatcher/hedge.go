@@ -11,7 +11,8 @@ import (
 
 // Reads are hedged: when a storage of another process takes longer for its first byte than it usually does, the next one is
 // asked too, the first good answer counts, and the other is cancelled. Disks of this process are asked one after the other,
-// without a goroutine between: there a read is a look-up and a pread.
+// without a goroutine between: there a read is a look-up and a pread, and a race would cost a third of the throughput. They are
+// watched instead (stuck.go): who is in a read on a disk that hangs waits with it, and everybody else goes round it.
 
 const (
 	// hedgeFloor is how long a storage is given at least.

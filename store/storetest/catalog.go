@@ -73,6 +73,7 @@ func Catalog(t *testing.T, open func(t *testing.T, now func() time.Time) Catalog
 		{"Settings", catalogSettings},
 		{"Operations", catalogOperations},
 		{"OperationLeases", catalogOperationLeases},
+		{"OperationLeaseSetBack", catalogOperationLeaseSetBack},
 		{"OperationRecords", catalogOperationRecords},
 		{"Inventory", catalogInventory},
 		{"MoveObject", catalogMoveObject},

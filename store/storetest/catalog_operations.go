@@ -73,6 +73,17 @@ func catalogOperations(t *catalogTest) {
 	}
 }
 
+// catalogOperationLeaseSetBack: a worker takes a lease while the clock is an hour ahead, and dies. Nobody waits for an hour.
+func catalogOperationLeaseSetBack(t *catalogTest) {
+	id := t.operate(store.Operation{Kind: store.OpFsck})
+	t.clock.add(time.Hour)
+	t.claim("a")
+	_, err := t.Catalog.ClaimOperation(t.ctx, "b", t.clock.now().Add(15*time.Second))
+	t.want(err, store.ErrNoOperation)
+	t.clock.add(-time.Hour)
+	t.equal("taken over", t.claim("b").ID, id)
+}
+
 func catalogOperationLeases(t *catalogTest) {
 	low := t.operate(store.Operation{Kind: store.OpFsck})
 	high := t.operate(store.Operation{Kind: store.OpRebuild, Storage: 1, Priority: 1})

@@ -39,7 +39,7 @@ func (w *Worker) drainStorage(ctx context.Context, r *Running, top *store.Topolo
 		return Impossible(err)
 	}
 	// What is being written there by those who do not know yet is to be seen.
-	if err := sleep(ctx, w.opt.TopologyLag-w.opt.Now().Sub(r.Operation().Created)); err != nil {
+	if err := sleep(ctx, w.opt.TopologyLag-time.Since(r.begun)); err != nil {
 		return err
 	}
 	siblings := 0

@@ -128,6 +128,7 @@ type Running struct {
 	w                  *Worker
 	byBytes, byObjects bucket
 	lastPace           time.Time // guarded by mu
+	begun              time.Time // when this worker took it up: not by the time of day, which may jump
 
 	mu       sync.Mutex // guards all below
 	op       store.Operation
@@ -152,7 +153,7 @@ type saved struct {
 }
 
 func newRunning(w *Worker, op store.Operation) *Running {
-	r := &Running{w: w, op: op, now: op.Progress, storages: map[store.StorageID]bool{}, lastPace: time.Now(), at: time.Now()}
+	r := &Running{w: w, op: op, now: op.Progress, storages: map[store.StorageID]bool{}, lastPace: time.Now(), at: time.Now(), begun: time.Now()}
 	if len(op.Cursor) > 0 && json.Unmarshal(op.Cursor, &r.cursor) != nil {
 		r.cursor = saved{} // from a version that wrote it otherwise: from the beginning
 	}

@@ -94,7 +94,7 @@ func (w *Worker) newRebuild(ctx context.Context, r *Running) (*rebuilding, error
 			return nil, nil // only the record of the end is missing
 		}
 		err := fmt.Errorf("storage %d is %s; a storage that is rebuilt is %s", op.Storage, b.target.Mode, store.ModeFilling)
-		if w.opt.Now().Sub(op.Created) < w.opt.TopologyLag {
+		if time.Since(r.begun) < w.opt.TopologyLag {
 			return nil, err // this process may not have heard of it yet: it is tried again
 		}
 		return nil, Impossible(err)
@@ -317,7 +317,7 @@ func idsOf(list []store.ManifestEntry) []store.ObjectID {
 // compare copies and removes what differs now. From here on the storage has all that is written: dispatchers know that it
 // takes part.
 func (b *rebuilding) compare(ctx context.Context) error {
-	if err := sleep(ctx, b.w.opt.Now().Sub(b.r.Operation().Created)*-1+b.w.opt.TopologyLag); err != nil {
+	if err := sleep(ctx, b.w.opt.TopologyLag-time.Since(b.r.begun)); err != nil {
 		return err
 	}
 	extra := map[store.ObjectID]int{}
