@@ -21,8 +21,9 @@ type faults struct {
 	rnd *rand.Rand
 	was history
 
-	mu     sync.Mutex // guards counts
-	counts map[string]int
+	mu      sync.Mutex // guards what follows
+	counts  map[string]int
+	rebuild time.Duration // the longest
 }
 
 func (f *faults) count(kind string) {
@@ -224,10 +225,14 @@ func (f *faults) lost(id int) func(context.Context, time.Duration) {
 			log.Printf("%s: %v", p.name, err)
 		}
 		// The rebuild is waited for, also when the time of breaking is over: until then the disk counts as broken.
+		begun := time.Now()
 		if err := f.c.rebuild(context.WithoutCancel(ctx), id); err != nil {
 			log.Printf("storage %d is not rebuilt: %v", id, err)
 			f.count("rebuild failed")
 		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.rebuild = max(f.rebuild, time.Since(begun))
 	}
 }
 
