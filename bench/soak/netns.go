@@ -136,7 +136,7 @@ func (n *namespaces) set(id int, m netMode) error {
 }
 
 func (n *namespaces) kind() string {
-	return "network namespaces of their own, joined by virtual interfaces whose packets are dropped or delayed"
+	return "in network namespaces of their own, joined by virtual interfaces whose packets are dropped or delayed"
 }
 
 func (n *namespaces) close() {

@@ -46,7 +46,7 @@ func (p *proxies) set(id int, m netMode) error {
 }
 
 func (p *proxies) kind() string {
-	s := "TCP proxies, which break connections and not packets"
+	s := "behind TCP proxies, which break connections and not packets"
 	if p.why != nil {
 		s += " (network namespaces were not to be had: " + p.why.Error() + ")"
 	}

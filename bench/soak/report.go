@@ -90,7 +90,7 @@ func (r *report) write(name string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Reliability
 
-`+"`make soak SOAK=30m`"+` runs %d dispatchers, %d workers and %d storages in %d clusters as processes of their own, storages behind
+`+"`make soak SOAK=30m`"+` runs %d dispatchers, %d workers and %d storages in %d clusters as processes of their own, storages
 %s, under a mixed load of %d clients, and breaks something about every %s: it kills
 processes, stops them, cuts and slows the network, fills disks, flips bits, and empties disks, which are then rebuilt. Each client knows what was acknowledged to it; it
 compares every answer, and at the end everything is read back through every dispatcher.
