@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"wheelhouse/internal/faultfs"
 	"wheelhouse/store"
 )
 
@@ -233,5 +234,71 @@ func TestProbe(t *testing.T) {
 	}
 	if err := d.Probe(t.Context()); !errors.Is(err, store.ErrAbsent) {
 		t.Errorf("without its marker: %v", err)
+	}
+}
+
+// A disk whose syncs fail again and again takes no more writes and is read on. It is opened again once it can be written, and not before some
+// time has passed; what was acknowledged is there, and it takes writes again.
+func TestBayDiskRecoversFromErrors(t *testing.T) {
+	dir := t.TempDir()
+	fsys := &faultfs.Faulty{FS: faultfs.OS{}}
+	now := time.Unix(1_000_000, 0)
+	bay, err := OpenBay(dir, Options{StorageID: 7, MinFree: -1, FS: fsys, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bayTest{bay, t, dir}
+	defer func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	stopped := 0
+	look := func() { b.look(func() { stopped++ }) }
+	if err := errors.Join(b.put(1, 1000), b.put(2, 3<<20)); err != nil {
+		t.Fatal(err)
+	}
+	first, _ := b.Disk()
+	failing := errors.New("input/output error")
+	fsys.FailFrom(faultfs.OpSync, 1, failing)
+	for i := range store.ObjectID(maxFailures) {
+		if err := b.put(10+i, 1000); !errors.Is(err, failing) {
+			t.Fatalf("a write whose sync fails: %v", err)
+		}
+	}
+	fsys.Clear()
+	if err := b.put(4, 1000); !errors.Is(err, store.ErrReadOnly) {
+		t.Errorf("after %d failures in a row: %v", maxFailures, err)
+	}
+	fsys.FailFrom(faultfs.OpSync, 1, failing)
+	readable := func() {
+		t.Helper()
+		for id, size := range map[store.ObjectID]int{1: 1000, 2: 3 << 20} {
+			if got, err := b.Get(t.Context(), id, int64(size), nil); err != nil || !bytes.Equal(got, make([]byte, size)) {
+				t.Errorf("entity %d: %d bytes, %v", id, len(got), err)
+			}
+		}
+	}
+	same := func(when string, want bool) {
+		t.Helper()
+		if d, err := b.Disk(); err != nil || (d == first) != want {
+			t.Errorf("%s: the same disk: %v, %v", when, d == first, err)
+		}
+	}
+	look()
+	same("at once", true)
+	now = now.Add(bayReopen)
+	look()
+	same("while it fails", true)
+	readable()
+	fsys.Clear()
+	look()
+	same("when it can be written", false)
+	if stopped != 1 {
+		t.Errorf("what was done with the disk was stopped %d times", stopped)
+	}
+	readable()
+	if err := errors.Join(b.put(5, 1000), b.put(6, 2<<20), b.Probe(t.Context())); err != nil {
+		t.Error(err)
 	}
 }
