@@ -46,15 +46,7 @@ func catalogRestore(ctx context.Context, env *environment, args []string) (err e
 	if err != nil {
 		return err
 	}
-	opened, err := r.openAt(ctx, place)
-	if err != nil {
-		return err
-	}
-	err = r.fence(ctx, opened.Catalog)
-	if err := errors.Join(err, opened.Close()); err != nil {
-		return err
-	}
-	if err := r.publish(place); err != nil {
+	if err := r.finish(ctx, place, r.fence); err != nil {
 		return err
 	}
 	fmt.Fprintf(env.stdout, "restored %s\nnext: wheelhouse catalog readopt, which makes visible what was stored after the backup, and takes out what was deleted.\n"+
@@ -73,11 +65,19 @@ func (r *rescue) newest(ctx context.Context, place recovery.Place) error {
 	return nil
 }
 
-// openAt opens the catalog that is being put in place, with its jobs.
-func (r *rescue) openAt(ctx context.Context, place recovery.Place) (*storejobs.Opened, error) {
+// finish opens the catalog that is being put in place, with its jobs, has the last done to it, and puts it where it belongs.
+func (r *rescue) finish(ctx context.Context, place recovery.Place, last func(context.Context, *catalog.SQLite) error) error {
 	o := catalog.Options{Grace: time.Duration(r.cfg.Catalog.Grace)}
 	o.DB.Logger = r.log
-	return storejobs.Open(ctx, place.Temp, o, sqlqueue.Options{})
+	opened, err := storejobs.Open(ctx, place.Temp, o, sqlqueue.Options{})
+	if err != nil {
+		return err
+	}
+	err = last(ctx, opened.Catalog)
+	if err := errors.Join(err, opened.Close()); err != nil {
+		return err
+	}
+	return r.publish(place)
 }
 
 // fence makes sure that no id is used twice.
@@ -181,15 +181,7 @@ func catalogRebuild(ctx context.Context, env *environment, args []string) (err e
 	if r.scratch {
 		place.Discard()
 	}
-	opened, err := r.openAt(ctx, place)
-	if err != nil {
-		return err
-	}
-	err = r.rebuild(ctx, opened.Catalog)
-	if err := errors.Join(err, opened.Close()); err != nil {
-		return err
-	}
-	if err := r.publish(place); err != nil {
+	if err := r.finish(ctx, place, r.rebuild); err != nil {
 		return err
 	}
 	if r.scratch && !r.json {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -248,13 +247,8 @@ func (g *gearmandConfig) tlsConfig() (*tls.Config, error) {
 	}
 	conf := &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: mode, MinVersion: tls.VersionTLS12}
 	if g.caFile != "" {
-		pem, err := os.ReadFile(g.caFile)
-		if err != nil {
+		if conf.ClientCAs, err = authorities(g.caFile); err != nil {
 			return nil, fmt.Errorf("--ssl-ca-file: %w", err)
-		}
-		conf.ClientCAs = x509.NewCertPool()
-		if !conf.ClientCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--ssl-ca-file: %s has no certificate", g.caFile)
 		}
 	} else if mode != tls.NoClientCert {
 		return nil, usagef("--ssl-client-auth %s wants --ssl-ca-file", g.clientAuth)

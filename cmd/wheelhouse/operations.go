@@ -86,8 +86,9 @@ func noteText(op *store.OperationStatus) string {
 	return cmp.Or(op.Throttled, "-")
 }
 
-func operationShow(ctx context.Context, env *environment, args []string) error {
-	f := newClientFlags("operation show", env).withJSON()
+// oneOperation does something with the operation that the arguments name.
+func oneOperation(ctx context.Context, env *environment, verb string, args []string, do func(c *store.Client, op *store.OperationStatus, asJSON bool) error) error {
+	f := newClientFlags("operation "+verb, env).withJSON()
 	c, rest, err := f.parse(args, 1, 1)
 	if err != nil {
 		return err
@@ -96,11 +97,17 @@ func operationShow(ctx context.Context, env *environment, args []string) error {
 	if err != nil {
 		return err
 	}
-	if f.json {
-		return printJSON(env.stdout, op)
-	}
-	printOperation(env.stdout, op)
-	return nil
+	return do(c, op, f.json)
+}
+
+func operationShow(ctx context.Context, env *environment, args []string) error {
+	return oneOperation(ctx, env, "show", args, func(_ *store.Client, op *store.OperationStatus, asJSON bool) error {
+		if asJSON {
+			return printJSON(env.stdout, op)
+		}
+		printOperation(env.stdout, op)
+		return nil
+	})
 }
 
 func printOperation(w io.Writer, op *store.OperationStatus) {
@@ -144,16 +151,9 @@ func setOperation(ctx context.Context, env *environment, verb string, state stor
 }
 
 func operationWait(ctx context.Context, env *environment, args []string) error {
-	f := newClientFlags("operation wait", env).withJSON()
-	c, rest, err := f.parse(args, 1, 1)
-	if err != nil {
-		return err
-	}
-	op, err := getOperation(ctx, c, rest[0])
-	if err != nil {
-		return err
-	}
-	return watchOperation(ctx, env, c, op, f.json)
+	return oneOperation(ctx, env, "wait", args, func(c *store.Client, op *store.OperationStatus, asJSON bool) error {
+		return watchOperation(ctx, env, c, op, asJSON)
+	})
 }
 
 // operationLimit sets a limit, which takes effect within seconds, or lists those that are set.
