@@ -30,6 +30,7 @@ const (
 	getsTarget     = 2.0 // times the p99 of an idle store
 	scrubTarget    = 0.7 // of the speed of cat
 	fsckObjects    = 1_000_000
+	fsckMore       = 5   // times as many, beside it: what agrees must not cost by the object
 	fsckTarget     = 5.0 // seconds
 	// quietSpan is how long reads are measured alone: some of the worker's measurements.
 	quietSpan = 4 * time.Second

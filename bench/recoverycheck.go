@@ -50,7 +50,7 @@ func fsck1M(ctx context.Context, l *lab) (rows []Result, err error) {
 	n := l.count(fsckObjects)
 	var notes []string
 	var took time.Duration
-	for _, objects := range []int{n / 5, n} {
+	for _, objects := range []int{fsckMore * n, n} {
 		l.logf("storing %d objects on three storages", objects)
 		r, err := l.newRecovery(ctx, objects, tinyObject)
 		if err != nil {
