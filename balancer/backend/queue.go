@@ -30,6 +30,7 @@ var (
 const (
 	maxRound       = 10               // connects that are started at once
 	freshTime      = 5 * time.Second  // for which a connection that never answered is trusted
+	slowConnect    = time.Second / 4  // after which another node is tried beside one that does not answer
 	stuckTime      = 5 * time.Second  // after which a connect under way does not count any more
 	keepAliveSlack = 2 * time.Second  // by which a connection is given up before the backend said it would be
 	idleLimit      = 75 * time.Second // for which an unused connection is kept at most
@@ -342,7 +343,11 @@ func (q *Queue) spawn() {
 	for n, list := range q.pending {
 		list = slices.DeleteFunc(list, func(p *connecting) bool { return !p.verifying && now.Sub(p.since) > stuckTime })
 		q.pending[n] = list
-		pendingCount += len(list)
+		for _, p := range list {
+			if now.Sub(p.since) < slowConnect {
+				pendingCount++
+			}
+		}
 	}
 	wanted := min(maxRound, waiting+set.ConnectAhead-len(q.idle)-pendingCount)
 	for range max(0, wanted) {
@@ -353,7 +358,7 @@ func (q *Queue) spawn() {
 		q.connect(set, n, now)
 	}
 	if q.count() > 0 && q.retry == nil {
-		q.retry = time.AfterFunc(connectPause/4, func() {
+		q.retry = time.AfterFunc(slowConnect, func() {
 			q.mu.Lock()
 			defer q.mu.Unlock()
 			q.retry = nil

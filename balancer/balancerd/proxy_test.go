@@ -243,16 +243,20 @@ func TestClientLeavesTheQueue(t *testing.T) {
 	back := balancertest.Backend(t, func(http.ResponseWriter, *http.Request) { <-release })
 	b := balancertest.Start(t, balancertest.Proxy([]string{back}, "")+"SET p.max_connections = 1\n", balancerd.Options{})
 	defer close(release)
-	for range 2 {
-		nc, err := net.Dial("tcp", b.Addr("rp"))
-		if err != nil {
+	var conns [2]net.Conn
+	for i := range conns {
+		var err error
+		if conns[i], err = net.Dial("tcp", b.Addr("rp")); err != nil {
 			t.Fatal(err)
 		}
-		defer nc.Close()
-		fmt.Fprint(nc, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-		defer balancertest.Eventually(t, "nobody waits", func() bool { n, _ := b.Service("rp").Queues(1); return n == 0 })
+		defer conns[i].Close()
+		fmt.Fprint(conns[i], "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	}
-	balancertest.Eventually(t, "one waits", func() bool { n, _ := b.Service("rp").Queues(1); return n == 1 })
+	waiting := func() int { n, _ := b.Service("rp").Queues(1); return n }
+	balancertest.Eventually(t, "one waits", func() bool { return waiting() == 1 })
+	conns[0].Close()
+	conns[1].Close()
+	balancertest.Eventually(t, "nobody waits", func() bool { return waiting() == 0 })
 }
 
 func TestErrorRetries(t *testing.T) {

@@ -181,7 +181,7 @@ func (c *call) failedOn(conn *backend.Conn, err error) (again bool) {
 	}
 	var body *http1.BodyReadError
 	if errors.As(err, &body) {
-		c.badBody(body.Err)
+		c.refuseBody(body.Err)
 		return false
 	}
 	var do *http1.DoError

@@ -106,17 +106,17 @@ func (c *call) copyBody(res *http1.Response, ahead int64) error {
 	buf := piecePool.Get().(*piece)
 	defer piecePool.Put(buf)
 	for {
-		if pace == nil || !pace.Room(pieceSize) {
-			return c.pump(res.Body, ahead)
-		}
-		if size > pieceSize { // the client keeps up: no need to have it in memory
+		if size > pieceSize && pace != nil && pace.Room(4*pieceSize) { // the client keeps up: no need to have it in memory
 			n, err := c.x.ReadFrom(io.LimitReader(res.Body, min(size, 4*pieceSize)))
 			c.r.Sent += n
-			if size -= n; err != nil {
+			if size -= n; err != nil || size == 0 {
 				res.Body.Close()
 				return err
 			}
 			continue
+		}
+		if pace == nil || !pace.Room(pieceSize) {
+			return c.pump(res.Body, ahead)
 		}
 		n, err := res.Body.Read(buf.b[:])
 		if err != nil || size >= 0 && int64(n) == size {
