@@ -513,7 +513,7 @@ func TestSlowClientFreesItsBackend(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	nc.(*net.TCPConn).SetReadBuffer(4096)
+	nc.(*net.TCPConn).SetReadBuffer(64 << 10)
 	fmt.Fprint(nc, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
 	balancertest.Eventually(t, "the backend has begun and is free again", func() bool {
 		q := b.Service("rp").Queue()
