@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"html"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -63,6 +64,10 @@ type Request struct {
 	Reason   string // why an answer of the balancer's own is an error
 	CacheHit string // "", hit, miss, stale, …
 
+	// Replay gives the request's body from its beginning, after a service has read it and handed the request on; nil: nothing was
+	// read, and the body is X's. Use Body.
+	Replay func() io.Reader
+
 	answer Answer
 	chain  *Chain
 	hand   func(r *Request, service string) error
@@ -111,6 +116,14 @@ func (r *Request) Move(svc Service, set *Settings, chain *Chain) {
 
 // Chain is the plugins of the service that answers.
 func (r *Request) Chain() *Chain { return r.chain }
+
+// Body is the request's body, from its beginning.
+func (r *Request) Body() io.Reader {
+	if r.Replay != nil {
+		return r.Replay()
+	}
+	return r.X.Body()
+}
 
 // HandTo has another service answer the request from the beginning. It returns when that is done, or with an error, before
 // anything was answered, when there is no such service, its role cannot take requests, or requests go round in a circle.

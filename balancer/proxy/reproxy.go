@@ -81,6 +81,13 @@ func (c *call) reproxy(res *http1.Response) {
 		c.fromURLs(o, status)
 	case o.service != "":
 		h.Reset()
+		if c.x.Request().HasBody() && c.body.rest != nil {
+			c.r.Error(502, "", "X-REPROXY-SERVICE: the request's body went to the first service as it came (see buffer_uploads)")
+			return
+		}
+		if c.x.Request().HasBody() {
+			c.r.Replay = c.body.reader
+		}
 		if err := c.r.HandTo(o.service); err != nil {
 			c.r.Error(404, "", "X-REPROXY-SERVICE: "+err.Error())
 		}

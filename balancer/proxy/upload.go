@@ -17,11 +17,12 @@ import (
 // upload is a request's body, as far as it has been taken in: its beginning in memory, all of it in a file, or the rest still to
 // come from the client.
 type upload struct {
-	head   []byte    // the beginning, or all of it
-	file   *os.File  // all of it
-	size   int64     // of file, or of rest; -1: not known
-	rest   io.Reader // nil when everything is here
-	reason string    // why it was taken in: size, rate, time, chunked
+	head   []byte           // the beginning, or all of it
+	file   *os.File         // all of it
+	size   int64            // of file, or of rest; -1: not known
+	rest   io.Reader        // nil when everything is here
+	again  func() io.Reader // all of it, in another service's file
+	reason string           // why it was taken in: size, rate, time, chunked
 }
 
 // close lets go of the file.
@@ -36,6 +37,17 @@ func (u *upload) close() {
 // replayable reports whether the body can be sent again.
 func (u *upload) replayable() bool { return u.rest == nil }
 
+// reader reads a body that is all here.
+func (u *upload) reader() io.Reader {
+	if u.again != nil {
+		return u.again()
+	}
+	if u.file != nil {
+		return io.NewSectionReader(u.file, 0, u.size)
+	}
+	return bytes.NewReader(u.head)
+}
+
 // attach puts the body into a request for a backend.
 func (u *upload) attach(out *http1.OutRequest, debug bool) {
 	if u.reason != "" && debug {
@@ -45,6 +57,8 @@ func (u *upload) attach(out *http1.OutRequest, debug bool) {
 	switch {
 	case u.file != nil:
 		out.Body, out.BodyReader, out.Size = nil, io.NewSectionReader(u.file, 0, u.size), u.size
+	case u.again != nil:
+		out.BodyReader, out.Size = u.again(), u.size
 	case u.rest != nil:
 		out.BodyReader, out.Size = u.rest, u.size
 	}
@@ -54,8 +68,11 @@ func (u *upload) attach(out *http1.OutRequest, debug bool) {
 // on; if not, it has been answered.
 func (c *call) takeBody() bool {
 	q, set := c.x.Request(), c.set
-	src := c.progress(c.x.Body())
+	src := c.progress(c.r.Body())
 	c.body = upload{rest: src, size: q.ContentLength}
+	if c.r.Replay != nil { // another service has it all
+		return c.takeReplay(src)
+	}
 	if set.MaxRequestBody > 0 && q.ContentLength > set.MaxRequestBody {
 		c.r.Error(413, "", fmt.Sprintf("the body of %d bytes is over max_request_size", q.ContentLength))
 		return false
@@ -77,6 +94,19 @@ func (c *call) takeBody() bool {
 		c.body.close()
 		c.refuseBody(err)
 		return false
+	}
+	return true
+}
+
+// takeReplay takes in a body that a service before has, in memory or in its file.
+func (c *call) takeReplay(src io.Reader) bool {
+	switch s := src.(type) {
+	case *bytes.Reader:
+		head := make([]byte, s.Len())
+		_, _ = s.Read(head) // it has as many
+		c.body = upload{head: head}
+	case *io.SectionReader:
+		c.body = upload{again: c.r.Replay, size: s.Size()}
 	}
 	return true
 }
@@ -157,7 +187,7 @@ func (c *call) complete() bool {
 		return c.body.size == want
 	}
 	var one [1]byte
-	_, err := c.x.Body().Read(one[:])
+	_, err := c.r.Body().Read(one[:])
 	return err == io.EOF
 }
 

@@ -1,0 +1,326 @@
+package balancerd_test
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wheelhouse/balancer/balancerd"
+	"wheelhouse/balancer/balancertest"
+	"wheelhouse/internal/http1"
+)
+
+// letters is a body of n bytes that shows where in it one is.
+func letters(n int) string {
+	var b strings.Builder
+	for i := 0; b.Len() < n; i++ {
+		fmt.Fprintf(&b, "%07d,", i)
+	}
+	return b.String()[:n]
+}
+
+// storage serves a body with ranges. breakAt is after how many bytes of each answer it breaks off, 0: never.
+func storage(t *testing.T, body string, breakAt int) string {
+	return balancertest.Backend(t, func(w http.ResponseWriter, r *http.Request) {
+		if breakAt == 0 {
+			http.ServeContent(w, r, "a.bin", time.Unix(1, 0), strings.NewReader(body))
+			return
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		w.Header().Set("Accept-Ranges", "bytes")
+		w.Write([]byte(body[:breakAt]))
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	})
+}
+
+// app answers with fields.
+func app(t *testing.T, status int, body string, fields ...string) string {
+	return balancertest.Backend(t, func(w http.ResponseWriter, r *http.Request) {
+		for i := 0; i < len(fields); i += 2 {
+			w.Header().Set(fields[i], fields[i+1])
+		}
+		w.WriteHeader(status)
+		fmt.Fprint(w, body)
+	})
+}
+
+func TestReproxyURL(t *testing.T) {
+	body := letters(300 << 10)
+	good, other := storage(t, body, 0), storage(t, "other", 0)
+	broken := balancertest.Raw(t, func(nc net.Conn) {})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := ln.Addr().String()
+	ln.Close()
+	for _, tt := range []struct {
+		name, urls, size, rng string
+		status                int
+		want                  string
+	}{
+		{"one", "http://" + good + "/x", "", "", 200, body},
+		{"the first that works", "ftp://x http:// http://" + refused + "/ http://" + broken + "/ http://" + good, "", "", 200, body},
+		{"the first of the right size", "http://" + other + "/ http://" + good + "/", fmt.Sprint(len(body)), "", 200, body},
+		{"none of the right size", "http://" + other + "/ http://" + good + "/", "7", "", 503, ""},
+		{"a range", "http://" + good + "/", fmt.Sprint(len(body)), "bytes=100000-100009", 206, body[100000:100010]},
+		{"a range that is not there", "http://" + good + "/", fmt.Sprint(len(body)), "bytes=99999999-", 416, "invalid range: failed to overlap\n"},
+	} {
+		fields := []string{"X-REPROXY-URL", tt.urls, "X-App", "yes", "Content-Type", "image/x", "Set-Cookie", "a=b"}
+		if tt.size != "" {
+			fields = append(fields, "X-REPROXY-EXPECTED-SIZE", tt.size)
+		}
+		// An application that sends a body with it must not confuse the next answer on its connection.
+		b := balancertest.Start(t, balancertest.Proxy([]string{app(t, 200, "a body that nobody wants", fields...)}, "SET enable_reproxy = on"), balancerd.Options{})
+		for range 3 {
+			res, got := get(t, b.URL("rp", "/"), with("Range", tt.rng))
+			if res.StatusCode != tt.status || tt.want != "" && got != tt.want {
+				t.Errorf("%s: %d and %d bytes; want %d and %d", tt.name, res.StatusCode, len(got), tt.status, len(tt.want))
+			}
+			if tt.status != 503 && (res.Header.Get("X-App") != "yes" || res.Header.Get("Content-Type") != "image/x" || res.Header.Get("X-Reproxy-Url") != "") {
+				t.Errorf("%s: fields %v", tt.name, res.Header)
+			}
+		}
+	}
+	// Without enable_reproxy the fields are nothing special.
+	b := balancertest.Start(t, balancertest.Proxy([]string{app(t, 200, "plain", "X-REPROXY-URL", "http://"+good)}, ""), balancerd.Options{})
+	if res, got := get(t, b.URL("rp", "/")); got != "plain" || res.Header.Get("X-Reproxy-Url") == "" {
+		t.Errorf("without enable_reproxy: %q %v", got, res.Header)
+	}
+}
+
+// A storage that breaks off in mid-body is followed by the next at the byte where it stopped; of a range, too.
+func TestReproxyGoesOnWhereAStorageBrokeOff(t *testing.T) {
+	body := letters(500 << 10)
+	urls := fmt.Sprintf("http://%s/ http://%s/ http://%s/", storage(t, body, 100000), storage(t, "another body", 0), storage(t, body, 0))
+	b := balancertest.Start(t, balancertest.Proxy([]string{app(t, 204, "", "X-REPROXY-URL", urls, "X-REPROXY-EXPECTED-SIZE", fmt.Sprint(len(body)))},
+		"SET enable_reproxy = on"), balancerd.Options{})
+	res, got := get(t, b.URL("rp", "/"))
+	if res.StatusCode != 200 || got != body {
+		t.Errorf("status %d, %d of %d bytes are right\n%s", res.StatusCode, len(got), len(body), b.Log)
+	}
+	if !strings.Contains(b.Log.String(), "the next goes on") {
+		t.Error("no word of it in the log")
+	}
+}
+
+func TestReproxyCache(t *testing.T) {
+	var asked atomic.Int64
+	good := storage(t, "content", 0)
+	back := balancertest.Backend(t, func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		w.Header().Set("X-REPROXY-URL", "http://"+good+"/")
+		w.Header().Set("X-REPROXY-CACHE-FOR", "60; Last-Modified X-Kept")
+		w.Header().Set("Last-Modified", "Thu, 01 Jan 1970 00:00:09 GMT")
+		w.Header().Set("X-Kept", "yes")
+		w.Header().Set("X-Lost", "yes")
+	})
+	b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET enable_reproxy = on\nSET reproxy_cache_maxsize = 2"), balancerd.Options{})
+	for i := range 3 {
+		res, got := get(t, b.URL("rp", "/a"))
+		if got != "content" || res.Header.Get("X-Kept") != "yes" || (i > 0) != (res.Header.Get("X-Lost") == "") {
+			t.Errorf("request %d: %q %v", i, got, res.Header)
+		}
+	}
+	if res, _ := get(t, b.URL("rp", "/a"), with("If-Modified-Since", "Thu, 01 Jan 1970 00:00:09 GMT")); res.StatusCode != 304 || asked.Load() != 1 {
+		t.Errorf("conditional: %d, the application was asked %d times", res.StatusCode, asked.Load())
+	}
+	do(t, "POST", b.URL("rp", "/a"), nil)
+	get(t, b.URL("rp", "/b"))
+	get(t, b.URL("rp", "/c"))
+	if get(t, b.URL("rp", "/a")); asked.Load() != 5 {
+		t.Errorf("after two others in a cache of two, and a POST: asked %d times; want 5", asked.Load())
+	}
+	if st := b.Service("rp").Proxy().ReproxyCache(); st.Size != 2 || st.Hits != 3 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
+func TestReproxyService(t *testing.T) {
+	back := balancertest.Backend(t, echo)
+	conf := balancertest.Proxy([]string{app(t, 200, "", "X-REPROXY-SERVICE", "Second")}, "SET enable_reproxy = on") +
+		"CREATE POOL q\nPOOL q ADD " + back + "\nCREATE SERVICE second\nSET role = reverse_proxy\nSET pool = q\nENABLE second\n"
+	b := balancertest.Start(t, conf, balancerd.Options{})
+	if _, got := do(t, "PUT", b.URL("rp", "/x"), strings.NewReader("body")); !strings.Contains(got, "PUT "+b.Addr("rp")+" /x len=4") || !strings.HasSuffix(got, "\n\nbody") {
+		t.Errorf("the second service's backend: %s", got)
+	}
+	b.Do("SET second.pool = p\nSET second.enable_reproxy = on") // the two now send each other round
+	if res, _ := get(t, b.URL("rp", "/x")); res.StatusCode != 404 {
+		t.Errorf("a circle: %d; want 404", res.StatusCode)
+	}
+}
+
+// X-REPROXY-URL is followed only into the networks that are allowed.
+func TestReproxyNetworks(t *testing.T) {
+	b := balancertest.Start(t, balancertest.Proxy([]string{app(t, 200, "", "X-REPROXY-URL", "http://"+storage(t, "secret", 0)+"/")},
+		"SET enable_reproxy = on\nSET reproxy_url_networks = 10.0.0.0/8"), balancerd.Options{})
+	if res, got := get(t, b.URL("rp", "/")); res.StatusCode != 503 || strings.Contains(got, "secret") {
+		t.Errorf("%d %q", res.StatusCode, got)
+	}
+}
+
+func TestMaxReproxyConnections(t *testing.T) {
+	var now, most atomic.Int64
+	slow := balancertest.Engine(t, func(x http1.Exchange) {
+		n := now.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		timer := time.NewTimer(20 * time.Millisecond)
+		<-timer.C
+		now.Add(-1)
+		x.Reply(200, []byte("ok"))
+	})
+	b := balancertest.Start(t, "SERVER max_reproxy_connections("+slow+") = 2\n"+
+		balancertest.Proxy([]string{app(t, 200, "", "X-REPROXY-URL", "http://"+slow+"/")}, "SET enable_reproxy = on\nSET backend_persist_cache = 9"), balancerd.Options{})
+	done := make(chan string, 10)
+	for range 10 {
+		go func() {
+			res, err := http.Get(b.URL("rp", "/"))
+			if err == nil {
+				res.Body.Close()
+				done <- res.Status
+				return
+			}
+			done <- err.Error()
+		}()
+	}
+	for range 10 {
+		if got := <-done; got != "200 OK" {
+			t.Error(got)
+		}
+	}
+	if most.Load() != 2 {
+		t.Errorf("at most %d at once; want 2", most.Load())
+	}
+}
+
+// A node that is a handler of the process answers without a connection, and what it names in X-Reproxy-URL is fetched.
+func TestLocalHandler(t *testing.T) {
+	good := storage(t, "from the storage", 0)
+	local := http1.HandlerFunc(func(x http1.Exchange) {
+		if string(x.Request().Path) == "/there" {
+			x.Header().Set("X-Reproxy-URL", "http://"+good+"/")
+			x.Header().Set("ETag", `"1"`)
+			x.Reply(200, nil)
+			return
+		}
+		x.Header().Set("X-Client", x.RemoteAddr().String())
+		x.Reply(201, []byte("from here"))
+	})
+	b := balancertest.Start(t, balancertest.Proxy([]string{"local:store"}, "SET enable_reproxy = on"),
+		balancerd.Options{Local: map[string]http1.Handler{"store": local}})
+	if res, got := get(t, b.URL("rp", "/here")); res.StatusCode != 201 || got != "from here" || !strings.HasPrefix(res.Header.Get("X-Client"), "127.0.0.1:") {
+		t.Errorf("%d %q %v", res.StatusCode, got, res.Header)
+	}
+	if res, got := get(t, b.URL("rp", "/there"), with("Range", "bytes=-7")); res.StatusCode != 206 || got != "storage" || res.Header.Get("ETag") != `"1"` {
+		t.Errorf("%d %q %v", res.StatusCode, got, res.Header)
+	}
+}
+
+// No request that two parties could take for two reaches a backend; what reaches it is one.
+func TestSmuggling(t *testing.T) {
+	var seen atomic.Int64
+	var heads atomic.Value
+	back := balancertest.Raw(t, func(nc net.Conn) {
+		r := bufio.NewReader(nc)
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			seen.Add(1)
+			heads.Store(fmt.Sprint(req.Method, " ", req.RequestURI, " ", req.Header, req.ContentLength))
+			n := 0
+			buf := make([]byte, 1024)
+			for {
+				m, err := req.Body.Read(buf)
+				if n += m; err != nil {
+					break
+				}
+			}
+			fmt.Fprintf(nc, "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nanswer!")
+		}
+	})
+	b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET idle_timeout = 1\nSET client_header_timeout = 1"), balancerd.Options{})
+	second := "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+	for name, request := range map[string]string{
+		"CL and TE":                 "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
+		"two CL":                    "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 38\r\n\r\n" + second,
+		"CL list":                   "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0, 38\r\n\r\n" + second,
+		"CL with sign":              "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +0\r\n\r\n" + second,
+		"negative CL":               "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n" + second,
+		"hexadecimal CL":            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x0\r\n\r\n" + second,
+		"TE identity":               "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n" + second,
+		"TE chunked twice":          "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n" + second,
+		"TE chunked not last":       "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n" + second,
+		"TE with a tab":             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\tchunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n" + second,
+		"space before the colon":    "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + second,
+		"TE in HTTP/1.0":            "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
+		"obs-fold":                  "POST / HTTP/1.1\r\nHost: a\r\nX: y\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
+		"bare CR":                   "POST / HTTP/1.1\r\nHost: a\r\nX: y\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
+		"bare LF":                   "POST / HTTP/1.1\r\nHost: a\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
+		"NUL in a name":             "POST / HTTP/1.1\r\nHost: a\r\nTransfer\x00-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
+		"NUL in a value":            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x00chunked\r\n\r\n0\r\n\r\n" + second,
+		"two hosts":                 "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + second,
+		"no host":                   "GET / HTTP/1.1\r\n\r\n" + second,
+		"space in the target":       "GET / x HTTP/1.1\r\nHost: a\r\n\r\n" + second,
+		"LF in the target":          "GET /\n HTTP/1.1\r\nHost: a\r\n\r\n" + second,
+		"chunk size too long":       "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\n\r\n" + second,
+		"chunk size with sign":      "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n+0\r\n\r\n" + second,
+		"chunk ended by LF":         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\n\n" + second,
+		"chunk with a bare CR":      "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0;x\r" + second,
+		"chunk data without CRLF":   "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxx\r\n0\r\n\r\n" + second,
+		"HTTP/2's preface":          "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + second,
+		"upgrade to h2c":            "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nConnection: close\r\n\r\n" + second,
+		"host with a path":          "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n" + second,
+		"absolute-form, other host": "GET http://b/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" + second,
+	} {
+		before := seen.Load()
+		got := balancertest.Send(t, b.Addr("rp"), request, 5*time.Second)
+		if n := seen.Load() - before; n > 1 || strings.Contains(got, "answer!") && n == 0 {
+			t.Errorf("%s: the backend saw %d requests", name, n)
+		}
+		if h, _ := heads.Load().(string); strings.Contains(h, "smuggled") {
+			t.Errorf("%s: the backend saw %s\n%s", name, h, got)
+			heads.Store("")
+		}
+		if strings.Count(got, "HTTP/1.1 ") != 1 && strings.Count(got, "\nHTTP/1.1 ") > 0 {
+			t.Errorf("%s: %d answers\n%s", name, strings.Count(got, "HTTP/1.1 "), got)
+		}
+	}
+}
+
+// Nor does a response that two parties could take for two reach a client.
+func TestResponseSplitting(t *testing.T) {
+	for name, response := range map[string]string{
+		"CL and TE":     "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"two CL":        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nokk",
+		"obs-fold":      "HTTP/1.1 200 OK\r\nX: y\r\n z\r\nContent-Length: 2\r\n\r\nok",
+		"bare CR":       "HTTP/1.1 200 OK\r\nX: y\rSet-Cookie: evil\r\nContent-Length: 2\r\n\r\nok",
+		"NUL":           "HTTP/1.1 200 OK\r\nX: \x00\r\nContent-Length: 2\r\n\r\nok",
+		"no version":    "200 OK\r\n\r\n",
+		"101 unasked":   "HTTP/1.1 101 Switching Protocols\r\n\r\nanything",
+		"endless 1xx":   strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 50),
+		"huge head":     "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 200<<10) + "\r\n\r\n",
+		"bad chunk":     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+		"negative size": "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok",
+	} {
+		back := balancertest.Raw(t, func(nc net.Conn) {
+			if _, err := http.ReadRequest(bufio.NewReader(nc)); err == nil {
+				fmt.Fprint(nc, response)
+			}
+		})
+		b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET retry_attempts = 0"), balancerd.Options{})
+		got := balancertest.Send(t, b.Addr("rp"), "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 10*time.Second)
+		if !strings.HasPrefix(got, "HTTP/1.1 502 ") && !(name == "bad chunk" && !strings.HasSuffix(got, "0\r\n\r\n")) {
+			t.Errorf("%s: the client got %.200q", name, got)
+		}
+	}
+}
