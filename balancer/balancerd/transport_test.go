@@ -1,0 +1,326 @@
+package balancerd_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wheelhouse/balancer/balancerd"
+	"wheelhouse/balancer/balancertest"
+	"wheelhouse/balancer/transport"
+	"wheelhouse/internal/http1"
+)
+
+// pair writes a certificate for names, signed by itself, and its key; serial tells it from others.
+func pair(t *testing.T, dir, file string, serial int64, names ...string) (cert, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &k.PublicKey, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kder, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(dir, file+".crt"), filepath.Join(dir, file+".key")
+	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: kder}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+// serialOf is that of the certificate which a server shows for a name.
+func serialOf(t *testing.T, addr, name string, protos ...string) (int64, string) {
+	t.Helper()
+	c, err := tls.Dial("tcp", addr, &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: protos})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.ConnectionState().PeerCertificates[0].SerialNumber.Int64(), c.ConnectionState().NegotiatedProtocol
+}
+
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	c1, k1 := pair(t, dir, "one", 1, "one.test")
+	c2, k2 := pair(t, dir, "two", 2, "*.two.test")
+	back := balancertest.Backend(t, echo)
+	conf := balancertest.Proxy([]string{back}, fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s,%s\nSET ssl_key_file = %s,%s", c1, c2, k1, k2))
+	file := filepath.Join(dir, "conf")
+	os.WriteFile(file, []byte(conf), 0o600)
+	b := balancertest.Start(t, "", balancerd.Options{})
+	if err := b.LoadFile(file); err != nil {
+		t.Fatal(err)
+	}
+	addr := b.Addr("rp")
+	for name, want := range map[string]int64{"one.test": 1, "a.two.test": 2, "unknown.test": 1, "": 1} {
+		if got, _ := serialOf(t, addr, name); got != want {
+			t.Errorf("%q: certificate %d; want %d", name, got, want)
+		}
+	}
+	if _, proto := serialOf(t, addr, "one.test", "h2", "http/1.1"); proto != "h2" {
+		t.Errorf("a client of HTTP/2 got %q", proto)
+	}
+	for _, h2 := range []bool{false, true} {
+		tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: h2}
+		body := strings.Repeat("x", 200<<10)
+		req, _ := http.NewRequestWithContext(t.Context(), "POST", "https://"+addr+"/path", strings.NewReader(body))
+		req.Header.Set("Te", "trailers")
+		res, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if want := map[bool]int{false: 1, true: 2}[h2]; res.ProtoMajor != want || !strings.Contains(string(got), "len=204800") || !strings.HasSuffix(string(got), body) || strings.Contains(string(got), "Te:") {
+			t.Errorf("HTTP/%d: %d, %d bytes", res.ProtoMajor, res.StatusCode, len(got))
+		}
+		tr.CloseIdleConnections()
+	}
+	// New keys are read with the file; connections that exist live on.
+	pair(t, dir, "one", 11, "one.test")
+	if err := b.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := serialOf(t, b.Addr("rp"), "one.test"); got != 11 {
+		t.Errorf("after the reload: certificate %d; want 11", got)
+	}
+	os.WriteFile(k1, []byte("nonsense"), 0o600)
+	if err := b.Reload(); err == nil {
+		t.Error("a key that does not fit was taken")
+	}
+	if got, _ := serialOf(t, b.Addr("rp"), "one.test"); got != 11 {
+		t.Errorf("after the bad reload: certificate %d; want 11", got)
+	}
+}
+
+func TestClientCertificates(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := pair(t, dir, "server", 1, "server.test")
+	ccert, ckey := pair(t, dir, "client", 2, "client.test")
+	other, okey := pair(t, dir, "other", 3, "other.test")
+	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), fmt.Sprintf(
+		"SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s\nSET ssl_verify_mode = 3\nSET ssl_ca_path = %s", cert, key, ccert)), balancerd.Options{})
+	for _, tt := range []struct {
+		cert, key string
+		ok        bool
+	}{{ccert, ckey, true}, {other, okey, false}, {"", "", false}} {
+		c := &tls.Config{InsecureSkipVerify: true}
+		if tt.cert != "" {
+			p, err := tls.LoadX509KeyPair(tt.cert, tt.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Certificates = []tls.Certificate{p}
+		}
+		tr := &http.Transport{TLSClientConfig: c}
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", "https://"+b.Addr("rp")+"/", nil)
+		res, err := tr.RoundTrip(req)
+		if (err == nil) != tt.ok {
+			t.Errorf("%q: %v", tt.cert, err)
+		}
+		if err == nil {
+			res.Body.Close()
+		}
+		tr.CloseIdleConnections()
+	}
+}
+
+// Pseudo-fields and fields that HTTP/1 would take for something else do not get through from HTTP/2.
+func TestHTTP2Downgrade(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := pair(t, dir, "s", 1, "s.test")
+	var seen atomic.Int64
+	back := balancertest.Raw(t, func(nc net.Conn) {
+		r := bufio.NewReader(nc)
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			seen.Add(1)
+			io.Copy(io.Discard, req.Body)
+			if req.URL.Path == "/smuggled" {
+				t.Error("a smuggled request reached the backend")
+			}
+			fmt.Fprint(nc, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	b := balancertest.Start(t, balancertest.Proxy([]string{back}, fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)), balancerd.Options{})
+	second := "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+	for name, fields := range map[string][][2]string{
+		"plain":                    {{":method", "GET"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}},
+		"CRLF in a value":          {{":method", "GET"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}, {"x", "y\r\n\r\n" + second}},
+		"CRLF in a name":           {{":method", "GET"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}, {"x: y\r\n\r\n" + second, "z"}},
+		"CRLF in the path":         {{":method", "GET"}, {":path", "/ HTTP/1.1\r\nHost: a\r\n\r\n" + second}, {":scheme", "https"}, {":authority", "a"}},
+		"CRLF in the method":       {{":method", "GET / HTTP/1.1\r\nHost: a\r\n\r\n" + second + "GET"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}},
+		"CRLF in the authority":    {{":method", "GET"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a\r\n\r\n" + second}},
+		"transfer-encoding":        {{":method", "POST"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}, {"transfer-encoding", "chunked"}},
+		"connection":               {{":method", "GET"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}, {"connection", "x"}},
+		"content-length that lies": {{":method", "POST"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}, {"content-length", "0"}},
+		"two methods":              {{":method", "GET"}, {":method", "POST"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}},
+		"space in the path":        {{":method", "GET"}, {":path", "/a b"}, {":scheme", "https"}, {":authority", "a"}},
+	} {
+		before := seen.Load()
+		status := rawHTTP2(t, b.Addr("rp"), fields, []byte(second))
+		if n := seen.Load() - before; n > 1 || name == "plain" && (n != 1 || status != "200") {
+			t.Errorf("%s: the backend saw %d requests, status %q", name, n, status)
+		}
+	}
+}
+
+func TestProxyProtocolIn(t *testing.T) {
+	back := balancertest.Backend(t, echo)
+	b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET proxy_protocol = on"), balancerd.Options{})
+	from, to := netip.MustParseAddrPort("203.0.113.9:4711"), netip.MustParseAddrPort("198.51.100.1:80")
+	from6 := netip.MustParseAddrPort("[2001:db8::9]:4711")
+	request := "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+	for _, tt := range []struct{ head, want string }{
+		{string(transport.AppendProxyHeader(nil, 1, from, to)), "203.0.113.9"},
+		{string(transport.AppendProxyHeader(nil, 2, from, to)), "203.0.113.9"},
+		{string(transport.AppendProxyHeader(nil, 1, from6, to)), "2001:db8::9"},
+		{string(transport.AppendProxyHeader(nil, 2, from6, to)), "2001:db8::9"},
+		{"PROXY UNKNOWN\r\n", "127.0.0.1"},
+		{"PROXY UNKNOWN ffff:f:f 1 2 3\r\n", "127.0.0.1"},
+		{"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", "127.0.0.1"},
+		{"", ""}, {"PROXY TCP4 x y 1 2\r\n", ""}, {"PROXY TCP4 1.2.3.4 1.2.3.4 1 99999999999999999999\r\n", "1.2.3.4"}, {"PROXY TCP6 1.2.3.4 1.2.3.4 1 2\r\n", ""},
+		{"PROXY " + strings.Repeat("x", 200), ""},
+	} {
+		got := balancertest.Send(t, b.Addr("rp"), tt.head+request, 20*time.Second)
+		if tt.want == "" && got != "" || tt.want != "" && !strings.Contains(got, "X-Forwarded-For: "+tt.want+"\n") {
+			t.Errorf("%q: %s", tt.head, got)
+		}
+	}
+}
+
+func TestProxyProtocolOut(t *testing.T) {
+	for _, version := range []int{1, 2} {
+		back := balancertest.Raw(t, func(nc net.Conn) {
+			from, err := transport.ReadProxyHeader(nc)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := http.ReadRequest(bufio.NewReader(nc)); err == nil {
+				fmt.Fprintf(nc, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(from.String()), from)
+			}
+		})
+		b := balancertest.Start(t, balancertest.Proxy([]string{back}, fmt.Sprint("SET send_proxy_protocol = ", version)), balancerd.Options{})
+		for range 2 {
+			nc, err := net.Dial("tcp", b.Addr("rp"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprint(nc, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+			got, _ := io.ReadAll(nc)
+			nc.Close()
+			if !strings.HasSuffix(string(got), "\r\n\r\n"+nc.LocalAddr().String()) {
+				t.Errorf("version %d: the backend was told %q; the client is %s", version, got, nc.LocalAddr())
+			}
+		}
+	}
+}
+
+func TestBackendTLSAndUnix(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := pair(t, dir, "b", 1, "b.test")
+	p, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{p}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go http.Serve(ln, http.HandlerFunc(echo))
+	defer ln.Close()
+	b := balancertest.Start(t, balancertest.Proxy([]string{ln.Addr().String()}, "SET backend_ssl = on\nSET queue_timeout = .2"), balancerd.Options{})
+	if res, _ := get(t, b.URL("rp", "/")); res.StatusCode != 503 {
+		t.Errorf("a certificate that nobody vouches for: %d; want 503", res.StatusCode)
+	}
+	b.Do("SET rp.backend_ssl_verify = off\nSET rp.queue_timeout = 30")
+	if res, _ := get(t, b.URL("rp", "/")); res.StatusCode != 200 {
+		t.Errorf("unverified: %d", res.StatusCode)
+	}
+	sock := filepath.Join(dir, "s")
+	uln, err := net.Listen("unix", sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go http.Serve(uln, http.HandlerFunc(echo))
+	defer uln.Close()
+	b = balancertest.Start(t, balancertest.Proxy([]string{"unix:" + sock}, ""), balancerd.Options{})
+	if res, _ := get(t, b.URL("rp", "/")); res.StatusCode != 200 {
+		t.Errorf("unix socket: %d", res.StatusCode)
+	}
+	front := filepath.Join(dir, "front")
+	b.Do("SET rp.listen = unix:" + front)
+	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", front)
+	}}
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://a/", nil)
+	res, err := tr.RoundTrip(req)
+	if err != nil || res.StatusCode != 200 {
+		t.Fatalf("over a unix socket: %v %v", res, err)
+	}
+	res.Body.Close()
+	tr.CloseIdleConnections()
+}
+
+// Debian's own clients of HTTP/2 and of load get what they ask for.
+func TestRealClients(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := pair(t, dir, "s", 1, "s.test")
+	body := letters(10240)
+	back := balancertest.Engine(t, func(x http1.Exchange) { x.Reply(200, []byte(body)) })
+	conf := balancertest.Proxy([]string{back}, "SET backend_persist_cache = 20") + "CREATE SERVICE tls\nSET role = reverse_proxy\nSET listen = 127.0.0.1:0\nSET pool = p\nSET persist_client = on\nSET persist_backend = on\n" +
+		fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s\nENABLE tls\n", cert, key)
+	b := balancertest.Start(t, conf, balancerd.Options{})
+	plain, secure := b.URL("rp", "/"), "https://"+b.Addr("tls")+"/"
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"h2load", "-n", "500", "-c", "10", "-m", "10", secure}, "500 succeeded, 0 failed, 0 errored"},
+		{[]string{"ab", "-q", "-n", "500", "-c", "10", "-k", plain}, "Failed requests:        0"},
+		{[]string{"wrk", "-d", "1s", "-c", "10", "-t", "1", plain}, "Requests/sec"},
+		{[]string{"curl", "-sk", "--http2", "-w", "%{http_version} %{http_code} %{size_download}", "-o", "/dev/null", secure}, "2 200 10240"},
+		{[]string{"curl", "-s", "--http1.0", "-w", "%{http_version} %{http_code} %{size_download}", "-o", "/dev/null", plain}, " 200 10240"},
+		{[]string{"nghttp", "-nv", secure}, ":status: 200"},
+	} {
+		out, err := exec.CommandContext(t.Context(), tt.args[0], tt.args[1:]...).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), tt.want) || strings.Contains(string(out), "Non-2xx") {
+			t.Errorf("%v: %v\n%s", tt.args, err, out)
+		}
+	}
+}
