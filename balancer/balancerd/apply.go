@@ -126,7 +126,7 @@ func (ch *change) listen(p *pendingService, whole bool) error {
 	if set.Role == config.UploadTracker {
 		ln, err = listenPackets(&ch.b.uploads, set.Listen)
 	} else {
-		ln, err = ch.b.o.Listen(set.Listen)
+		ln, err = ch.b.o.Listen(p.svc.name, set.Listen)
 	}
 	if err != nil {
 		return cannotStart(p.svc, set.Listen, err)

@@ -30,8 +30,8 @@ type Options struct {
 	Log      *slog.Logger     // default: nothing is logged
 	// Local are the handlers of this process that "local:NAME" nodes stand for.
 	Local map[string]http1.Handler
-	// Listen opens a listener; default net.Listen. A process that takes over from another has some already.
-	Listen func(addr string) (net.Listener, error)
+	// Listen opens a service's listener; default Listen. A process that takes over from another has some already.
+	Listen func(service, addr string) (net.Listener, error)
 	// Console serves the connections of management services; required where there are any. It closes them.
 	Console func(b *Balancer, nc net.Conn)
 	// Web answers requests of web_server services.
@@ -76,7 +76,7 @@ type runningPool struct {
 func New(ctx context.Context, o Options) *Balancer {
 	b := &Balancer{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), born: time.Now(), pools: map[string]*runningPool{}}
 	if b.o.Listen == nil {
-		b.o.Listen = Listen
+		b.o.Listen = func(_, addr string) (net.Listener, error) { return Listen(addr) }
 	}
 	b.ctx, b.cancel = context.WithCancel(ctx)
 	b.state.Store(config.NewState())

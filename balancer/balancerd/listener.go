@@ -186,11 +186,15 @@ func (r *rawConns) close() {
 	}
 }
 
+// fileListener is a listener that another process can be given.
+type fileListener interface {
+	net.Listener
+	File() (*os.File, error)
+}
+
 // duplicate is another descriptor of the same socket.
 func duplicate(ln net.Listener) (net.Listener, error) {
-	f, ok := ln.(interface {
-		File() (*os.File, error)
-	})
+	f, ok := ln.(fileListener)
 	if !ok {
 		return nil, fmt.Errorf("a %T cannot be shared", ln)
 	}

@@ -271,9 +271,9 @@ func (s *Service) switchListener(l *listener) {
 			old.stop(s.b.ctx)
 			return
 		}
+		old.ln.Close()
 		old.srv.DrainTo(s.b.ctx, l.srv.ServeConn)
 		old.front.Shutdown(s.b.ctx)
-		old.ln.Close()
 	})
 }
 

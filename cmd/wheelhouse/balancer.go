@@ -11,6 +11,7 @@ import (
 
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/config"
+	"wheelhouse/internal/service"
 )
 
 // runBalancer is the balancer alone: Perlbal's language, in a file and on the console.
@@ -25,15 +26,37 @@ func runBalancer(ctx context.Context, env *environment, args []string) error {
 		return usagef("unexpected argument: %s", rest[0])
 	}
 	log := slog.New(slog.NewTextHandler(env.stderr, nil))
-	b := balancerd.New(ctx, balancerd.Options{Language: config.NewLanguage(config.NewPlugins()), Log: log})
+	from, err := service.Inherit()
+	if err != nil {
+		return err
+	}
+	b := balancerd.New(ctx, balancerd.Options{Language: config.NewLanguage(config.NewPlugins()), Log: log, Listen: balancerListen(from)})
 	if err := b.LoadFile(*file); err != nil {
+		return err
+	}
+	if err := takeOver(from, b, log); err != nil {
 		return err
 	}
 	fmt.Fprintln(env.stdout, "ready")
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR2, syscall.SIGHUP)
 	go b.Tick(ctx)
-	<-signals
+	for sig := range signals {
+		switch sig {
+		case syscall.SIGUSR2:
+			if err := upgradeBalancer(ctx, b, time.Minute, log); err != nil {
+				log.Error("upgrade failed; serving on as before", "err", err)
+				continue
+			}
+			return nil
+		case syscall.SIGHUP:
+			if err := b.Reload(); err != nil {
+				log.Error("reload failed; nothing has changed", "err", err)
+			}
+			continue
+		}
+		break
+	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	return b.Shutdown(end)

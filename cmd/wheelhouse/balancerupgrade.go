@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"wheelhouse/balancer/balancerd"
+	"wheelhouse/internal/service"
+)
+
+// balancerListen takes sockets from the process that this one takes over from, where it has them, and opens the others.
+func balancerListen(from *service.Inherited) func(name, addr string) (net.Listener, error) {
+	return func(name, addr string) (net.Listener, error) {
+		if ln := from.Listener(balancerd.SocketName(name, addr)); ln != nil {
+			return ln, nil
+		}
+		return balancerd.Listen(addr)
+	}
+}
+
+// takeOver tells the old process that this one serves, and takes in what the old one gives away, in the background.
+func takeOver(from *service.Inherited, b *balancerd.Balancer, log *slog.Logger) error {
+	if from == nil {
+		return nil
+	}
+	if err := from.Serving(); err != nil {
+		return fmt.Errorf("take over: %w", err)
+	}
+	go func() {
+		if err := from.Adopt(b.Adopt); err != nil {
+			log.Warn("the old process went before it had given everything away", "err", err)
+		}
+	}()
+	return nil
+}
+
+// upgradeBalancer has a new process of this program take over. An error means that nothing has changed.
+func upgradeBalancer(ctx context.Context, b *balancerd.Balancer, drain time.Duration, log *slog.Logger) error {
+	names, listeners := b.Listeners()
+	next, err := service.Upgrade(names, listeners)
+	if err != nil {
+		return fmt.Errorf("upgrade: %w", err)
+	}
+	log.Info("a new process serves; finishing what is under way", "pid", next.PID())
+	end, cancel := context.WithTimeout(ctx, drain)
+	defer cancel()
+	err = b.HandOver(end, func(name string, nc net.Conn) {
+		if err := next.Give(name, nc); err != nil {
+			log.Warn("a connection could not be given to the new process", "err", err)
+		}
+	})
+	if err != nil {
+		log.Warn("requests were cut off by the upgrade", "err", err)
+	}
+	if err := next.Finish(); err != nil {
+		log.Warn("the new process has not said that it has everything", "err", err)
+	}
+	return nil
+}
