@@ -18,6 +18,7 @@ var (
 	ErrNoRoom   = errors.New("segcache: no room in the open region")
 	ErrFull     = errors.New("segcache: out of memory")
 	ErrTooLarge = errors.New("segcache: item is larger than the cache takes")
+	ErrFlushed  = errors.New("segcache: flushed since the room was taken")
 )
 
 const (

@@ -10,13 +10,11 @@ const (
 	wantUse        = 1  // uses by which an item passes its probation
 )
 
-// Room makes an open region for an item, forgetting others where it must. ErrFull: it could not. ErrTooLarge: it never will.
-func (c *Cache) Room(key []byte, valueLen int, flags, exp uint32) error {
-	gen := uint32(0)
-	if c.gens.any.Load() {
-		gen = c.gens.of(key, c.opts.Delimiter)
-	}
-	size := itemSize(makeHead(len(key), valueLen, flags, gen, 0), valueLen)
+// Room makes an open region for the item that Store has just found no room for, forgetting others where it must. The access has been
+// ended. ErrFull: there is none to be had. ErrTooLarge: there never will.
+func (c *Cache) Room(t *Txn) error { return c.roomFor(t.size, t.exp) }
+
+func (c *Cache) roomFor(size int, exp uint32) error {
 	if int64(size) > c.MaxItem() {
 		return ErrTooLarge
 	}

@@ -38,7 +38,7 @@ func set(c *Cache, key string, p *Put) error {
 		if !errors.Is(err, ErrNoRoom) {
 			return err
 		}
-		if err := c.Room([]byte(key), len(p.A)+len(p.B), p.Flags, p.Exp); err != nil {
+		if err := c.Room(&t); err != nil {
 			return err
 		}
 	}

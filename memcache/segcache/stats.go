@@ -75,38 +75,49 @@ func (c *Cache) CountOutOfMemory(keyLen, valueLen int, flags bool) {
 // Watch switches Options.Evicted on or off.
 func (c *Cache) Watch(on bool) { c.watch.Store(on) }
 
-// Walk calls f with each item, once if it is there all the time, until f returns false. The Txn is at the item; f must not end it,
-// and must be quick, as for Begin. Items that are moved meanwhile may be missed or seen twice.
-func (c *Cache) Walk(f func(t *Txn, key []byte) bool) {
-	var slots []uint64
-	var t Txn
-	for i := range c.shards {
-		sh := &c.shards[i]
-		for b := uint32(0); ; b++ { // a bucket at a time, lest others wait
-			slots = slots[:0]
-			sh.mu.Lock()
-			if b >= sh.buckets {
-				sh.mu.Unlock()
+// Walk calls f with the items from a position on (0: the beginning), until f returns false or there are no more, and returns the
+// position from where to go on, 0 at the end. Each item is seen that is there all the time, and perhaps twice if the index grows
+// meanwhile. The Txn is at the item; f must not end it, and must be quick, as after Begin. After f has returned false it is still
+// called for the rest of a bucket, a few items.
+func (c *Cache) Walk(pos uint64, f func(t *Txn, key []byte) bool) (next uint64) {
+	for i := int(pos >> 32); i < len(c.shards); i++ {
+		for b := uint32(pos); ; b++ {
+			more, last := c.walkBucket(&c.shards[i], b, f)
+			if last {
 				break
 			}
-			list := sh.bucket(b)
-			for j := range list {
-				if list[j] == 0 {
-					continue
-				}
-				addr := slotAddr(list[j])
-				head := *c.word(addr)
-				t = Txn{c: c, sh: sh, key: c.keyAt(addr, head), slot: &list[j], addr: addr, head: head}
-				t.hash = c.hash(t.key)
-				if c.gens.any.Load() {
-					t.gen = c.gens.of(t.key, c.opts.Delimiter)
-				}
-				if c.gone(addr, head, t.gen) == Absent && !f(&t, t.key) {
-					sh.mu.Unlock()
-					return
-				}
+			if !more {
+				return uint64(i)<<32 | uint64(b+1)
 			}
-			sh.mu.Unlock()
+		}
+		pos = 0
+	}
+	return 0
+}
+
+// walkBucket is for one bucket, so that others do not wait.
+func (c *Cache) walkBucket(sh *shard, b uint32, f func(t *Txn, key []byte) bool) (more, last bool) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if b >= sh.buckets {
+		return true, true
+	}
+	more = true
+	list := sh.bucket(b)
+	for j := range list {
+		if list[j] == 0 {
+			continue
+		}
+		addr := slotAddr(list[j])
+		head := *c.word(addr)
+		t := Txn{c: c, sh: sh, key: c.keyAt(addr, head), slot: &list[j], addr: addr, head: head}
+		t.hash = c.hash(t.key)
+		if c.gens.any.Load() {
+			t.gen = c.gens.of(t.key, c.opts.Delimiter)
+		}
+		if c.gone(addr, head, t.gen) == Absent && !f(&t, t.key) {
+			more = false
 		}
 	}
+	return more, false
 }

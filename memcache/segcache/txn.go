@@ -23,6 +23,8 @@ type Txn struct {
 	slot *uint64
 	addr uint64
 	head uint32
+	size int    // of the item that Store had no room for
+	exp  uint32 // its expiry time
 }
 
 // Begin locks the shard of key and looks the key up. An item that has expired or was flushed is removed.
@@ -171,6 +173,7 @@ func (t *Txn) Store(p *Put) error {
 	n := len(p.A) + len(p.B)
 	head := makeHead(len(t.key), n, p.Flags, t.gen, p.Marks)
 	size := itemSize(head, n)
+	t.size, t.exp = size, p.Exp
 	if t.slot != nil && !p.Joined && t.fits(head, size, p.Exp) {
 		t.count(-1)
 		c.regionOf(t.addr).expireBy(p.Exp)
@@ -230,10 +233,6 @@ func (t *Txn) used() {
 func (t *Txn) link(addr uint64, head uint32, r *region) error {
 	c := t.c
 	defer c.release(r)
-	if r.epoch < c.flushEpoch.Load() { // all was flushed since the room was taken
-		c.drop(addr, r, head)
-		return ErrNoRoom
-	}
 	if t.slot != nil {
 		use := slotUse(*t.slot)
 		c.unlink(t.sh, t.slot)
@@ -328,7 +327,7 @@ func (c *Cache) Reserve(key []byte, valueLen int, flags, exp uint32) (Reservatio
 			copy(c.keyAt(addr, head), key)
 			return v, nil
 		}
-		if err := c.Room(key, valueLen, flags, exp); err != nil {
+		if err := c.roomFor(size, exp); err != nil {
 			return Reservation{}, err
 		}
 	}
@@ -339,25 +338,37 @@ func (v *Reservation) Value() []byte {
 	return v.c.bytes(v.addr+headerSize+uint64(extra(v.head)+int(v.head&0xff)), v.n)
 }
 
-// Abort gives the room up.
+// Exp is the expiry time that was asked for.
+func (v *Reservation) Exp() uint32 { return v.exp }
+
+// Used reports whether Commit or Abort has been called.
+func (v *Reservation) Used() bool { return v.r == nil }
+
+// Abort gives the room up, unless it is used already.
 func (v *Reservation) Abort() {
-	v.c.drop(v.addr, v.r, v.head)
-	v.c.release(v.r)
+	if v.r == nil {
+		return
+	}
+	r := v.r
+	v.r = nil
+	defer v.c.release(r)
+	v.c.drop(v.addr, r, v.head)
 }
 
-// Commit stores a reserved item under the key of the access, which is the one it was reserved for. With an error the reservation is
-// used up all the same, and ErrNoRoom says that a flush came between: Store what Value had.
+// Commit stores a reserved item under the key of the access, which is the one it was reserved for. ErrFlushed: a flush came between,
+// and the reservation is as before; Store what Value has. After any other result it is used up.
 func (t *Txn) Commit(v *Reservation, version uint64, marks Marks) error {
 	c := t.c
-	if v.gen != t.gen {
-		v.Abort()
-		return ErrNoRoom
+	if v.gen != t.gen || v.r.epoch < c.flushEpoch.Load() {
+		return ErrFlushed
 	}
 	head := v.head | uint32(marks&allMarks)<<8
 	*c.word(v.addr) = head
 	*c.word(v.addr + 8) = c.Now()
 	c.storeCAS(v.addr, version)
-	return t.link(v.addr, head, v.r)
+	r := v.r
+	v.r = nil
+	return t.link(v.addr, head, r)
 }
 
 // Hold keeps the item's region in memory after End, so that the value can be read without a copy until Release. The value does not

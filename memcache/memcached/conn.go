@@ -1,0 +1,404 @@
+package memcached
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wheelhouse/memcache/segcache"
+)
+
+// conn is one connection. What it needs only while it works is in its work.
+type conn struct {
+	s        *Server
+	nc       net.Conn
+	raw      syscall.RawConn // nil where there is no descriptor to read from
+	readFn   func(fd uintptr) bool
+	stripe   *stripe
+	w        *work
+	user     string
+	id       uint64
+	last     atomic.Int64 // time of the last command, Unix seconds
+	writing  atomic.Int64 // since when a write does not end, Unix seconds; 0: none
+	watching atomic.Bool
+	closed   atomic.Bool
+	reason   atomic.Pointer[string]
+	err      error // of readFn
+	n        int   // of readFn
+	protocol Protocol
+	authed   bool
+	quit     bool // close when the answers are out
+	datagram bool
+	step     saslStep
+}
+
+// work is what a connection needs while it handles requests.
+type work struct {
+	in     []byte
+	r, n   int // in[r:n] has been read and not handled
+	out    []byte
+	txn    segcache.Txn
+	tok    [maxTokens][]byte
+	meta   metaFlags
+	key    [maxKey + 6]byte // for a key that must outlive the buffer
+	bin    [256]byte        // for a key in base64
+	opaque uint32           // of a stat request
+}
+
+func newWork() *work { return &work{in: make([]byte, readBuffer), out: make([]byte, 0, readBuffer)} }
+
+func newConn(s *Server, nc net.Conn, id uint64) *conn {
+	c := &conn{s: s, nc: nc, id: id, stripe: &s.stripes[id%stripes], protocol: s.opts.Protocol}
+	c.last.Store(time.Now().Unix())
+	if sc, ok := nc.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			c.raw, c.readFn = raw, c.tryRead
+		}
+	}
+	return c
+}
+
+// errClosed ends a connection without a word.
+var errClosed = errors.New("memcached: connection closed")
+
+func (c *conn) serve() {
+	defer c.end()
+	if tc, ok := c.nc.(*tls.Conn); ok {
+		c.nc.SetDeadline(time.Now().Add(10 * time.Second))
+		if tc.Handshake() != nil {
+			return
+		}
+		c.nc.SetDeadline(time.Time{})
+	}
+	c.logConn()
+	for !c.quit {
+		if err := c.fill(); err != nil {
+			c.fail(err)
+			return
+		}
+		if !c.handle() {
+			return
+		}
+	}
+}
+
+// handle answers what is complete. It is a function of its own so that the stack of a connection that waits is small.
+//
+//go:noinline
+func (c *conn) handle() bool {
+	c.last.Store(c.s.clock.real.Load())
+	if err := c.process(); err != nil {
+		c.flush()
+		c.fail(err)
+		return false
+	}
+	if c.flush() != nil {
+		return false
+	}
+	c.park()
+	return true
+}
+
+// park gives the buffers back if nothing is left in them.
+func (c *conn) park() {
+	if w := c.w; w != nil && w.r == w.n {
+		c.w = nil
+		c.s.giveBack(w)
+	}
+}
+
+// giveBack returns buffers to the pool, unless they have become large.
+func (s *Server) giveBack(w *work) {
+	if cap(w.in) > 4*readBuffer || cap(w.out) > 4*flushAt {
+		return
+	}
+	w.r, w.n, w.out = 0, 0, w.out[:0]
+	s.works.Put(w)
+}
+
+func (c *conn) end() {
+	if p := recover(); p != nil {
+		c.stripe.add(panics)
+		c.s.log.Error("panic", "addr", c.remote(), "err", p, "stack", string(debug.Stack()))
+		c.close("panic")
+	}
+	c.close("normal")
+	c.logClose()
+	c.s.open.Add(-1)
+	c.s.mu.Lock()
+	delete(c.s.conns, c)
+	c.s.mu.Unlock()
+}
+
+// close closes the connection. The first reason counts. Any goroutine may call it.
+func (c *conn) close(reason string) {
+	if c.closed.Swap(true) {
+		return
+	}
+	c.reason.Store(&reason)
+	c.nc.Close()
+}
+
+func (c *conn) fail(err error) {
+	if errors.Is(err, io.EOF) || errors.Is(err, errClosed) {
+		c.close("normal")
+	} else {
+		c.close("error")
+	}
+}
+
+func (c *conn) remote() string {
+	if a := c.nc.RemoteAddr(); a != nil {
+		return a.String()
+	}
+	return ""
+}
+
+// tryRead reads into the work's buffer, which it takes from the pool when there is something to read.
+func (c *conn) tryRead(fd uintptr) bool {
+	fresh := c.w == nil
+	if fresh {
+		c.w = c.s.works.Get().(*work)
+	}
+	w := c.w
+	for {
+		n, err := unix.Read(int(fd), w.in[w.n:])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			if fresh {
+				c.w = nil
+				c.s.works.Put(w)
+			}
+			return false
+		}
+		c.n, c.err = n, err
+		return true
+	}
+}
+
+// fill reads more. Answers that wait go out first: the client may wait for them.
+func (c *conn) fill() error {
+	if w := c.w; w != nil {
+		if len(w.out) > 0 {
+			if err := c.flush(); err != nil {
+				return err
+			}
+		}
+		c.makeRoom(1)
+	}
+	n, err := c.read()
+	if n > 0 {
+		c.w.n += n
+		c.stripe.n[bytesRead].Add(uint64(n))
+		return nil
+	}
+	if err == nil {
+		err = io.EOF
+	}
+	return err
+}
+
+func (c *conn) read() (int, error) {
+	if c.raw != nil {
+		if err := c.raw.Read(c.readFn); err != nil {
+			return 0, err
+		}
+		return c.n, c.err
+	}
+	if c.w == nil { // it is not known when there is something: wait with as little as possible
+		var first [64]byte
+		n, err := c.nc.Read(first[:])
+		if n > 0 {
+			c.w = c.s.works.Get().(*work)
+			copy(c.w.in, first[:n])
+			return n, nil
+		}
+		return 0, err
+	}
+	return c.nc.Read(c.w.in[c.w.n:])
+}
+
+// makeRoom sees to n free bytes behind what has been read.
+func (c *conn) makeRoom(n int) {
+	w := c.w
+	if len(w.in)-w.n >= n && w.n < len(w.in) {
+		return
+	}
+	if w.r > 0 {
+		w.n = copy(w.in, w.in[w.r:w.n])
+		w.r = 0
+	}
+	if len(w.in)-w.n < n {
+		w.in = append(make([]byte, 0, max(2*len(w.in), w.n+n)), w.in[:w.n]...)
+		w.in = w.in[:cap(w.in)]
+	}
+}
+
+// need waits until n bytes can be handled.
+func (c *conn) need(n int) error {
+	for w := c.w; w.n-w.r < n; {
+		if w.r+n > len(w.in) {
+			w.n = copy(w.in, w.in[w.r:w.n])
+			w.r = 0
+			if n > len(w.in) {
+				c.makeRoom(n - w.n)
+			}
+		}
+		if err := c.fill(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readFull reads to p what is in the buffer and then what comes.
+func (c *conn) readFull(p []byte) error {
+	w := c.w
+	k := copy(p, w.in[w.r:w.n])
+	w.r += k
+	if k == len(p) {
+		return nil
+	}
+	if err := c.flush(); err != nil {
+		return err
+	}
+	n, err := io.ReadFull(c.nc, p[k:])
+	c.stripe.n[bytesRead].Add(uint64(n))
+	return err
+}
+
+// skip drops n bytes of input.
+func (c *conn) skip(n int) error {
+	w := c.w
+	for {
+		k := min(n, w.n-w.r)
+		w.r += k
+		if n -= k; n == 0 {
+			return nil
+		}
+		w.r, w.n = 0, 0
+		if err := c.fill(); err != nil {
+			return err
+		}
+	}
+}
+
+// flush writes the answers.
+func (c *conn) flush() error {
+	if c.w == nil || len(c.w.out) == 0 {
+		return nil
+	}
+	if c.datagram { // answers are gathered to the end
+		if len(c.w.out) > udpMax {
+			return errClosed
+		}
+		return nil
+	}
+	err := c.write(c.w.out)
+	c.w.out = c.w.out[:0]
+	if cap(c.w.out) > 4*flushAt {
+		c.w.out = make([]byte, 0, readBuffer)
+	}
+	return err
+}
+
+func (c *conn) write(p []byte) error {
+	c.writing.Store(c.s.clock.real.Load())
+	n, err := c.nc.Write(p)
+	c.writing.Store(0)
+	c.stripe.n[bytesWritten].Add(uint64(n))
+	return err
+}
+
+// process answers all requests that have been read as a whole.
+func (c *conn) process() error {
+	w := c.w
+	if c.protocol == Auto && w.n > w.r {
+		c.protocol = ASCII
+		if w.in[w.r] == binRequest {
+			c.protocol = Binary
+		}
+	}
+	for batch := 0; w.r < w.n && !c.quit; {
+		var more bool
+		var err error
+		if c.protocol == Binary {
+			more, err = c.binary()
+		} else {
+			more, err = c.line()
+		}
+		if err != nil || !more {
+			return err
+		}
+		if len(w.out) > flushAt {
+			if err := c.flush(); err != nil {
+				return err
+			}
+		}
+		if batch++; batch >= c.s.opts.Batch && w.r < w.n {
+			batch = 0
+			c.stripe.add(connYields)
+			runtime.Gosched()
+		}
+	}
+	return nil
+}
+
+// line handles one line of text, and what belongs to it. more is false where it is not complete.
+func (c *conn) line() (more bool, err error) {
+	w := c.w
+	buf := w.in[w.r:w.n]
+	i := bytes.IndexByte(buf, '\n')
+	if i < 0 {
+		if len(buf) <= maxLine {
+			return false, nil
+		}
+		if p := bytes.TrimLeft(buf[:min(len(buf), 100)], " "); !isMultiget(p) || len(buf) > maxMultiget {
+			return false, errClosed
+		}
+		c.makeRoom(readBuffer)
+		return false, nil
+	}
+	w.r += i + 1
+	if i < 3 { // with the line's end, less than 4
+		c.answer("CLIENT_ERROR bad command line format")
+		return true, nil
+	}
+	line := buf[:i]
+	if line[i-1] == '\r' {
+		line = line[:i-1]
+	}
+	if c.s.flushAt.Load() != 0 {
+		c.s.dueFlush()
+	}
+	if c.s.slow.after == 0 {
+		return true, c.command(line)
+	}
+	return true, c.timed(line)
+}
+
+// isMultiget reports whether a line that is too long may be a multiget.
+func isMultiget(p []byte) bool {
+	for _, name := range [...]string{"get ", "gets ", "gat ", "gats "} {
+		if len(p) >= len(name) && string(p[:len(name)]) == name {
+			return true
+		}
+	}
+	return false
+}
+
+// answer appends a line.
+func (c *conn) answer(s string) {
+	c.w.out = append(append(c.w.out, s...), '\r', '\n')
+}

@@ -1,0 +1,87 @@
+package memcached
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// maxPrefixes bounds how many prefixes are told apart; keys of others are counted under the last one.
+const (
+	maxPrefixes   = 4096
+	otherPrefixes = "(others)"
+)
+
+// detail counts by prefix, for "stats detail".
+type detail struct {
+	on     atomic.Bool
+	mu     sync.Mutex
+	counts map[string]*prefixCount
+}
+
+type prefixCount struct{ gets, hits, sets, deletes uint64 }
+
+func (d *detail) note(key []byte, delimiter byte, f func(*prefixCount)) {
+	i := bytes.IndexByte(key, delimiter)
+	if i < 0 {
+		return // as memcached: a key without a prefix is not counted
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.counts[string(key[:i])]
+	if p == nil {
+		if d.counts == nil {
+			d.counts = map[string]*prefixCount{}
+		}
+		name := string(key[:i])
+		if len(d.counts) >= maxPrefixes {
+			name = otherPrefixes
+		}
+		if p = d.counts[name]; p == nil {
+			p = &prefixCount{}
+			d.counts[name] = p
+		}
+	}
+	f(p)
+}
+
+func (d *detail) get(key []byte, delimiter byte, hit bool) {
+	d.note(key, delimiter, func(p *prefixCount) {
+		p.gets++
+		if hit {
+			p.hits++
+		}
+	})
+}
+
+func (d *detail) set(key []byte, delimiter byte) {
+	d.note(key, delimiter, func(p *prefixCount) { p.sets++ })
+}
+
+func (d *detail) delete(key []byte, delimiter byte) {
+	d.note(key, delimiter, func(p *prefixCount) { p.deletes++ })
+}
+
+func (d *detail) reset() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.counts = nil
+}
+
+// dump lists the prefixes by name.
+func (d *detail) dump(out []byte) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	names := make([]string, 0, len(d.counts))
+	for name := range d.counts {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		p := d.counts[name]
+		out = fmt.Appendf(out, "PREFIX %s get %d hit %d set %d del %d\r\n", name, p.gets, p.hits, p.sets, p.deletes)
+	}
+	return append(out, "END\r\n"...)
+}

@@ -1,0 +1,58 @@
+package memcached
+
+import (
+	"net"
+
+	"golang.org/x/sys/unix"
+
+	"wheelhouse/memcache/segcache"
+)
+
+// writeHeld writes what waits and then a large value, straight from the cache's memory. What the client does not take at once is copied,
+// so that it does not hold the memory, up to maxUnread for all clients together; beyond, it does, for WriteTimeout at most.
+func (c *conn) writeHeld(v []byte, held segcache.Held) error {
+	out := c.w.out
+	n := 0
+	if c.raw != nil {
+		var werr error
+		bufs := [][]byte{out, v}
+		err := c.raw.Write(func(fd uintptr) bool {
+			n, werr = unix.Writev(int(fd), bufs)
+			return true
+		})
+		if err == nil && werr != nil && werr != unix.EAGAIN && werr != unix.EINTR {
+			err = werr
+		}
+		if err != nil {
+			held.Release()
+			return err
+		}
+		n = max(n, 0)
+		c.stripe.n[bytesWritten].Add(uint64(n))
+	}
+	if k := min(n, len(out)); k > 0 {
+		out, n = out[k:], n-k
+	}
+	rest := v[n:]
+	size := int64(len(rest))
+	if c.raw != nil && c.s.unread.Add(size) <= maxUnread {
+		rest = append(make([]byte, 0, len(rest)), rest...)
+		held.Release()
+		defer c.s.unread.Add(-size)
+	} else {
+		if c.raw != nil {
+			c.s.unread.Add(-size)
+		}
+		defer held.Release()
+	}
+	defer func() { c.w.out = c.w.out[:0] }()
+	if len(out)+len(rest) == 0 {
+		return nil
+	}
+	c.writing.Store(c.s.clock.real.Load())
+	defer c.writing.Store(0)
+	bufs := net.Buffers{out, rest}
+	k, err := bufs.WriteTo(c.nc)
+	c.stripe.n[bytesWritten].Add(uint64(k))
+	return err
+}

@@ -1,0 +1,264 @@
+package memcached
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"wheelhouse/memcache/segcache"
+)
+
+// ErrServerClosed is what Serve returns after Close.
+var ErrServerClosed = errors.New("memcached: server closed")
+
+// Server is a cache server. Its methods are safe for concurrent use.
+type Server struct {
+	opts    Options
+	log     *slog.Logger
+	cache   *segcache.Cache
+	clock   clock
+	started time.Time
+
+	stripes  [stripes]stripe
+	accepted atomic.Uint64
+	rejected atomic.Uint64
+	open     atomic.Int64
+	unread   atomic.Int64 // bytes kept for slow readers, see maxUnread
+	users    atomic.Pointer[map[string]string]
+	acl      atomic.Pointer[ACL]
+	verbose  atomic.Int32
+	flushAt  atomic.Uint32 // when all is to be flushed; 0: not
+	works    sync.Pool
+	knobs    knobs
+	detail   detail
+	hot      hotKeys
+	slow     slowLog
+	watch    watchers
+	stopOnce sync.Once
+
+	parts     sync.WaitGroup // background work
+	serving   sync.WaitGroup // connections
+	stop      context.CancelFunc
+	mu        sync.Mutex // guards all below
+	conns     map[*conn]struct{}
+	lastConn  uint64
+	listeners map[net.Listener]struct{}
+	packets   map[*net.UDPConn]struct{}
+	closed    bool
+}
+
+// Open makes a server, which Close must end.
+func Open(opts Options) (*Server, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		opts: opts.withDefaults(), started: time.Now(), conns: map[*conn]struct{}{}, listeners: map[net.Listener]struct{}{},
+		packets: map[*net.UDPConn]struct{}{},
+	}
+	s.log = s.opts.Log
+	o := &s.opts
+	var err error
+	s.cache, err = segcache.New(segcache.Options{
+		Limit: o.Limit, NoEvict: o.NoEvict, File: o.File, Meta: o.Meta, Sizes: classSizes(o.Growth, o.LeastItem, o.ChunkMax),
+		SizeOf: o.itemTotal, Delimiter: o.Delimiter, Now: unixNow(), Evicted: s.watch.evicted,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.clock.cache, s.clock.begun = s.cache, unixNow()-2 // as memcached's, so that the time of the start is not the past
+	s.clock.real.Store(time.Now().Unix())
+	s.works.New = func() any { return newWork() }
+	s.SetUsers(o.Users)
+	s.SetACL(o.ACL)
+	s.knobs.init()
+	s.detail.on.Store(o.Detail)
+	s.slow.after = o.SlowAfter
+	s.watch.init(s)
+	if o.Snapshot != "" {
+		if err := s.loadSnapshot(o.Snapshot); err != nil {
+			return nil, errors.Join(err, s.cache.Close())
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background()) // ends with Close
+	s.stop = cancel
+	s.parts.Go(func() { s.clock.run(ctx) })
+	s.parts.Go(func() { _ = s.cache.Run(ctx) })
+	s.parts.Go(func() { s.sweep(ctx) })
+	return s, nil
+}
+
+// SetUsers replaces the users of the text protocol's authentication. Connections that are authenticated remain so.
+func (s *Server) SetUsers(users map[string]string) { s.users.Store(&users) }
+
+// SetACL replaces what users may do, also for connections that are there.
+func (s *Server) SetACL(acl *ACL) { s.acl.Store(acl) }
+
+// Serve accepts connections from ln until the server is closed, then returns ErrServerClosed, or until ln fails, then returns its error.
+func (s *Server) Serve(ln net.Listener) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		ln.Close()
+		return ErrServerClosed
+	}
+	s.listeners[ln] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.listeners, ln)
+		s.mu.Unlock()
+		ln.Close()
+	}()
+	for pause := time.Duration(0); ; {
+		nc, err := ln.Accept()
+		if err == nil {
+			pause = 0
+			s.ServeConn(nc)
+			continue
+		}
+		if s.isClosed() {
+			return ErrServerClosed
+		}
+		if !temporary(err) {
+			return err
+		}
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		s.log.Warn("accept failed", "addr", ln.Addr(), "err", err, "dur", pause)
+		s.rest(pause)
+	}
+}
+
+// rest waits, unless the server is closed.
+func (s *Server) rest(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	<-t.C
+}
+
+// temporary reports whether accepting may work again in a moment.
+func temporary(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.ECONNABORTED} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// ServeConn adopts a connection and returns at once. One above the limit is told so and closed.
+func (s *Server) ServeConn(nc net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		nc.Close()
+		return
+	}
+	if len(s.conns) >= s.opts.MaxConns {
+		s.rejected.Add(1)
+		nc.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)) // it has an empty buffer: this does not wait
+		nc.Write([]byte("ERROR Too many open connections\r\n"))
+		nc.Close()
+		return
+	}
+	s.lastConn++
+	c := newConn(s, nc, s.lastConn)
+	s.conns[c] = struct{}{}
+	s.accepted.Add(1)
+	s.open.Add(1)
+	s.serving.Go(c.serve)
+}
+
+func (s *Server) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// connections returns those that are open.
+func (s *Server) connections() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		list = append(list, c)
+	}
+	return list
+}
+
+// sweep closes connections that are silent or do not read, and flushes when it is time.
+func (s *Server) sweep(ctx context.Context) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		s.dueFlush()
+		now := time.Now()
+		for _, c := range s.connections() {
+			if w := c.writing.Load(); w != 0 && now.Sub(time.Unix(w, 0)) > s.opts.WriteTimeout {
+				c.stripe.add(slowClosed)
+				c.close("write_timeout")
+				continue
+			}
+			if idle := s.idleTimeout(); idle > 0 && !c.watching.Load() && now.Sub(time.Unix(c.last.Load(), 0)) > idle {
+				c.stripe.add(idleKicks)
+				c.close("idle")
+			}
+		}
+	}
+}
+
+func (s *Server) idleTimeout() time.Duration { return s.opts.IdleTimeout }
+
+// dueFlush flushes if a delayed flush_all is due.
+func (s *Server) dueFlush() {
+	if at := s.flushAt.Load(); at != 0 && s.cache.Now() >= at && s.flushAt.CompareAndSwap(at, 0) {
+		s.cache.Flush()
+	}
+}
+
+// close ends all but the cache.
+func (s *Server) end() {
+	s.mu.Lock()
+	s.closed = true
+	for ln := range s.listeners {
+		ln.Close()
+	}
+	for p := range s.packets {
+		p.Close()
+	}
+	for c := range s.conns {
+		c.close("shutdown")
+	}
+	s.mu.Unlock()
+	s.serving.Wait()
+	s.stop()
+	s.parts.Wait()
+}
+
+// Close ends all connections and forgets all items. It returns when all goroutines are gone, and may be called more than once.
+func (s *Server) Close() error {
+	s.end()
+	var err error
+	s.stopOnce.Do(func() { err = s.cache.Close() })
+	return err
+}
+
+// Shutdown closes the server as Close does, and returns what the next process needs to go on with Options.File.
+func (s *Server) Shutdown() (meta *segcache.Meta, err error) {
+	s.end()
+	s.stopOnce.Do(func() {
+		meta = s.cache.Save()
+		err = s.cache.Close()
+	})
+	return meta, err
+}

@@ -1,0 +1,497 @@
+package memcached
+
+import (
+	"fmt"
+	"math/bits"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"wheelhouse/memcache/segcache"
+)
+
+// stat appends one line.
+func (c *conn) stat(name string, value any) {
+	if c.protocol == Binary {
+		c.binStat(name, fmt.Sprint(value))
+		return
+	}
+	c.w.out = fmt.Appendf(c.w.out, "STAT %s %v\r\n", name, value)
+}
+
+func (c *conn) statEnd() {
+	if c.protocol == Binary {
+		c.binStat("", "")
+		return
+	}
+	c.answer("END")
+}
+
+// stats is the command of the text protocol.
+func (c *conn) stats(tok [][]byte) {
+	if len(tok) == 0 {
+		c.generalStats()
+		c.statEnd()
+		return
+	}
+	word := tok[0]
+	switch {
+	case hasPrefix(word, "reset"):
+		c.s.resetStats()
+		c.answer("RESET")
+	case hasPrefix(word, "detail"):
+		c.detailStats(tok[1:])
+	case hasPrefix(word, "cachedump"):
+		c.cacheDump(tok[1:])
+	case string(word) == "hotkeys":
+		c.w.out = c.s.hot.report(c.w.out)
+	case string(word) == "slow":
+		c.w.out = c.s.slow.report(c.w.out)
+	default:
+		if c.statGroup(word) {
+			c.statEnd()
+		} else {
+			c.answer(plainError)
+		}
+	}
+}
+
+// statGroup answers the groups that both protocols have. As memcached, it takes the beginning of a name for the name.
+func (c *conn) statGroup(word []byte) bool {
+	switch {
+	case hasPrefix(word, "settings"):
+		c.settings()
+	case hasPrefix(word, "conns"):
+		c.connStats()
+	case hasPrefix(word, "items"):
+		c.itemStats()
+	case hasPrefix(word, "slabs"):
+		c.slabStats()
+	case hasPrefix(word, "sizes"):
+		c.sizeStats()
+	case hasPrefix(word, "extstore"), hasPrefix(word, "proxy"), hasPrefix(word, "proxyfuncs"), hasPrefix(word, "proxybe"):
+	default:
+		return false
+	}
+	return true
+}
+
+func (s *Server) resetStats() {
+	for i := range s.stripes {
+		for k := range s.stripes[i].n {
+			s.stripes[i].n[k].Store(0)
+		}
+	}
+	s.accepted.Store(0)
+	s.rejected.Store(0)
+	s.cache.ResetStats()
+	s.detail.reset()
+	s.hot.reset()
+}
+
+func seconds(t syscall.Timeval) string { return fmt.Sprintf("%d.%06d", t.Sec, t.Usec) }
+
+// generalStats lists what memcached 1.6.18 lists, in its order. What has no meaning here is 0.
+func (c *conn) generalStats() {
+	s := c.s
+	st := s.cache.Stats()
+	var sum segcache.ClassStats
+	for i := range st.Classes {
+		k := &st.Classes[i]
+		sum.Evicted += k.Evicted
+		sum.EvictedUnfetched += k.EvictedUnfetched
+		sum.EvictedActive += k.EvictedActive
+		sum.ExpiredUnfetched += k.ExpiredUnfetched
+		sum.Reclaimed += k.Reclaimed
+		sum.Promoted += k.Promoted
+		sum.Kept += k.Kept
+	}
+	var usage syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &usage) // it does not fail for oneself
+	c.stat("pid", os.Getpid())
+	c.stat("uptime", int(time.Since(s.started).Seconds()))
+	c.stat("time", s.cache.Now())
+	c.stat("version", Version)
+	c.stat("libevent", "none")
+	c.stat("pointer_size", bits.UintSize)
+	c.stat("rusage_user", seconds(usage.Utime))
+	c.stat("rusage_system", seconds(usage.Stime))
+	c.stat("max_connections", s.opts.MaxConns)
+	c.stat("curr_connections", s.open.Load())
+	c.stat("total_connections", s.accepted.Load())
+	c.stat("rejected_connections", s.rejected.Load())
+	c.stat("connection_structures", s.open.Load())
+	for _, name := range []string{
+		"response_obj_oom", "response_obj_count", "response_obj_bytes", "read_buf_count", "read_buf_bytes", "read_buf_bytes_free", "read_buf_oom",
+	} {
+		c.stat(name, 0)
+	}
+	c.stat("reserved_fds", 20)
+	for _, n := range []struct {
+		name string
+		what counter
+	}{
+		{"cmd_get", cmdGet},
+		{"cmd_set", cmdSet},
+		{"cmd_flush", cmdFlush},
+		{"cmd_touch", cmdTouch},
+		{"cmd_meta", cmdMeta},
+		{"get_hits", getHits},
+		{"get_misses", getMisses},
+		{"get_expired", getExpired},
+		{"get_flushed", getFlushed},
+		{"delete_misses", deleteMisses},
+		{"delete_hits", deleteHits},
+		{"incr_misses", incrMisses},
+		{"incr_hits", incrHits},
+		{"decr_misses", decrMisses},
+		{"decr_hits", decrHits},
+		{"cas_misses", casMisses},
+		{"cas_hits", casHits},
+		{"cas_badval", casBadval},
+		{"touch_hits", touchHits},
+		{"touch_misses", touchMisses},
+		{"store_too_large", storeTooLarge},
+		{"store_no_memory", storeNoMemory},
+		{"auth_cmds", authCmds},
+		{"auth_errors", authErrors},
+	} {
+		c.stat(n.name, s.count(n.what))
+	}
+	if s.opts.IdleTimeout > 0 {
+		c.stat("idle_kicks", s.count(idleKicks))
+	}
+	c.stat("bytes_read", s.count(bytesRead))
+	c.stat("bytes_written", s.count(bytesWritten))
+	c.stat("limit_maxbytes", s.cache.Limit())
+	c.stat("accepting_conns", 1)
+	c.stat("listen_disabled_num", 0)
+	c.stat("time_in_listen_disabled_us", 0)
+	c.stat("threads", c.setting("num_threads", "4"))
+	c.stat("conn_yields", s.count(connYields))
+	c.stat("hash_power_level", bits.Len64(uint64(st.IndexBytes/8))-1)
+	c.stat("hash_bytes", st.IndexBytes)
+	c.stat("hash_is_expanding", 0)
+	for _, name := range []string{
+		"slab_reassign_rescues", "slab_reassign_chunk_rescues", "slab_reassign_inline_reclaim", "slab_reassign_busy_items",
+		"slab_reassign_busy_deletes", "slab_reassign_busy_nomem", "slab_reassign_running", "slabs_moved", "lru_crawler_running", "lru_crawler_starts",
+		"lru_maintainer_juggles", "malloc_fails", "log_worker_dropped", "log_worker_written",
+	} {
+		c.stat(name, 0)
+	}
+	c.stat("log_watcher_skipped", s.watch.skipped.Load())
+	c.stat("log_watcher_sent", s.watch.sent.Load())
+	c.stat("log_watchers", s.watch.number())
+	c.stat("unexpected_napi_ids", 0)
+	c.stat("round_robin_fallback", 0)
+	c.stat("bytes", st.Bytes)
+	c.stat("curr_items", st.Items)
+	c.stat("total_items", s.count(totalItems))
+	c.stat("slab_global_page_pool", st.FreeBytes/pageSize)
+	c.stat("expired_unfetched", sum.ExpiredUnfetched)
+	c.stat("evicted_unfetched", sum.EvictedUnfetched)
+	c.stat("evicted_active", sum.EvictedActive)
+	c.stat("evictions", sum.Evicted)
+	c.stat("reclaimed", sum.Reclaimed)
+	c.stat("crawler_reclaimed", 0)
+	c.stat("crawler_items_checked", 0)
+	c.stat("lrutail_reflocked", 0)
+	c.stat("moves_to_cold", sum.Promoted)
+	c.stat("moves_to_warm", 0)
+	c.stat("moves_within_lru", sum.Kept)
+	c.stat("direct_reclaims", 0)
+	c.stat("lru_bumps_dropped", 0)
+}
+
+// setting is a line of "stats settings" that only the command line knows.
+func (c *conn) setting(name, otherwise string) string {
+	if v, ok := c.s.opts.Settings[name]; ok {
+		return v
+	}
+	return otherwise
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
+// settings lists what memcached does, in its order, and then what was given and means nothing here.
+func (c *conn) settings() {
+	s, o, k := c.s, &c.s.opts, &c.s.knobs
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c.stat("maxbytes", s.cache.Limit())
+	c.stat("maxconns", o.MaxConns)
+	for _, n := range [][2]string{{"tcpport", "0"}, {"udpport", "0"}, {"inter", "NULL"}} {
+		c.stat(n[0], c.setting(n[0], n[1]))
+	}
+	c.stat("verbosity", s.verbose.Load())
+	c.stat("oldest", 0)
+	c.stat("evictions", onOff(!o.NoEvict))
+	c.stat("domain_socket", c.setting("domain_socket", "NULL"))
+	c.stat("umask", c.setting("umask", "700"))
+	c.stat("shutdown_command", yesNo(o.OnShutdown != nil))
+	c.stat("growth_factor", fmt.Sprintf("%.2f", o.Growth))
+	c.stat("chunk_size", o.LeastItem)
+	c.stat("num_threads", c.setting("num_threads", "4"))
+	c.stat("num_threads_per_udp", c.setting("num_threads", "4"))
+	c.stat("stat_key_prefix", string(o.Delimiter))
+	c.stat("detail_enabled", yesNo(s.detail.on.Load()))
+	c.stat("reqs_per_event", o.Batch)
+	c.stat("cas_enabled", yesNo(!o.NoCAS))
+	c.stat("tcp_backlog", c.setting("tcp_backlog", "1024"))
+	c.stat("binding_protocol", o.Protocol)
+	c.stat("auth_enabled_sasl", yesNo(o.SASL != nil))
+	c.stat("auth_enabled_ascii", c.setting("auth_enabled_ascii", yesNo(*s.users.Load() != nil)))
+	c.stat("item_size_max", o.MaxItem)
+	c.stat("maxconns_fast", "yes")
+	c.stat("hashpower_init", c.setting("hashpower_init", "0"))
+	c.stat("slab_reassign", c.setting("slab_reassign", "yes"))
+	c.stat("slab_automove", k.automove)
+	c.stat("slab_automove_ratio", fmt.Sprintf("%.2f", k.automoveRatio))
+	c.stat("slab_automove_window", int(k.window))
+	c.stat("slab_chunk_max", o.ChunkMax)
+	c.stat("lru_crawler", yesNo(k.crawler))
+	c.stat("lru_crawler_sleep", k.sleep)
+	c.stat("lru_crawler_tocrawl", k.tocrawl)
+	c.stat("tail_repair_time", c.setting("tail_repair_time", "0"))
+	c.stat("flush_enabled", yesNo(!o.NoFlush))
+	c.stat("dump_enabled", yesNo(!o.NoDump))
+	c.stat("hash_algorithm", c.setting("hash_algorithm", "murmur3"))
+	c.stat("lru_maintainer_thread", c.setting("lru_maintainer_thread", "yes"))
+	c.stat("lru_segmented", yesNo(k.segmented))
+	c.stat("hot_lru_pct", k.hotPct)
+	c.stat("warm_lru_pct", k.warmPct)
+	c.stat("hot_max_factor", fmt.Sprintf("%.2f", k.hotFactor))
+	c.stat("warm_max_factor", fmt.Sprintf("%.2f", k.warmFactor))
+	c.stat("temp_lru", yesNo(k.tempLRU))
+	c.stat("temporary_ttl", k.tempTTL)
+	c.stat("idle_timeout", int(o.IdleTimeout.Seconds()))
+	c.stat("watcher_logbuf_size", watchBuffer)
+	c.stat("worker_logbuf_size", c.setting("worker_logbuf_size", "65536"))
+	c.stat("read_buf_mem_limit", c.setting("read_buf_mem_limit", "0"))
+	c.stat("track_sizes", yesNo(o.TrackSizes))
+	c.stat("inline_ascii_response", "no")
+	for _, n := range sslSettings {
+		c.stat(n[0], c.setting(n[0], n[1]))
+	}
+	c.stat("num_napi_ids", "(null)")
+	c.stat("memory_file", c.setting("memory_file", "(null)"))
+	if len(o.Unused) > 0 {
+		list := ""
+		for i, name := range o.Unused {
+			if i > 0 {
+				list += ","
+			}
+			list += name
+		}
+		c.stat("unused_options", list)
+	}
+}
+
+var sslSettings = [][2]string{
+	{"ssl_enabled", "no"},
+	{"ssl_chain_cert", "(null)"},
+	{"ssl_key", "(null)"},
+	{"ssl_verify_mode", "0"},
+	{"ssl_keyformat", "1"},
+	{"ssl_ciphers", "NULL"},
+	{"ssl_ca_cert", "NULL"},
+	{"ssl_wbuf_size", "16384"},
+	{"ssl_session_cache", "no"},
+	{"ssl_kernel_tls", "no"},
+	{"ssl_min_version", "tlsv1.2"},
+}
+
+// itemStats is "stats items". On probation is what memcached calls hot, the main queue what it calls cold.
+func (c *conn) itemStats() {
+	st := c.s.cache.Stats()
+	age := uint32(0)
+	if st.Oldest != 0 {
+		age = c.s.cache.Now() - st.Oldest
+	}
+	for i := range st.Classes {
+		k := &st.Classes[i]
+		if k.Items == 0 && k.Evicted == 0 && k.OutOfMemory == 0 {
+			continue
+		}
+		for _, n := range []struct {
+			name  string
+			value any
+		}{
+			{"number", k.Items},
+			{"number_hot", k.Probation},
+			{"number_warm", 0},
+			{"number_cold", k.Items - k.Probation},
+			{"age_hot", 0},
+			{"age_warm", 0},
+			{"age", age},
+			{"mem_requested", k.Bytes},
+			{"evicted", k.Evicted},
+			{"evicted_nonzero", k.EvictedNonzero},
+			{"evicted_time", k.EvictedTime},
+			{"outofmemory", k.OutOfMemory},
+			{"tailrepairs", 0},
+			{"reclaimed", k.Reclaimed},
+			{"expired_unfetched", k.ExpiredUnfetched},
+			{"evicted_unfetched", k.EvictedUnfetched},
+			{"evicted_active", k.EvictedActive},
+			{"crawler_reclaimed", 0},
+			{"crawler_items_checked", 0},
+			{"lrutail_reflocked", 0},
+			{"moves_to_cold", k.Promoted},
+			{"moves_to_warm", 0},
+			{"moves_within_lru", k.Kept},
+			{"direct_reclaims", 0},
+			{"hits_to_hot", k.GetHits - k.HitsMain},
+			{"hits_to_warm", 0},
+			{"hits_to_cold", k.HitsMain},
+			{"hits_to_temp", 0},
+		} {
+			c.stat("items:"+strconv.Itoa(i+1)+":"+n.name, n.value)
+		}
+	}
+}
+
+// slabStats is "stats slabs": how many chunks and pages memcached would need for the items that are here.
+func (c *conn) slabStats() {
+	st := c.s.cache.Stats()
+	sizes := classSizes(c.s.opts.Growth, c.s.opts.LeastItem, c.s.opts.ChunkMax)
+	used := 0
+	for i := range st.Classes {
+		k := &st.Classes[i]
+		if k.Items == 0 && k.Sets == 0 {
+			continue
+		}
+		used++
+		perPage := int64(pageSize / sizes[i])
+		pages := max((k.Items+perPage-1)/perPage, 1)
+		for _, n := range []struct {
+			name  string
+			value any
+		}{
+			{"chunk_size", sizes[i]},
+			{"chunks_per_page", perPage},
+			{"total_pages", pages},
+			{"total_chunks", pages * perPage},
+			{"used_chunks", k.Items},
+			{"free_chunks", pages*perPage - k.Items},
+			{"free_chunks_end", 0},
+			{"get_hits", k.GetHits},
+			{"cmd_set", k.Sets},
+			{"delete_hits", k.DeleteHits},
+			{"incr_hits", k.IncrHits},
+			{"decr_hits", k.DecrHits},
+			{"cas_hits", k.CASHits},
+			{"cas_badval", k.CASBadval},
+			{"touch_hits", k.TouchHits},
+		} {
+			c.stat(strconv.Itoa(i+1)+":"+n.name, n.value)
+		}
+	}
+	c.stat("active_slabs", used)
+	c.stat("total_malloced", st.UsedBytes)
+}
+
+// sizeStats is "stats sizes": items by size in steps of 32 bytes.
+func (c *conn) sizeStats() {
+	if !c.s.opts.TrackSizes {
+		c.stat("sizes_status", "disabled")
+		return
+	}
+	counts := map[int]int{}
+	c.s.cache.Walk(0, func(t *segcache.Txn, _ []byte) bool {
+		_, size := t.Size()
+		counts[(size+31)/32*32]++
+		return true
+	})
+	sizes := make([]int, 0, len(counts))
+	for size := range counts {
+		sizes = append(sizes, size)
+	}
+	slices.Sort(sizes)
+	for _, size := range sizes {
+		c.stat(strconv.Itoa(size), counts[size])
+	}
+}
+
+func (c *conn) connStats() {
+	list := c.s.connections()
+	slices.SortFunc(list, func(a, b *conn) int { return int(int64(a.id) - int64(b.id)) })
+	now := time.Now().Unix()
+	for _, x := range list {
+		id := strconv.FormatUint(x.id, 10)
+		network, local := "tcp:", x.nc.LocalAddr().String()
+		remote := x.remote()
+		if x.nc.LocalAddr().Network() == "unix" {
+			network, remote = "unix:", local
+		}
+		c.stat(id+":addr", network+remote)
+		c.stat(id+":listen_addr", network+local)
+		state := "conn_read"
+		switch {
+		case x == c:
+			state = "conn_parse_cmd"
+		case x.watching.Load():
+			state = "conn_watch"
+		case x.writing.Load() != 0:
+			state = "conn_mwrite"
+		}
+		c.stat(id+":state", state)
+		c.stat(id+":secs_since_last_cmd", now-x.last.Load())
+	}
+}
+
+func (c *conn) detailStats(tok [][]byte) {
+	word := ""
+	if len(tok) > 0 {
+		word = string(tok[0])
+	}
+	switch word {
+	case "on", "off":
+		c.s.detail.on.Store(word == "on")
+		c.answer("OK")
+	case "dump":
+		c.w.out = c.s.detail.dump(c.w.out)
+	default:
+		c.answer("CLIENT_ERROR usage: stats detail on|off|dump")
+	}
+}
+
+// cacheDump is "stats cachedump CLASS LIMIT".
+func (c *conn) cacheDump(tok [][]byte) {
+	if c.s.opts.NoDump {
+		c.answer("CLIENT_ERROR stats cachedump not allowed")
+		return
+	}
+	if len(tok) < 2 {
+		c.answer(badFormat)
+		return
+	}
+	class, ok := parseU64(tok[0])
+	limit, ok2 := parseU64(tok[1])
+	if !ok || !ok2 {
+		c.answer(badFormat)
+		return
+	}
+	if class > maxClasses {
+		c.answer("CLIENT_ERROR Illegal slab id")
+		return
+	}
+	n := uint64(0)
+	begun := len(c.w.out)
+	c.s.cache.Walk(0, func(t *segcache.Txn, key []byte) bool {
+		if k, _ := t.Size(); uint64(k+1) != class || limit > 0 && n >= limit || len(c.w.out)-begun > maxDumpBytes {
+			return len(c.w.out)-begun <= maxDumpBytes && (limit == 0 || n < limit)
+		}
+		n++
+		c.w.out = fmt.Appendf(c.w.out, "ITEM %s [%d b; %d s]\r\n", key, t.Len(), t.Exp())
+		return true
+	})
+	c.answer("END")
+}
