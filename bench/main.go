@@ -107,7 +107,7 @@ type line struct {
 
 // suite lists all lines in the order in which they run. Those that delete many files come last: see README.md, "Traps".
 func suite() []line {
-	return append(gearmanRows(), []line{
+	return append(append(gearmanRows(), memcachedRows()...), []line{
 		{[]string{"get-10k"}, get10k},
 		{[]string{"get-1m"}, get1m},
 		{[]string{"get-10k-storaged"}, get10kStoraged},

@@ -84,6 +84,10 @@ type Config struct {
 		MaxVariants int             `toml:"max_variants" doc:"forms of one object that are kept; more are refused"`
 		Timeout     config.Duration `toml:"timeout" doc:"how long making an image may take; never longer than half of catalog.grace"`
 	} `toml:"images"`
+	Memcached struct {
+		Listen string      `toml:"listen" doc:"address of a cache server inside up, HOST:PORT or the path of a socket; empty: none"`
+		Limit  config.Size `toml:"limit" doc:"memory of that cache server"`
+	} `toml:"memcached"`
 	HTTP struct {
 		MaxConns    int             `toml:"max_conns" doc:"open connections on one address; 0: no limit but the system's"`
 		IdleTimeout config.Duration `toml:"idle_timeout" doc:"how long a connection may be silent between requests"`
@@ -120,6 +124,7 @@ func defaultConfig() *Config {
 	c.Worker.ScrubRate = 2 << 20
 	c.Images.Enabled, c.Images.MaxPixels, c.Images.MaxBytes = true, imaging.DefaultMaxPixels, 64<<20
 	c.Images.MaxVariants, c.Images.Timeout = 64, config.Duration(30*time.Second)
+	c.Memcached.Limit = 64 << 20
 	c.HTTP.IdleTimeout, c.HTTP.HeadTimeout = config.Duration(75*time.Second), config.Duration(10*time.Second)
 	c.HTTP.BodyTimeout = config.Duration(time.Minute)
 	return c
@@ -246,6 +251,9 @@ func (c *Config) Validate() error {
 		if d.value <= 0 {
 			bad(d.key, errors.New("want more than 0s"))
 		}
+	}
+	if c.Memcached.Limit < 1<<20 {
+		bad("memcached.limit", fmt.Errorf("%s: want at least 1 MiB", c.Memcached.Limit))
 	}
 	seen := map[uint32]bool{}
 	for _, s := range c.Storage {

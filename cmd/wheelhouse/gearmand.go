@@ -49,7 +49,7 @@ func runGearmand(ctx context.Context, env *environment, args []string) error {
 		fmt.Fprintln(env.stdout, "gearmand", gearmand.Version)
 		return nil
 	case g.daemon && os.Getenv(daemonVariable) == "":
-		return daemonize(env, args)
+		return daemonize(env, "gearmand", args)
 	}
 	log, closeLog, err := g.logger(env.stderr)
 	if err != nil {

@@ -60,15 +60,15 @@ func (g *gearmandConfig) changeUser() error {
 }
 
 // daemonVariable tells the process in the background that it is there.
-const daemonVariable = "WHEELHOUSE_GEARMAND_DAEMON"
+const daemonVariable = "WHEELHOUSE_DAEMON"
 
 // daemonize starts the program again without a terminal, and ends well when that one is ready.
-func daemonize(env *environment, args []string) error {
+func daemonize(env *environment, name string, args []string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(self, append([]string{"gearmand"}, args...)...)
+	cmd := exec.Command(self, append([]string{name}, args...)...)
 	cmd.Env = append(os.Environ(), daemonVariable+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Stderr = os.Stderr

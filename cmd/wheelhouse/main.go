@@ -49,6 +49,7 @@ func commands() []command {
 		{"worker", "--config FILE", "run background work alone", runWorker},
 		{"balancer", "[--config FILE]", "run a load balancer, web server and reverse proxy in Perlbal's language", runBalancer},
 		{"gearmand", "[-p PORT] [-L ADDR]... [-h]", "run a Gearman job server", runGearmand},
+		{"memcached", "[-p PORT] [-l ADDR]... [-m MB] [-h]", "run a memcached cache server", runMemcached},
 		{"restart", "[--data DIR]", "hand a running server over to a new process of this program", runRestart},
 		{"put", "BUCKET[/PREFIX] FILE...", "store files; - is standard input", runPut},
 		{"get", "BUCKET/NAME [FILE]", "fetch an object; to standard output when no FILE is named", runGet},
@@ -102,7 +103,7 @@ func run(args []string, env *environment) int {
 }
 
 func isServer(name string) bool {
-	return name == "up" || name == "dispatcher" || name == "storaged" || name == "worker" || name == "gearmand"
+	return name == "up" || name == "dispatcher" || name == "storaged" || name == "worker" || name == "gearmand" || name == "memcached"
 }
 
 // report turns a command's error into an exit status: 0 done, 1 failed, 2 wrong usage.

@@ -102,6 +102,9 @@ func (a *app) openUp(ctx context.Context, addrs map[string]net.Addr) (*service.O
 	if err := a.register(cat, "up"); err != nil {
 		return nil, err
 	}
+	if err := a.openMemcached(ctx); err != nil {
+		return nil, err
+	}
 	return a.opened(map[string]http1.Handler{endpointHTTP: front, endpointStoraged: node}), nil
 }
 

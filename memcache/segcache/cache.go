@@ -157,6 +157,9 @@ func (c *Cache) mapFile(size int64) (err error) {
 	if c.file, err = os.OpenFile(c.opts.File, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return err
 	}
+	if err := unix.Flock(int(c.file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("%s is in use by another process: %w", c.opts.File, err)
+	}
 	if err := c.file.Truncate(size); err != nil {
 		return err
 	}

@@ -1,0 +1,524 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"wheelhouse/internal/atomicfile"
+	"wheelhouse/internal/faultfs"
+	"wheelhouse/internal/service"
+	"wheelhouse/memcache/memcached"
+	"wheelhouse/memcache/segcache"
+)
+
+func runMemcached(ctx context.Context, env *environment, args []string) error {
+	m, err := parseMemcached(args)
+	if err != nil {
+		return err
+	}
+	switch {
+	case m.help:
+		m.printHelp(env.stdout)
+		return nil
+	case m.version:
+		fmt.Fprintln(env.stdout, "memcached", memcached.Version)
+		return nil
+	case m.license:
+		fmt.Fprintln(env.stdout, "wheelhouse memcached is a part of Wheelhouse, and under its license. It has no code of memcached.")
+		return nil
+	case m.daemon && os.Getenv(daemonVariable) == "":
+		return daemonize(env, "memcached", args)
+	}
+	level := []slog.Level{slog.LevelWarn, slog.LevelInfo, slog.LevelDebug}[min(m.verbose, 2)]
+	log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: level}))
+	if m.threads > 0 && os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(min(m.threads, runtime.NumCPU()))
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(memcachedGC)
+	}
+	p := &memcachedProcess{m: m, log: log, out: env.stdout, stop: make(chan bool, 1), failed: make(chan error, 16)}
+	return p.run(ctx)
+}
+
+// memcachedGC trades memory for time: the heap that is collected has no items in it, and is small.
+const memcachedGC = 400
+
+// memcachedProcess is a running cache server.
+type memcachedProcess struct {
+	m       *memcachedConfig
+	log     *slog.Logger
+	out     io.Writer
+	srv     *memcached.Server
+	web     *http.Server
+	certs   *certificates
+	stop    chan bool
+	failed  chan error
+	serving sync.WaitGroup
+}
+
+// memcachedEndpoint is an address that is served.
+type memcachedEndpoint struct {
+	scheme string
+	ln     net.Listener
+	udp    *net.UDPConn
+}
+
+func (e *memcachedEndpoint) close() {
+	if e.udp != nil {
+		e.udp.Close()
+	} else {
+		e.ln.Close()
+	}
+}
+
+func (e *memcachedEndpoint) addr() string {
+	if e.udp != nil {
+		return e.udp.LocalAddr().String()
+	}
+	return e.ln.Addr().String()
+}
+
+func (p *memcachedProcess) run(ctx context.Context) (err error) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	signal.Ignore(syscall.SIGPIPE)
+	if err := p.prepare(); err != nil {
+		return err
+	}
+	list, err := p.listen()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, e := range list {
+			e.close() // closed already, unless the start failed
+		}
+	}()
+	files := &gearmandConfig{pidFile: p.m.pidFile, user: p.m.user}
+	if os.Geteuid() != 0 {
+		files.user = "" // as memcached: only root can
+	}
+	if err := files.writePID(); err != nil {
+		return err
+	}
+	defer files.removePID()
+	if err := files.changeUser(); err != nil {
+		return err
+	}
+	if p.srv, err = memcached.Open(p.m.opts); err != nil {
+		return err
+	}
+	p.serve(list)
+	if err := p.announce(list); err != nil {
+		return errors.Join(err, p.end())
+	}
+	failure := p.wait(ctx, signals)
+	return errors.Join(failure, p.end())
+}
+
+// prepare reads the files that the flags name.
+func (p *memcachedProcess) prepare() (err error) {
+	m := p.m
+	o := &m.opts
+	o.Log = p.log
+	if m.shutdown {
+		o.OnShutdown = func(graceful bool) { p.stop <- graceful }
+	}
+	if err := p.readUsers(o); err != nil {
+		return err
+	}
+	if m.sasl {
+		file := cmp.Or(m.saslFile, os.Getenv("MEMCACHED_SASL_PWDB"))
+		if file == "" {
+			return usagef("-S wants a file of users: --sasl-file, or MEMCACHED_SASL_PWDB")
+		}
+		if o.SASL, err = readUsers(file); err != nil {
+			return err
+		}
+	}
+	if m.ssl {
+		if m.tls.cert == "" {
+			return usagef("-Z wants -o ssl_chain_cert=FILE")
+		}
+		p.certs = &certificates{conf: m.tls}
+		if err := p.certs.load(); err != nil {
+			return err
+		}
+		o.RefreshCerts = p.certs.load
+	}
+	if m.authFile != "" && m.udpPort != 0 {
+		return usagef("-Y and -U exclude each other: UDP has no connections that could be authenticated")
+	}
+	if m.memoryFile != "" {
+		o.File = m.memoryFile
+		if o.Meta, err = takeMeta(m.memoryFile + ".meta"); err != nil {
+			p.log.Warn("the items of the last process are lost", "err", err)
+		}
+		if o.Meta != nil && o.Meta.Limit != max(o.Limit, 64<<20*b2i(o.Limit == 0)) {
+			p.log.Warn("the items of the last process are lost: it had another memory limit")
+			o.Meta = nil
+		}
+	}
+	o.Settings = m.settings()
+	return o.Validate()
+}
+
+func b2i(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// settings are those lines of "stats settings" that the server itself does not know.
+func (m *memcachedConfig) settings() map[string]string {
+	s := map[string]string{
+		"tcpport": strconv.Itoa(m.port), "udpport": strconv.Itoa(m.udpPort), "umask": m.mask,
+		"num_threads": strconv.Itoa(runtime.GOMAXPROCS(0)), "ssl_enabled": map[bool]string{true: "yes", false: "no"}[m.ssl],
+		"inter": cmp.Or(strings.Join(m.listen, ","), "127.0.0.1"), "ssl_verify_mode": strconv.Itoa(m.tls.verify),
+		"ssl_min_version": []string{"tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3"}[m.tls.minVersion],
+	}
+	for name, v := range map[string]string{
+		"domain_socket": m.socket, "memory_file": m.memoryFile, "ssl_chain_cert": m.tls.cert, "ssl_key": m.tls.key, "ssl_ca_cert": m.tls.ca,
+		"ssl_ciphers": m.tls.ciphers,
+	} {
+		if v != "" {
+			s[name] = v
+		}
+	}
+	if m.backlog > 0 {
+		s["tcp_backlog"] = strconv.Itoa(m.backlog)
+	}
+	return s
+}
+
+// readUsers reads what can be read again on SIGHUP.
+func (p *memcachedProcess) readUsers(o *memcached.Options) (err error) {
+	if p.m.authFile != "" {
+		if o.Users, err = readUsers(p.m.authFile); err != nil {
+			return err
+		}
+	}
+	if p.m.aclFile != "" {
+		f, err := os.Open(p.m.aclFile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if o.ACL, err = memcached.ParseACL(f); err != nil {
+			return fmt.Errorf("%s: %w", p.m.aclFile, err)
+		}
+	}
+	return nil
+}
+
+func readUsers(file string) (map[string]string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	users, err := memcached.ParseUsers(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return users, nil
+}
+
+// takeMeta reads what the last process left, and removes it: a process that is killed leaves nothing that could be believed.
+func takeMeta(file string) (*segcache.Meta, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(file); err != nil {
+		return nil, err
+	}
+	var meta segcache.Meta
+	if err := gob.NewDecoder(bytes.NewReader(text)).Decode(&meta); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return &meta, nil
+}
+
+func (p *memcachedProcess) listen() (list []memcachedEndpoint, err error) {
+	defer func() {
+		if err != nil {
+			for _, e := range list {
+				e.close()
+			}
+		}
+	}()
+	m := p.m
+	if m.socket != "" {
+		ln, err := m.listenUnix()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, memcachedEndpoint{scheme: "memcached", ln: ln})
+	} else {
+		addrs := m.listen
+		if len(addrs) == 0 {
+			addrs = []string{"127.0.0.1"}
+		}
+		for _, a := range addrs {
+			more, err := p.listenTCP(a)
+			list = append(list, more...)
+			if err != nil {
+				return list, err
+			}
+		}
+	}
+	if m.metrics != "" {
+		ln, err := net.Listen("tcp", m.metrics)
+		if err != nil {
+			return list, fmt.Errorf("--metrics: %w", err)
+		}
+		list = append(list, memcachedEndpoint{scheme: "http", ln: ln})
+	}
+	return list, nil
+}
+
+func (m *memcachedConfig) listenUnix() (net.Listener, error) {
+	mode, err := strconv.ParseUint(m.mask, 8, 12)
+	if err != nil {
+		return nil, usagef("-a: %q is not an octal number", m.mask)
+	}
+	if err := removeStale(m.socket); err != nil {
+		return nil, err
+	}
+	ln, err := net.Listen("unix", m.socket)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(os.Chmod(m.socket, fs.FileMode(mode)), setBacklog(ln, m.backlog)); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return ln, nil
+}
+
+// listenTCP opens one address of -l, and the same for UDP if there is to be UDP.
+func (p *memcachedProcess) listenTCP(addr string) (list []memcachedEndpoint, err error) {
+	m := p.m
+	mode := ""
+	for _, name := range []string{"notls", "btls", "mtls"} {
+		if rest, ok := strings.CutPrefix(addr, name+":"); ok {
+			mode, addr = name, rest
+		}
+	}
+	host, port := strings.Trim(addr, "[]"), strconv.Itoa(max(m.port, 0))
+	if h, n, err := net.SplitHostPort(addr); err == nil {
+		host, port = h, n
+	}
+	if host == "*" {
+		host = ""
+	}
+	ln, err := net.Listen("tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, memcachedEndpoint{scheme: "memcached", ln: ln})
+	if err := setBacklog(ln, m.backlog); err != nil {
+		return list, err
+	}
+	if p.certs != nil && mode != "notls" {
+		conf, err := p.certs.config(mode)
+		if err != nil {
+			return list, err
+		}
+		list[0] = memcachedEndpoint{scheme: "memcacheds", ln: tls.NewListener(ln, conf)}
+	}
+	if m.udpPort != 0 && p.certs == nil {
+		ua, err := net.ResolveUDPAddr("udp", net.JoinHostPort(host, strconv.Itoa(max(m.udpPort, 0))))
+		if err != nil {
+			return list, err
+		}
+		udp, err := net.ListenUDP("udp", ua)
+		if err != nil {
+			return list, err
+		}
+		list = append(list, memcachedEndpoint{scheme: "udp", udp: udp})
+	}
+	return list, nil
+}
+
+func (p *memcachedProcess) serve(list []memcachedEndpoint) {
+	for _, e := range list {
+		serve := func() error { return p.srv.Serve(e.ln) }
+		switch e.scheme {
+		case "udp":
+			serve = func() error { return p.srv.ServeUDP(e.udp) }
+		case "http":
+			p.web = &http.Server{
+				Handler: memcachedWeb(p.srv), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second, MaxHeaderBytes: 64 << 10,
+				ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+			}
+			serve = func() error { return p.web.Serve(e.ln) }
+		}
+		p.serving.Go(func() {
+			if err := serve(); !errors.Is(err, memcached.ErrServerClosed) && !errors.Is(err, http.ErrServerClosed) {
+				p.failed <- err
+			}
+		})
+	}
+}
+
+// announce prints the line that scripts wait for.
+func (p *memcachedProcess) announce(list []memcachedEndpoint) error {
+	line, ports := "ready", ""
+	for _, e := range list {
+		line += " " + e.scheme + "=" + e.scheme + "://" + e.addr()
+		if _, port, err := net.SplitHostPort(e.addr()); err == nil && e.scheme != "http" {
+			kind := "TCP"
+			if e.udp != nil {
+				kind = "UDP"
+			}
+			ports += kind + " INET: " + port + "\n"
+		}
+	}
+	if file := os.Getenv("MEMCACHED_PORT_FILENAME"); file != "" { // as memcached's own tests want it
+		if err := atomicfile.Write(faultfs.OS{}, file, 0o644, []byte(ports)); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(p.out, line)
+	if err := (&gearmandConfig{}).detach(); err != nil {
+		p.log.Warn("the process could not detach", "err", err)
+	}
+	if err := service.NotifyReady(); err != nil {
+		p.log.Warn("systemd was not told", "err", err)
+	}
+	p.log.Info("ready", "addr", strings.TrimPrefix(line, "ready "), "version", memcached.Version)
+	return nil
+}
+
+// wait waits until the server is to end, and returns why if it must.
+func (p *memcachedProcess) wait(ctx context.Context, signals <-chan os.Signal) (failure error) {
+	for {
+		select {
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				p.reload()
+				continue
+			}
+			p.log.Info("stopping", "signal", sig.String())
+			return nil
+		case graceful := <-p.stop:
+			p.log.Info("stopping: a client asked for it", "graceful", graceful)
+			return nil
+		case failure = <-p.failed:
+			p.log.Error("stopping: a part has failed", "err", failure)
+			return failure
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// reload reads the users, the access list and the certificates again. With one that is wrong all stays as it was.
+func (p *memcachedProcess) reload() {
+	var o memcached.Options
+	if err := p.readUsers(&o); err != nil {
+		p.log.Error("the users were not read again", "err", err)
+		return
+	}
+	if p.m.authFile != "" {
+		p.srv.SetUsers(o.Users)
+	}
+	if p.m.aclFile != "" {
+		p.srv.SetACL(o.ACL)
+	}
+	if p.certs != nil {
+		if err := p.certs.load(); err != nil {
+			p.log.Error("the certificate was not read again", "err", err)
+		}
+	}
+	p.log.Info("read again: users, access list, certificate")
+}
+
+// end ends the server, and leaves the items to the next one where that was asked for.
+func (p *memcachedProcess) end() error {
+	defer p.serving.Wait()
+	var errs []error
+	if p.m.opts.Snapshot != "" {
+		if _, err := p.srv.WriteSnapshot(p.m.opts.Snapshot); err != nil {
+			errs = append(errs, fmt.Errorf("snapshot: %w", err))
+		}
+	}
+	meta, err := p.srv.Shutdown()
+	errs = append(errs, err)
+	if p.m.memoryFile != "" && meta != nil {
+		var text bytes.Buffer
+		err := gob.NewEncoder(&text).Encode(meta)
+		if err == nil {
+			err = atomicfile.Write(faultfs.OS{}, p.m.memoryFile+".meta", 0o600, text.Bytes())
+		}
+		errs = append(errs, err)
+	}
+	if p.web != nil {
+		p.web.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// openMemcached serves a cache inside up.
+func (a *app) openMemcached(_ context.Context) error {
+	c := &a.cfg.Memcached
+	if c.Listen == "" {
+		return nil
+	}
+	network := "tcp"
+	if strings.HasPrefix(c.Listen, "/") {
+		network = "unix"
+		if err := removeStale(c.Listen); err != nil {
+			return err
+		}
+	}
+	ln, err := net.Listen(network, c.Listen)
+	if err != nil {
+		return fmt.Errorf("memcached.listen: %w", err)
+	}
+	s, err := memcached.Open(memcached.Options{Limit: int64(c.Limit), Log: a.log})
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := s.Serve(ln); !errors.Is(err, memcached.ErrServerClosed) {
+			a.log.Error("memcached ended", "err", err)
+		}
+	})
+	a.onClose(func() error {
+		err := s.Close()
+		serving.Wait()
+		return err
+	})
+	a.metrics.memcached(s)
+	a.log.Info("memcached serves", "addr", ln.Addr())
+	return nil
+}
