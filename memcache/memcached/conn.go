@@ -105,6 +105,11 @@ func (c *conn) handle() bool {
 		return false
 	}
 	c.park()
+	if c.raw != nil {
+		// Others that are ready have their turn first: meanwhile this client may have sent its next request, and then a read finds it at
+		// once, where it would otherwise find nothing, and have to be called again.
+		runtime.Gosched()
+	}
 	return true
 }
 
