@@ -27,13 +27,15 @@ build:
 	go build -trimpath -o bin/wheelhouse ./cmd/wheelhouse
 
 # What the tests use besides Go: curl and both tars as clients and witnesses, real databases, and Gearman's and TheSchwartz's own
-# programs and modules.
+# programs and modules, memcached's, and clients of it.
 tools:
 	@scripts/need-go
 	@scripts/need curl=curl tar=tar bsdtar=libarchive-tools gcc=gcc \
 		gearmand=gearman-job-server gearman=gearman-tools perl:Gearman::Client=libgearman-client-perl \
 		mariadbd=mariadb-server pg_ctlcluster=postgresql perl:TheSchwartz=libtheschwartz-perl \
-		perl:DBD::mysql=libdbd-mysql-perl perl:DBD::SQLite=libdbd-sqlite3-perl perl:DBD::Pg=libdbd-pg-perl
+		perl:DBD::mysql=libdbd-mysql-perl perl:DBD::SQLite=libdbd-sqlite3-perl perl:DBD::Pg=libdbd-pg-perl \
+		memcached=memcached memccapable=libmemcached-tools perl:Cache::Memcached=libcache-memcached-perl \
+		perl:Cache::Memcached::Fast=libcache-memcached-fast-perl python:pymemcache=python3-pymemcache
 
 test: tools
 	go test -shuffle=on -timeout 15m ./...

@@ -130,7 +130,7 @@ func (t *memcachedTrace) next() traceStep {
 	h := splitmix(uint64(lo))
 	return traceStep{
 		key: lo, size: int(20 * math.Pow(200, float64(h>>40)/(1<<24))),
-		ttl: []int{0, 0, 2, 5, 60, 3600, 86400}[h%7],
+		ttl: []int{0, 0, 0, 60, 300, 3600, 86400}[h%7],
 	}
 }
 
@@ -203,7 +203,7 @@ func memcachedHits(ctx context.Context, l *lab) ([]Result, error) {
 	return []Result{{
 		Name: "memcached-hits" + l.reduced(n, traceFull), Ours: Figure{100 * miss[0], "% misses"}, Peer: Figure{100 * miss[1], "% misses"},
 		Ratio: &Spread{ratio, ratio, ratio}, Target: atLeast(1 / 0.95),
-		Notes: []string{fmt.Sprintf("-m %s, zipf 0.99 over %d keys, 20 B to 4 KB, times to live of none, 2 s to a day; ratio is the peer's misses to ours", traceMB, traceKeys)},
+		Notes: []string{fmt.Sprintf("-m %s, zipf 0.99 over %d keys, 20 B to 4 KB, times to live of none, a minute to a day; ratio is the peer's misses to ours", traceMB, traceKeys)},
 	}}, nil
 }
 

@@ -163,6 +163,9 @@ func (c *conn) binError(h *binHead, status binStatus) { c.binReply(h, status, bi
 // binary handles one request. more is false where it is not complete.
 func (c *conn) binary() (more bool, err error) {
 	w := c.w
+	if w.in[w.r] != binRequest {
+		return false, errClosed
+	}
 	if w.n-w.r < binHeader {
 		c.makeRoom(binHeader)
 		return false, nil
@@ -171,9 +174,6 @@ func (c *conn) binary() (more bool, err error) {
 		c.s.dueFlush()
 	}
 	h, ok := parseBinHead(w.in[w.r:w.n])
-	if w.in[w.r] != binRequest {
-		return false, errClosed
-	}
 	rule := &binRules[h.op]
 	if !ok {
 		c.binError(&h, binInvalid)

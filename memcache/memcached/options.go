@@ -114,6 +114,9 @@ func (o Options) withDefaults() Options {
 	o.ChunkMax = cmp.Or(o.ChunkMax, 512<<10)
 	o.Batch = cmp.Or(o.Batch, 20)
 	o.Delimiter = cmp.Or(o.Delimiter, ':')
+	if o.SASL != nil { // as memcached: the text protocol could not authenticate
+		o.Protocol = Binary
+	}
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, time.Minute)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	return o

@@ -370,6 +370,10 @@ func (c *conn) deleteCommand(args []byte) {
 	case len(tok[0]) > maxKey:
 		c.reply(quiet, badFormat)
 		return
+	case len(tok) > 2 || len(tok) == 2 && string(tok[1]) != "0":
+		// 1.6.42 takes no notice of them, and fails memccapable by that; a time was once allowed, and a client that means one is told.
+		c.reply(quiet, badFormat+".  Usage: delete <key> [noreply]")
+		return
 	case !c.may(tok[0], permWrite):
 		c.reply(quiet, denied)
 		return

@@ -5,9 +5,9 @@ import "context"
 const (
 	largeFraction  = 8  // items above this part of a segment have regions of their own kind,
 	itemsPerRegion = 4  // of at least so many of them, lest much of the last segment is left over
+	wantUse        = 1  // uses by which an item passes its probation
 	probationPart  = 10 // of the memory that is in use
 	forceAfter     = 16 // evictions without success, after which use does not protect an item
-	wantUse        = 1  // uses by which an item passes its probation
 )
 
 // Room makes an open region for the item that Store has just found no room for, forgetting others where it must. The access has been
