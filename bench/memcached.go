@@ -21,7 +21,9 @@ const (
 
 func memcachedRow(name string, conns, depth int, kind memcachedKind, target float64) line {
 	load := memcachedLoad{conns: conns, depth: depth, keys: memcachedKeys, size: memcachedValue, kind: kind}
-	return line{[]string{name}, func(ctx context.Context, l *lab) ([]Result, error) { return l.compareMemcached(ctx, name, load, target) }}
+	return line{[]string{name}, func(ctx context.Context, l *lab) ([]Result, error) {
+		return l.compareMemcached(ctx, name, load, target)
+	}}
 }
 
 // memcachedRows are the comparisons with Debian's memcached -t 2. The program that asks is the same.

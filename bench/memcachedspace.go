@@ -99,9 +99,9 @@ const (
 
 // memcachedTrace is a trace with zipfian popularity (0.99), sizes from 20 bytes to 4 KB and times to live from a minute to a day, or none.
 type memcachedTrace struct {
-	cdf   []float64
-	order []int32
-	rng   *rand.Rand
+	cdf     []float64
+	rng     *rand.Rand
+	refused int // sets that the server had no memory for
 }
 
 func newMemcachedTrace(seed uint64) *memcachedTrace {
@@ -174,8 +174,12 @@ func (t *memcachedTrace) play(s *memcachedServer, n int) (misses float64, err er
 			return 0, err
 		}
 		for range sets {
-			if l, err := c.r.ReadString('\n'); err != nil || l != "STORED\r\n" {
-				return 0, fmt.Errorf("set: %q %w", l, err)
+			if l, err := c.r.ReadString('\n'); err != nil {
+				return 0, err
+			} else if strings.HasPrefix(l, "SERVER_ERROR out of memory") {
+				t.refused++
+			} else if l != "STORED\r\n" {
+				return 0, fmt.Errorf("the server answers %q", l)
 			}
 		}
 	}
@@ -190,6 +194,7 @@ func memcachedHits(ctx context.Context, l *lab) ([]Result, error) {
 	}
 	n := l.count(traceFull)
 	var miss [2]float64
+	var refused [2]int
 	for i, s := range []*memcachedServer{ours, peer} {
 		t := newMemcachedTrace(42)
 		if _, err := t.play(s, n/3); err != nil { // to fill it
@@ -198,12 +203,14 @@ func memcachedHits(ctx context.Context, l *lab) ([]Result, error) {
 		if miss[i], err = t.play(s, n); err != nil {
 			return nil, err
 		}
+		refused[i] = t.refused
 	}
 	ratio := miss[1] / miss[0]
 	return []Result{{
 		Name: "memcached-hits" + l.reduced(n, traceFull), Ours: Figure{100 * miss[0], "% misses"}, Peer: Figure{100 * miss[1], "% misses"},
 		Ratio: &Spread{ratio, ratio, ratio}, Target: atLeast(1 / 0.95),
-		Notes: []string{fmt.Sprintf("-m %s, zipf 0.99 over %d keys, 20 B to 4 KB, times to live of none, a minute to a day; ratio is the peer's misses to ours", traceMB, traceKeys)},
+		Notes: []string{fmt.Sprintf("-m %s, zipf 0.99 over %d keys, 20 B to 4 KB, times to live of none, a minute to a day; ratio is the peer's misses to ours; "+
+			"sets refused for want of memory: ours %d, peer %d", traceMB, traceKeys, refused[0], refused[1])},
 	}}, nil
 }
 

@@ -103,6 +103,8 @@ type Options struct {
 	Unused []string
 	// Log takes what the server has to say. Default: nothing is logged.
 	Log *slog.Logger
+
+	still bool // nothing happens in the background: for tests
 }
 
 func (o Options) withDefaults() Options {

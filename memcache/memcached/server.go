@@ -87,8 +87,10 @@ func Open(opts Options) (*Server, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background()) // ends with Close
 	s.stop = cancel
-	s.parts.Go(func() { s.clock.run(ctx) })
-	s.parts.Go(func() { _ = s.cache.Run(ctx) })
+	if !s.opts.still {
+		s.parts.Go(func() { s.clock.run(ctx) })
+		s.parts.Go(func() { _ = s.cache.Run(ctx) })
+	}
 	s.parts.Go(func() { s.sweep(ctx) })
 	return s, nil
 }

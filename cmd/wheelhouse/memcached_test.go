@@ -1,0 +1,450 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"wheelhouse/memcache/memcached"
+	"wheelhouse/memcache/memcachetest"
+)
+
+func (p *process) memcached() string {
+	return strings.TrimPrefix(p.ready["memcached"], "memcached://")
+}
+
+func TestMemcachedFlags(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		args string
+		want func(*memcachedConfig)
+	}{
+		{"", func(*memcachedConfig) {}},
+		{"-m 256 -p 11212 -l 10.0.0.1,::1 -l notls:localhost:99 -c 4096 -t 4 -I 2m -vv", func(m *memcachedConfig) {
+			m.opts.Limit, m.port, m.listen, m.opts.MaxConns, m.threads, m.opts.MaxItem, m.verbose = 256<<20, 11212, []string{"10.0.0.1", "::1", "notls:localhost:99"}, 4096, 4, 2<<20, 2
+		}},
+		{"-dMCFXW -s/run/x -a 0770 -unobody -f1.5 -n 64 -R 40 -b 64 -B binary -D/ -I 512k", func(m *memcachedConfig) {
+			m.daemon, m.opts.NoEvict, m.opts.NoCAS, m.opts.NoFlush, m.opts.NoDump, m.opts.NoWatch = true, true, true, true, true, true
+			m.socket, m.mask, m.user, m.opts.Growth, m.opts.LeastItem, m.opts.Batch, m.backlog = "/run/x", "0770", "nobody", 1.5, 64, 40, 64
+			m.opts.Protocol, m.opts.Delimiter, m.opts.Detail, m.opts.MaxItem = memcached.Binary, '/', true, 512<<10
+		}},
+		{"--memory-limit=100 --conn-limit 5 -o idle_timeout=10,track_sizes,no_lru_crawler,hashpower=20 -o relaxed_privileges,slab_chunk_max=256 -k -r -L", func(m *memcachedConfig) {
+			m.opts.Limit, m.opts.MaxConns, m.opts.IdleTimeout, m.opts.TrackSizes, m.opts.DebugTime, m.opts.ChunkMax = 100<<20, 5, 10*time.Second, true, true, 256<<10
+			m.opts.Unused = []string{"no_lru_crawler", "hashpower", "lock-memory", "enable-coredumps", "enable-largepages"}
+		}},
+	} {
+		got, err := parseMemcached(strings.Fields(tt.args))
+		if err != nil {
+			t.Errorf("%q: %v", tt.args, err)
+			continue
+		}
+		want := &memcachedConfig{port: 11211, mask: "700"}
+		want.tls.minVersion = 2
+		tt.want(want)
+		opts := cmp.AllowUnexported(memcachedConfig{}, memcachedTLS{}, memcached.Options{})
+		if d := cmp.Diff(want, got, opts); d != "" {
+			t.Errorf("%q:\n%s", tt.args, d)
+		}
+	}
+}
+
+func TestMemcachedBadFlags(t *testing.T) {
+	t.Setenv("MEMCACHED_SASL_PWDB", "")
+	users := writeFile(t, t.TempDir()+"/users", "nothing of the kind\n")
+	for args, want := range map[string]string{
+		"--porridge":                       "there is no flag --porridge",
+		"-z":                               "there is no flag -z",
+		"-m":                               "-m wants a value",
+		"-m none":                          `"none" is not a number of megabytes`,
+		"-I 2g":                            `"2g" is not a size`,
+		"-p 0 -I 10":                       "MaxItem (-I) is 10 bytes",
+		"-f 1":                             "not a number greater than 1",
+		"-o porridge":                      `there is no option "porridge"`,
+		"-o ssl_verify_mode=9":             "is not 0 to 3",
+		"-B morse":                         `"morse" is not ascii, binary or auto`,
+		"-D xy":                            "is not one character",
+		"extra":                            "unexpected argument: extra",
+		"-Z":                               "-Z wants -o ssl_chain_cert=FILE",
+		"-S":                               "-S wants a file of users",
+		"-p 0 -Y /no/such/file":            "no such file",
+		"-p 0 -Y " + users:                 "line 1 is not NAME:PASSWORD",
+		"-p 0 --acl " + users + "x":        "no such file",
+		"-p 0 -Y " + users + " -U 1":       "line 1",
+		"-p 0 -l 300.1.1.1":                "300.1.1.1",
+		"-p 0 -s /no/such/dir/x":           "/no/such/dir/x",
+		"-p 0 -s " + users + "s -a 9":      "not an octal number",
+		"-p 0 --metrics 127.0.0.1:no-such": "--metrics",
+	} {
+		status, out, errOut := runOnce(t, append([]string{"memcached"}, strings.Fields(args)...)...)
+		if status == 0 || out != "" || !strings.Contains(errOut, want) {
+			t.Errorf("memcached %s = %d %q %q; want %q", args, status, out, errOut, want)
+		}
+	}
+}
+
+func TestMemcachedHelp(t *testing.T) {
+	t.Parallel()
+	status, out, _ := runOnce(t, "memcached", "-h")
+	for _, f := range (&memcachedConfig{}).flags() {
+		name := "--" + f.long
+		if f.long == "" {
+			name = "-" + string(f.short)
+		}
+		if status != 0 || !strings.Contains(out, name) {
+			t.Errorf("-h does not list %s", name)
+		}
+	}
+	for _, name := range memcachedUnused {
+		if !strings.Contains(out, name) {
+			t.Errorf("-h does not list -o %s", name)
+		}
+	}
+	if _, out, _ := runOnce(t, "memcached", "-V"); out != "memcached "+memcached.Version+"\n" {
+		t.Errorf("-V: %q", out)
+	}
+	// Every option that memcached's own -h lists is accepted.
+	for _, line := range strings.Split(debianHelp(t), "\n") {
+		name, _, ok := strings.Cut(strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), "- ")), ":")
+		if !ok || !strings.HasPrefix(line, "   - ") || strings.Contains(name, " ") {
+			continue
+		}
+		value := map[string]string{"ssl_verify_mode": "=1", "ssl_min_version": "=2", "idle_timeout": "=1", "slab_chunk_max": "=512"}[name]
+		if _, err := parseMemcached([]string{"-o", name + value}); err != nil {
+			t.Errorf("-o %s: %v", name, err)
+		}
+	}
+}
+
+func debianHelp(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("memcached", "-h").Output()
+	if err != nil || len(out) < 1000 {
+		t.Fatalf("memcached -h: %v (make tools)", err)
+	}
+	return string(out)
+}
+
+func TestMemcachedProcess(t *testing.T) {
+	dir := t.TempDir()
+	ports := dir + "/ports"
+	t.Setenv("MEMCACHED_PORT_FILENAME", ports)
+	p := start(t, "memcached", "-p", "0", "-U", "-1", "-m", "16", "-A", "-P", dir+"/pid",
+		"--metrics", "127.0.0.1:0", "-o", "lru_maintainer", "-b", "64", "-t", "1")
+	c := memcachetest.Dial(t, p.memcached())
+	c.Send("set a 0 0 5", "hello", "get a")
+	c.Expect("STORED", "VALUE a 0 5", "hello", "END")
+	st := c.Stats("settings")
+	for name, want := range map[string]string{"maxbytes": "16777216", "unused_options": "lru_maintainer", "shutdown_command": "yes", "tcp_backlog": "64", "num_threads": "1"} {
+		if st[name] != want {
+			t.Errorf("stats settings: %s is %q; want %q", name, st[name], want)
+		}
+	}
+	text, err := os.ReadFile(ports)
+	_, port, _ := net.SplitHostPort(p.memcached())
+	if err != nil || !strings.Contains(string(text), "TCP INET: "+port+"\n") || !strings.Contains(string(text), "UDP INET: ") {
+		t.Errorf("ports: %q %v", text, err)
+	}
+	if text, err := os.ReadFile(dir + "/pid"); err != nil || strings.TrimSpace(string(text)) != strconv.Itoa(p.cmd.Process.Pid) {
+		t.Errorf("pid file: %q %v", text, err)
+	}
+	resp, err := http.Get(p.ready["http"] + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || !strings.Contains(string(body), "wheelhouse_memcached_items 1\n") || !strings.Contains(string(body), `wheelhouse_memcached_gets_total{result="hit"} 1`) {
+		t.Errorf("metrics: %v\n%s", err, body)
+	}
+	c.Send("shutdown")
+	p.waitEnd()
+}
+
+func (p *process) waitEnd() {
+	p.t.Helper()
+	select {
+	case <-p.done:
+		if p.err != nil {
+			p.t.Errorf("the process ended: %v", p.err)
+		}
+	case <-time.After(wait):
+		p.t.Fatal("the process does not end")
+	}
+}
+
+func TestMemcachedUnixSocket(t *testing.T) {
+	t.Parallel()
+	sock := t.TempDir() + "/sock"
+	p := start(t, "memcached", "-s", sock, "-a", "0666")
+	c := memcachetest.Dial(t, sock)
+	if got := c.Ask("set a 0 0 1\r\nx"); got != "STORED" {
+		t.Error(got)
+	}
+	st, err := os.Stat(sock)
+	if err != nil || st.Mode().Perm() != 0o666 {
+		t.Errorf("the socket: %v %v", st.Mode(), err)
+	}
+	if conns := c.Stats("conns"); conns["1:addr"] != "unix:"+sock {
+		t.Errorf("stats conns: %v", conns)
+	}
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	p.waitEnd()
+}
+
+// An orderly end leaves the items to the next process, with their times and versions; kill -9 leaves none, and the next process starts.
+func TestMemcachedWarmRestart(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "items")
+	run := func() (*process, *memcachetest.Conn) {
+		p := start(t, "memcached", "-p", "0", "-m", "16", "-e", file)
+		return p, memcachetest.Dial(t, p.memcached())
+	}
+	p, c := run()
+	const n = 5000
+	for i := range n {
+		c.Send(fmt.Sprintf("set key%d %d %d 7 noreply", i, i, 1000*(i%2)), "value:x")
+	}
+	c.Send("set big 0 0 600000", strings.Repeat("b", 600_000))
+	c.Expect("STORED")
+	if got := c.Ask("flush_prefix x"); got != "OK" {
+		t.Fatal(got)
+	}
+	version := c.Ask("mg key7 c")
+	if status, _, errOut := runOnce(t, "memcached", "-p", "0", "-m", "16", "-e", file); status == 0 || !strings.Contains(errOut, "in use by another process") {
+		t.Errorf("a second process with the same file: %d %q", status, errOut)
+	}
+	for round, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGKILL} {
+		p.cmd.Process.Signal(sig)
+		<-p.done
+		p, c = run()
+		want := strconv.Itoa(n + 1)
+		if sig == syscall.SIGKILL {
+			want = "0"
+		}
+		if got := c.Stats("")["curr_items"]; got != want {
+			t.Fatalf("after %v, %s items; want %s", sig, got, want)
+		}
+		if sig == syscall.SIGKILL {
+			break
+		}
+		if got := c.Ask("mg key7 c"); got != version {
+			t.Errorf("round %d: %s; want %s", round, got, version)
+		}
+		c.Send("mg key4999 f t v")
+		if got := c.Line(); !strings.HasPrefix(got, "VA 7 f4999 t") || strings.HasSuffix(got, "t-1") {
+			t.Errorf("round %d: %s", round, got)
+		}
+		c.Expect("value:x")
+	}
+	if got := c.Ask("set a 0 0 1\r\nx"); got != "STORED" {
+		t.Error(got)
+	}
+}
+
+// Killed under load, the server comes up again and serves.
+func TestMemcachedKill(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "items")
+	for range 3 {
+		p := start(t, "memcached", "-p", "0", "-m", "8", "-e", file, "-c", "100")
+		var clients sync.WaitGroup
+		answers := make(chan struct{}, 1<<16)
+		for i := range 4 {
+			nc, err := net.Dial("tcp", p.memcached())
+			if err != nil {
+				t.Fatal(err)
+			}
+			clients.Go(func() {
+				defer nc.Close()
+				value := strings.Repeat("v", 500)
+				buf := make([]byte, 64)
+				for j := 0; ; j++ {
+					if _, err := fmt.Fprintf(nc, "set k%d-%d 0 0 500\r\n%s\r\n", i, j, value); err != nil {
+						return
+					}
+					if _, err := nc.Read(buf); err != nil {
+						return
+					}
+					select {
+					case answers <- struct{}{}:
+					default:
+					}
+				}
+			})
+		}
+		for range 20_000 { // more than fits
+			<-answers
+		}
+		p.kill()
+		clients.Wait()
+	}
+	p := start(t, "memcached", "-p", "0", "-m", "8", "-e", file)
+	if got := memcachetest.Dial(t, p.memcached()).Ask("set a 0 0 1\r\nx"); got != "STORED" {
+		t.Error(got)
+	}
+}
+
+// The process's memory stays within 1.05 of -m and 64 MB, whatever is stored.
+func TestMemcachedMemory(t *testing.T) {
+	t.Parallel()
+	const limit = 96
+	p := start(t, "memcached", "-p", "0", "-m", strconv.Itoa(limit), "-I", "4m")
+	c := memcachetest.Dial(t, p.memcached())
+	big := strings.Repeat("x", 3_000_000)
+	for round, size := range []int{20, 300, 5000, 100_000, 3_000_000, 50, 1000} {
+		for i := range min(2*limit<<20/(size+60), 700_000) {
+			c.Send(fmt.Sprintf("set r%d-%d 0 0 %d noreply", round, i, size), big[:size])
+		}
+		c.Nothing()
+		rss := residentBytes(t, p.cmd.Process.Pid)
+		if most := int64(limit<<20*105/100 + 64<<20); rss > most {
+			t.Errorf("with values of %d bytes the process has %d bytes; at most %d are allowed", size, rss, most)
+		}
+	}
+	if got := c.Ask("cache_memlimit 24"); got != "OK" {
+		t.Error(got)
+	}
+	eventually(t, "memory is given back", func() bool { return residentBytes(t, p.cmd.Process.Pid) < 24<<20*105/100+64<<20 })
+}
+
+func residentBytes(t *testing.T, pid int) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages * int64(os.Getpagesize())
+}
+
+func TestMemcachedTLS(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	authority := newAuthority(t, dir)
+	cert, key := authority.issue(t, dir+"/server")
+	p := start(t, "memcached", "-p", "0", "-Z", "-l", "127.0.0.1", "-o", "ssl_chain_cert="+cert+",ssl_key="+key)
+	addr := strings.TrimPrefix(p.ready["memcacheds"], "memcacheds://")
+	pem, err := os.ReadFile(authority.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial := func(addr string, conf *tls.Config) *memcachetest.Conn {
+		conf.RootCAs, conf.ServerName = pool, "localhost"
+		nc, err := tls.Dial("tcp", addr, conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return memcachetest.New(t, nc)
+	}
+	c := dial(addr, &tls.Config{})
+	big := strings.Repeat("tls!", 200_000)
+	go c.Raw("set a 0 0 800000\r\n" + big + "\r\n")
+	c.Expect("STORED")
+	c.Send("get a")
+	c.Expect("VALUE a 0 800000", big, "END")
+	if got := c.Ask("refresh_certs"); got != "OK" {
+		t.Error(got)
+	}
+	mutual := start(t, "memcached", "-p", "0", "-Z", "-o", "ssl_chain_cert="+cert+",ssl_key="+key+",ssl_ca_cert="+authority.file+",ssl_verify_mode=2")
+	addr = strings.TrimPrefix(mutual.ready["memcacheds"], "memcacheds://")
+	if got := dial(addr, &tls.Config{Certificates: []tls.Certificate{pair}}).Ask("mn"); got != "MN" {
+		t.Error(got)
+	}
+	none := dial(addr, &tls.Config{})
+	if _, err := none.TryLine(); err == nil {
+		t.Error("a client without a certificate was let in")
+	}
+	plain := memcachetest.Dial(t, addr)
+	plain.Raw("get a\r\n")
+	if l, err := plain.TryLine(); err == nil && strings.Contains(l, "END") {
+		t.Errorf("a client without TLS was answered %q", l)
+	}
+}
+
+func TestMemcachedAuthFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	users := writeFile(t, dir+"/users", "alice:one\n")
+	acl := writeFile(t, dir+"/acl", "alice a: rw\n")
+	p := start(t, "memcached", "-p", "0", "-Y", users, "--acl", acl, "-v")
+	login := func(user, password string) (*memcachetest.Conn, string) {
+		c := memcachetest.Dial(t, p.memcached())
+		token := user + " " + password
+		return c, c.Ask(fmt.Sprintf("set x 0 0 %d\r\n%s", len(token), token))
+	}
+	c, got := login("alice", "one")
+	if got != "STORED" {
+		t.Fatal(got)
+	}
+	if got := c.Ask("get b:1"); got != "CLIENT_ERROR access denied" {
+		t.Error(got)
+	}
+	writeFile(t, users, "alice:two\n")
+	writeFile(t, acl, "alice * r\n")
+	p.cmd.Process.Signal(syscall.SIGHUP)
+	eventually(t, "the new password counts", func() bool { _, got := login("alice", "two"); return got == "STORED" })
+	if _, got := login("alice", "one"); got != "CLIENT_ERROR authentication failure" {
+		t.Errorf("the old password: %s", got)
+	}
+	eventually(t, "the new rights count", func() bool { return c.Ask("get b:1") == "END" })
+	writeFile(t, users, "nonsense\n")
+	p.cmd.Process.Signal(syscall.SIGHUP)
+	eventually(t, "the mistake is logged", func() bool {
+		text, err := os.ReadFile(p.log)
+		return err == nil && strings.Contains(string(text), "were not read again")
+	})
+	if _, got := login("alice", "two"); got != "STORED" {
+		t.Errorf("after a file that is wrong: %s", got)
+	}
+}
+
+func TestMemcachedSnapshot(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "snapshot")
+	p := start(t, "memcached", "-p", "0", "--snapshot", file)
+	if got := memcachetest.Dial(t, p.memcached()).Ask("set a 0 0 1\r\nx"); got != "STORED" {
+		t.Fatal(got)
+	}
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	p.waitEnd()
+	p = start(t, "memcached", "-p", "0", "-m", "128", "--snapshot", file)
+	if got := memcachetest.Dial(t, p.memcached()).Ask("mg a"); got != "HD" {
+		t.Error(got)
+	}
+}
+
+func TestMemcachedInsideUp(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	start(t, upArgs(dir, "--set", "memcached.listen="+dir+"/cache", "--set", "memcached.limit=8MiB")...)
+	c := memcachetest.Dial(t, dir+"/cache")
+	if got := c.Ask("set a 0 0 1\r\nx"); got != "STORED" {
+		t.Error(got)
+	}
+	if got := c.Stats("settings")["maxbytes"]; got != "8388608" {
+		t.Errorf("maxbytes %s", got)
+	}
+}
