@@ -23,7 +23,6 @@ type memcachedConfig struct {
 	license, shutdown, sasl     bool
 	authFile, saslFile, aclFile string
 	memoryFile, metrics         string
-	relaxed                     bool
 	tls                         memcachedTLS
 }
 

@@ -49,8 +49,7 @@ const (
 	allMarks = Stale | TokenSent | Fetched | BinaryKey
 )
 
-func (c *Cache) at(addr uint64) unsafe.Pointer { return unsafe.Add(c.base, addr) }
-func (c *Cache) word(addr uint64) *uint32      { return (*uint32)(unsafe.Add(c.base, addr)) }
+func (c *Cache) word(addr uint64) *uint32 { return (*uint32)(unsafe.Add(c.base, addr)) }
 func (c *Cache) bytes(addr uint64, n int) []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(c.base, addr)), n)
 }
