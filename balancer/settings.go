@@ -135,6 +135,7 @@ type Cache struct {
 	Disk          string
 	DiskSize      int64
 	MaxObject     int64
+	AskAlways     bool // about each answer that is kept, whatever it says of itself
 	StaleIfError  time.Duration
 	StaleWhileRev time.Duration // for answers that do not say themselves
 	PurgeNetworks []netip.Prefix

@@ -140,8 +140,10 @@ func httpTime(v string, otherwise time.Time) time.Time {
 }
 
 // mayStore reports whether a shared cache may keep an answer to a request (RFC 9111 §3).
-func mayStore(q *http1.Request, status int, h *http1.Header, req, res *directives) bool {
+func mayStore(q *http1.Request, status int, h *http1.Header, req, res *directives, ask bool) bool {
 	switch {
+	case ask: // whoever gets it was let in by the origin
+		return q.Method == "GET" && status == 200 && !req.noStore && !res.noStore && !h.Has("Set-Cookie") && (h.Has("ETag") || h.Has("Last-Modified"))
 	case q.Method != "GET" || status < 200 || status == 206 || status == 304:
 		return false
 	case req.noStore || res.noStore || res.private:

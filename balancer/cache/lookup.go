@@ -42,6 +42,10 @@ func (l *lookup) run() {
 		l.next(l.r)
 		return
 	}
+	if l.old != nil && l.old.always { // each has to ask for itself
+		l.fetch()
+		return
+	}
 	leader := l.c.join(l.r.X.Context(), l.key)
 	if leader {
 		defer l.c.leave(l.key)

@@ -54,7 +54,7 @@ func (t *tee) Start(status int, size int64) error {
 		}
 	}
 	set := l.c.set.Load()
-	if t.size = size; mayStore(l.q, status, h, &l.req, &res) && size <= set.MaxObject {
+	if t.size = size; mayStore(l.q, status, h, &l.req, &res, set.AskAlways) && size <= set.MaxObject {
 		t.e = newEntry(l, status, h, &res, t.asked, now, set)
 	}
 	if t.e != nil {
@@ -198,6 +198,10 @@ func (e *entry) setTimes(h *http1.Header, res *directives, fresh time.Duration, 
 		e.age = 0
 	}
 	e.fresh, e.always, e.revalidate = fresh, res.noCache, res.mustRevalidate || res.noCache || res.sMaxAge >= 0
+	if set.AskAlways {
+		e.fresh, e.always, e.revalidate = 0, true, true
+		return
+	}
 	e.staleWhile, e.staleError = set.StaleWhileRev, set.StaleIfError
 	if res.staleWhile >= 0 {
 		e.staleWhile = res.staleWhile

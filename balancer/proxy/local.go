@@ -16,7 +16,7 @@ func (c *call) serveLocal(name string) {
 	}
 	c.r.Backend = "local:" + name
 	c.r.Attempts++
-	lx := &localExchange{Exchange: c.x, c: c}
+	lx := &localExchange{Exchange: c.x, c: c, req: c.edited()}
 	if !c.r.Entry.PersistClient {
 		c.x.Header().Set("Connection", "close")
 	}
@@ -34,10 +34,43 @@ func (c *call) serveLocal(name string) {
 type localExchange struct {
 	http1.Exchange
 	c       *call
+	req     *http1.Request // as edited, nil: the client's
 	order   *order
 	status  int
 	started bool
 	dropped bool // a plugin has answered
+}
+
+// Request is the client's, with what plugins, the cache and HEADER have changed.
+func (x *localExchange) Request() *http1.Request {
+	if x.req != nil {
+		return x.req
+	}
+	return x.Exchange.Request()
+}
+
+// edited is a request with changed fields; nil when nothing is to be changed.
+func (c *call) edited() *http1.Request {
+	r, q := c.r, c.x.Request()
+	if len(r.Edits) == 0 && len(c.set.HeaderInsert) == 0 && len(c.set.HeaderRemove) == 0 && same(r.Path, q.Path) && same(r.Query, q.Query) {
+		return nil
+	}
+	e := q.WithHeader()
+	e.Path, e.Query, e.Host = r.Path, r.Query, r.Host
+	for _, ed := range r.Edits {
+		if ed.Remove {
+			e.Header.Del(ed.Name)
+		} else {
+			e.Header.Set(ed.Name, ed.Value)
+		}
+	}
+	for _, name := range c.set.HeaderRemove {
+		e.Header.Del(name)
+	}
+	for _, f := range c.set.HeaderInsert {
+		e.Header.Set(f.Name, f.Value)
+	}
+	return e
 }
 
 func (x *localExchange) Started() bool { return x.started }
@@ -65,6 +98,9 @@ func (x *localExchange) Start(status int, size int64) error {
 	x.dropped = !goOn
 	return err
 }
+
+// FollowsReproxy says whether a handler may answer with X-Reproxy-URL.
+func (x *localExchange) FollowsReproxy() bool { return x.c.set.EnableReproxy }
 
 func (x *localExchange) silent() bool { return x.order != nil || x.dropped }
 

@@ -11,6 +11,7 @@ import (
 
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/config"
+	"wheelhouse/internal/http1"
 	"wheelhouse/internal/service"
 )
 
@@ -30,7 +31,9 @@ func runBalancer(ctx context.Context, env *environment, args []string) error {
 	if err != nil {
 		return err
 	}
-	b := balancerd.New(ctx, balancerd.Options{Language: config.NewLanguage(config.NewPlugins()), Log: log, Listen: balancerListen(from)})
+	o := balancerOptions(config.NewLanguage(config.NewPlugins(balancerPlugins()...)), log, nil)
+	o.Listen = balancerListen(from)
+	b := balancerd.New(ctx, o)
 	if err := b.LoadFile(*file); err != nil {
 		return err
 	}
@@ -60,4 +63,9 @@ func runBalancer(ctx context.Context, env *environment, args []string) error {
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	return b.Shutdown(end)
+}
+
+// balancerOptions wire the balancer's parts together.
+func balancerOptions(lang *config.Language, log *slog.Logger, local map[string]http1.Handler) balancerd.Options {
+	return balancerd.Options{Language: lang, Log: log, Local: local}
 }

@@ -84,6 +84,10 @@ type Config struct {
 		MaxVariants int             `toml:"max_variants" doc:"forms of one object that are kept; more are refused"`
 		Timeout     config.Duration `toml:"timeout" doc:"how long making an image may take; never longer than half of catalog.grace"`
 	} `toml:"images"`
+	Balancer struct {
+		Config string      `toml:"config" doc:"file in the balancer's language with further services, or a console, for the balancer that stands before the store inside up; it may change the service store too"`
+		Cache  config.Size `toml:"cache" doc:"memory for answers that the balancer keeps; each is asked about before it is given again; 0: none"`
+	} `toml:"balancer"`
 	Memcached struct {
 		Listen string      `toml:"listen" doc:"address of a cache server inside up, HOST:PORT or the path of a socket; empty: none"`
 		Limit  config.Size `toml:"limit" doc:"memory of that cache server"`

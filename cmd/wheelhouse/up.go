@@ -92,6 +92,9 @@ func (a *app) openUp(ctx context.Context, addrs map[string]net.Addr) (*service.O
 	if err != nil {
 		return nil, err
 	}
+	if front, err = a.openFront(ctx, front); err != nil {
+		return nil, err
+	}
 	node, err := a.nodeHandler()
 	if err != nil {
 		return nil, err

@@ -36,6 +36,16 @@ func (r *Request) WantsClose() bool { return r.close }
 // HasBody reports whether a body follows the head.
 func (r *Request) HasBody() bool { return r.ContentLength != 0 }
 
+// WithHeader is a copy of the request whose header can be changed. Its other slices are r's.
+func (r *Request) WithHeader() *Request {
+	c := &Request{
+		Method: r.Method, Target: r.Target, Path: r.Path, Query: r.Query, Host: r.Host, Minor: r.Minor, ContentLength: r.ContentLength,
+		ExpectContinue: r.ExpectContinue, ID: r.ID, close: r.close,
+	}
+	c.Header.AddAll(&r.Header)
+	return c
+}
+
 func (r *Request) reset() {
 	h := r.Header
 	h.Reset()

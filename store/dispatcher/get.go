@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,7 +27,8 @@ func (d *Dispatcher) get(x http1.Exchange, t *target) *failure {
 		return f
 	}
 	r := x.Request()
-	if b.Access != store.PublicRead && d.auth.mode != AuthNone {
+	private := b.Access != store.PublicRead && d.auth.mode != AuthNone
+	if private {
 		if f := d.who(x, t, b, store.RoleRead); f != nil {
 			return f
 		}
@@ -40,6 +42,9 @@ func (d *Dispatcher) get(x http1.Exchange, t *target) *failure {
 		}
 	}
 	describe(x.Header(), b, o)
+	if private {
+		keepPrivate(x.Header())
+	}
 	cond, f := parseConditions(&r.Header)
 	if f != nil {
 		return f
@@ -106,6 +111,20 @@ func describe(h *http1.Header, b *store.Bucket, o *store.Object) {
 	for _, m := range o.Meta {
 		h.Add(metaPrefix+m.Name, m.Value)
 	}
+}
+
+// keepPrivate keeps shared caches from giving an answer to others than the one that was let in (RFC 9111 §5.2.2.7).
+func keepPrivate(h *http1.Header) {
+	rest := ""
+	for part := range strings.SplitSeq(h.Get("Cache-Control"), ",") {
+		part = strings.TrimSpace(part)
+		switch name, _, _ := strings.Cut(strings.ToLower(part), "="); name {
+		case "", "public", "private", "s-maxage":
+		default:
+			rest += ", " + part
+		}
+	}
+	h.Set("Cache-Control", "private"+rest)
 }
 
 // sendRanges sends the whole object, one part of it, or several as multipart/byteranges (RFC 9110 §14.6).

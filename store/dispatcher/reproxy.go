@@ -15,6 +15,9 @@ import (
 // mayReproxy reports whether the request comes through a proxy that fetches the bytes itself. Perlbal says so in
 // X-Proxy-Capabilities; others are known by their address alone. Nobody but a configured proxy is told where storages are.
 func (d *Dispatcher) mayReproxy(x http1.Exchange) bool {
+	if f, ok := x.(follower); ok && f.FollowsReproxy() { // the balancer of this process
+		return d.opt.Reproxy != ReproxyNever
+	}
 	if d.opt.Reproxy == ReproxyNever || len(d.opt.Proxies) == 0 {
 		return false
 	}
@@ -28,6 +31,15 @@ func (d *Dispatcher) mayReproxy(x http1.Exchange) bool {
 	from := tcp.AddrPort().Addr().Unmap()
 	return containsAddr(d.opt.Proxies, from)
 }
+
+// isLocal reports whether a storage's disk is in this process.
+func (d *Dispatcher) isLocal(s *store.Storage) bool {
+	l, ok := d.devices.(interface{ Local(s *store.Storage) bool })
+	return ok && l.Local(s)
+}
+
+// follower is an exchange whose other side fetches what X-Reproxy-URL names.
+type follower interface{ FollowsReproxy() bool }
 
 func containsAddr(prefixes []netip.Prefix, a netip.Addr) bool {
 	for _, p := range prefixes {
@@ -48,7 +60,11 @@ func (d *Dispatcher) reproxy(x http1.Exchange, o *store.Object) (done bool, f *f
 	now := d.opt.Now()
 	readers := v.readersOf(o, now)
 	var urls []string
+	_, inside := x.(follower)
 	for _, m := range readers.list[:readers.n] {
+		if inside && d.isLocal(&m.Storage) {
+			return false, nil // nothing is nearer than what is in this process
+		}
 		if m.readPass(o, now) < 2 { // not the last resorts
 			urls = append(urls, d.devices.URL(&m.Storage, o.ID, now.Add(d.opt.URLLifetime)))
 		}

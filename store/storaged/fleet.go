@@ -70,6 +70,12 @@ func (f *Fleet) Device(s *store.Storage) store.Device {
 	return d
 }
 
+// Local reports whether a storage's disk is in this process.
+func (f *Fleet) Local(s *store.Storage) bool {
+	_, ok := f.local[s.ID]
+	return ok
+}
+
 // URL is where a proxy can fetch an entity until expires.
 func (f *Fleet) URL(s *store.Storage, id store.ObjectID, expires time.Time) string {
 	u := s.URI + "/" + store.EntityPath(id)

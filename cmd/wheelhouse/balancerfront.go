@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"wheelhouse/balancer"
+	"wheelhouse/balancer/balancerd"
+	"wheelhouse/balancer/config"
+	"wheelhouse/internal/http1"
+)
+
+// frontService is the service that stands before the store inside up, and storeHandler the node that the store is to it.
+const (
+	frontService = "store"
+	storeHandler = "dispatcher"
+)
+
+// frontConf is that service's configuration. The dispatcher decides who may see what and is asked about each answer, also about
+// those that are in the cache.
+const frontConf = `CREATE POOL store_pool
+  POOL ADD store_pool local:dispatcher
+CREATE SERVICE store
+  SET role = reverse_proxy
+  SET pool = store_pool
+  SET persist_client = on
+  SET enable_reproxy = on
+  SET max_request_size = 0
+  SET max_chunked_request_size = 0
+  SET cache_ask_always = on
+ENABLE store
+`
+
+// openFront puts the balancer before the store's handler: what the handler names in X-Reproxy-URL is fetched from the storages, and
+// what operators want besides, further services or a console, stands in a file of the balancer's own language.
+func (a *app) openFront(ctx context.Context, store http1.Handler) (http1.Handler, error) {
+	c := &a.cfg.Balancer
+	lang := config.NewLanguage(config.NewPlugins(balancerPlugins()...))
+	state, err := frontState(lang, c.Config, int64(c.Cache), func(text string) { a.log.Warn(text) })
+	if err != nil {
+		return nil, fmt.Errorf("balancer: %w", err)
+	}
+	b := balancerd.New(context.WithoutCancel(ctx), balancerOptions(lang, a.log, map[string]http1.Handler{storeHandler: store}))
+	a.onClose(func() error {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(a.cfg.Drain))
+		defer cancel()
+		return b.Shutdown(end)
+	})
+	if err := b.LoadState(state); err != nil {
+		return nil, fmt.Errorf("balancer: %w", err)
+	}
+	a.background = append(a.background, func(ctx context.Context) error {
+		b.Tick(ctx)
+		return nil
+	})
+	return b.Service(frontService), nil
+}
+
+// frontState is the configuration of the balancer inside up: the store's service, and what a file adds.
+func frontState(lang *config.Language, file string, cache int64, warn func(string)) (*config.State, error) {
+	text := frontConf
+	if cache > 0 {
+		text += fmt.Sprintf("SET store.cache = on\nSET store.cache_memory = %d\n", cache)
+	}
+	if file != "" {
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("balancer.config: %w", err)
+		}
+		text += "INCLUDE = " + file + "\n"
+	}
+	return lang.Read(strings.NewReader(text), "wheelhouse up", config.Expander{Env: os.LookupEnv}, warn)
+}
+
+// balancerPlugins are the plugins that are compiled in.
+func balancerPlugins() []balancer.Plugin { return nil }
