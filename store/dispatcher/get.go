@@ -62,7 +62,7 @@ func (d *Dispatcher) get(x http1.Exchange, t *target) *failure {
 		_ = x.Start(http.StatusOK, o.Size)
 		return nil
 	}
-	if d.mayReproxy(x) && o.Size > 0 {
+	if d.mayReproxy(x, o.Size) && o.Size > 0 {
 		done, f := d.reproxy(x, o)
 		if done || f != nil {
 			return f

@@ -14,9 +14,9 @@ import (
 
 // mayReproxy reports whether the request comes through a proxy that fetches the bytes itself. Perlbal says so in
 // X-Proxy-Capabilities; others are known by their address alone. Nobody but a configured proxy is told where storages are.
-func (d *Dispatcher) mayReproxy(x http1.Exchange) bool {
-	if f, ok := x.(follower); ok && f.FollowsReproxy() { // the balancer of this process
-		return d.opt.Reproxy != ReproxyNever
+func (d *Dispatcher) mayReproxy(x http1.Exchange, size int64) bool {
+	if f, ok := x.(follower); ok && f.FollowsReproxy() { // the balancer of this process: what is small may be in memory here
+		return d.opt.Reproxy != ReproxyNever && size > smallRead
 	}
 	if d.opt.Reproxy == ReproxyNever || len(d.opt.Proxies) == 0 {
 		return false
