@@ -49,7 +49,7 @@ func (m *memcachedConfig) flags() []gearmandFlag {
 		{"slab-growth-factor", 'f', "X", "growth of the classes by which items are counted (default 1.25)", m.setGrowth},
 		{"slab-min-size", 'n', "BYTES", "least size of key, value and flags in those classes (default 48)", number(&o.LeastItem)},
 		{"", 'D', "CHAR", "ends the prefixes of keys (default :); counts by prefix from the start", m.setDelimiter},
-		{"threads", 't', "N", "threads that work at once (default: as many as there are processors)", number(&m.threads)},
+		{"threads", 't', "N", "threads that work at once (default: half as many as there are processors)", number(&m.threads)},
 		{"max-reqs-per-event", 'R', "N", "requests of a connection before others have a turn (default 20)", number(&o.Batch)},
 		{"disable-cas", 'C', "", "give items no version", yes(&o.NoCAS)},
 		{"listen-backlog", 'b', "N", "connections that wait to be accepted", number(&m.backlog)},
