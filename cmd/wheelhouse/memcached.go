@@ -169,8 +169,8 @@ func (p *memcachedProcess) prepare() (err error) {
 		}
 		o.RefreshCerts = p.certs.load
 	}
-	if m.authFile != "" && m.udpPort != 0 {
-		return usagef("-Y and -U exclude each other: UDP has no connections that could be authenticated")
+	if (m.authFile != "" || m.sasl) && m.udpPort != 0 {
+		return usagef("-Y and -S exclude -U: UDP has no connections that could be authenticated")
 	}
 	if m.memoryFile != "" {
 		o.File = m.memoryFile

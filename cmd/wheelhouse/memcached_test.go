@@ -65,6 +65,7 @@ func TestMemcachedFlags(t *testing.T) {
 func TestMemcachedBadFlags(t *testing.T) {
 	t.Setenv("MEMCACHED_SASL_PWDB", "")
 	users := writeFile(t, t.TempDir()+"/users", "nothing of the kind\n")
+	good := writeFile(t, t.TempDir()+"/users", "a:b\n")
 	for args, want := range map[string]string{
 		"--porridge":                       "there is no flag --porridge",
 		"-z":                               "there is no flag -z",
@@ -84,6 +85,7 @@ func TestMemcachedBadFlags(t *testing.T) {
 		"-p 0 -Y " + users:                 "line 1 is not NAME:PASSWORD",
 		"-p 0 --acl " + users + "x":        "no such file",
 		"-p 0 -Y " + users + " -U 1":       "line 1",
+		"-p 0 -U 1 -S --sasl-file " + good: "-Y and -S exclude -U",
 		"-p 0 -l 300.1.1.1":                "300.1.1.1",
 		"-p 0 -s /no/such/dir/x":           "/no/such/dir/x",
 		"-p 0 -s " + users + "s -a 9":      "not an octal number",

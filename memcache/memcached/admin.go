@@ -182,12 +182,9 @@ func (c *conn) shutdown(tok [][]byte) {
 	switch {
 	case c.s.opts.OnShutdown == nil:
 		c.answer("SERVER_ERROR: shutdown not enabled")
-	case len(tok) == 0:
+	case len(tok) == 0 || string(tok[0]) == "graceful":
 		c.quit = true
-		c.s.opts.OnShutdown(false)
-	case string(tok[0]) == "graceful":
-		c.quit = true
-		c.s.opts.OnShutdown(true)
+		c.s.askedOnce.Do(func() { c.s.opts.OnShutdown(len(tok) > 0) })
 	default:
 		c.answer("CLIENT_ERROR invalid shutdown mode")
 	}
@@ -414,6 +411,10 @@ func classList(b []byte, want *[maxClasses + 1]bool) bool {
 func (c *conn) dump(list []byte, asMeta bool) error {
 	if c.s.opts.NoDump {
 		c.answer("ERROR metadump not allowed")
+		return nil
+	}
+	if c.datagram {
+		c.answer(plainError)
 		return nil
 	}
 	if len(c.w.out) > 0 {

@@ -17,7 +17,7 @@ const Version = "1.6.42-wheelhouse"
 const (
 	maxKey       = 250
 	maxLine      = 2048    // bytes of a command that is not a multiget
-	maxMultiget  = 4 << 20 // bytes of one that is
+	maxMultiget  = 1 << 20 // bytes of one that is
 	readBuffer   = 16 << 10
 	flushAt      = 64 << 10 // bytes of answers that are gathered
 	holdAbove    = 32 << 10 // values above are written from where they are

@@ -41,6 +41,8 @@ type Server struct {
 	watch    watchers
 	stopOnce sync.Once
 
+	askedOnce sync.Once // OnShutdown
+
 	parts     sync.WaitGroup // background work
 	serving   sync.WaitGroup // connections
 	stop      context.CancelFunc
