@@ -68,6 +68,9 @@ type Request struct {
 	// read, and the body is X's. Use Body.
 	Replay func() io.Reader
 
+	// Watch is what the console shows of the request while it is under way.
+	Watch Watch
+
 	answer Answer
 	chain  *Chain
 	hand   func(r *Request, service string) error

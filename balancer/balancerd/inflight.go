@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wheelhouse/balancer"
+	"wheelhouse/internal/http1"
 )
 
 // inFlight are a service's requests under way, for those who look and those who wait.
@@ -19,13 +20,14 @@ type inFlight struct {
 type slot struct {
 	Began time.Time
 	r     *balancer.Request
+	q     *http1.Request // as it came: r.X may be put behind another exchange
 }
 
 var slotPool = sync.Pool{New: func() any { return new(slot) }}
 
 func (f *inFlight) enter(r *balancer.Request) *slot {
 	s := slotPool.Get().(*slot)
-	s.Began, s.r = r.Began, r
+	s.Began, s.r, s.q = r.Began, r, r.X.Request()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.slots == nil {
@@ -43,7 +45,7 @@ func (f *inFlight) leave(s *slot) {
 		f.empty = nil
 	}
 	f.mu.Unlock()
-	s.r = nil
+	s.r, s.q = nil, nil
 	slotPool.Put(s)
 }
 
@@ -72,6 +74,9 @@ func (f *inFlight) wait(ctx context.Context) {
 type Live struct {
 	Client, Method, Host, URI string
 	Age                       time.Duration
+	Phase                     balancer.Phase
+	Backend                   string // that has it, or had it last
+	Priority                  balancer.Priority
 }
 
 // Live are the requests under way.
@@ -81,10 +86,10 @@ func (s *Service) Live() []Live {
 	now := time.Now()
 	list := make([]Live, 0, len(s.live.slots))
 	for sl := range s.live.slots {
-		q := sl.r.X.Request() // leave takes the lock, so the exchange is still there
-		list = append(list, Live{
-			sl.r.Client.String(), q.Method, string(q.Host), string(q.Target), now.Sub(sl.Began),
-		})
+		q := sl.q // leave takes the lock, so the exchange is still there
+		l := Live{Client: sl.r.Client.String(), Method: q.Method, Host: string(q.Host), URI: string(q.Target), Age: now.Sub(sl.Began)}
+		l.Phase, l.Backend, l.Priority = sl.r.Watch.See()
+		list = append(list, l)
 	}
 	return list
 }

@@ -70,6 +70,7 @@ func (p *Proxy) Serve(r *balancer.Request) {
 	p.budget.earn(set.RetryBudget)
 	c.upgrade = upgradeOf(r.X.Request())
 	if r.X.Request().HasBody() {
+		r.Watch.Set(balancer.Buffering)
 		if !c.takeBody() {
 			return
 		}
@@ -95,6 +96,7 @@ func (c *call) attempt() (again bool) {
 	}
 	var conn *backend.Conn
 	var err error
+	r.Watch.Wait(r.Priority)
 	if v := c.set.SendProxyProtocol; v > 0 {
 		conn, err = c.p.Queue.GetOwn(c.ctx, want, proxyPreface(v, r))
 	} else {
@@ -107,6 +109,7 @@ func (c *call) attempt() (again bool) {
 	}
 	r.Attempts++
 	r.Backend = conn.Node.Addr
+	r.Watch.Ask(&conn.Node.Addr)
 	c.out = outPool.Get().(*http1.OutRequest)
 	c.render(c.out)
 	began = time.Now()
@@ -116,6 +119,7 @@ func (c *call) attempt() (again bool) {
 		return c.failedOn(conn, err)
 	}
 	r.Head = time.Since(began)
+	r.Watch.Set(balancer.Delivering)
 	conn.Answered(res, r.Head)
 	switch {
 	case res.Status == 101:

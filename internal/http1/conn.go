@@ -23,6 +23,8 @@ type conn struct {
 	word   atomic.Uint64   // see phase
 	client net.Addr        // of whom the connection is, nil: of its other end
 	late   bool            // a phase lasted too long: this is the connection's last exchange
+	born   time.Time
+	served atomic.Uint64 // requests
 
 	// Read side: rbuf[rpos:rend] has been read and not consumed. Below low lies the head of the request in work.
 	rbuf            []byte
@@ -58,7 +60,7 @@ var (
 )
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{srv: s, nc: nc, fresh: true}
+	c := &conn{srv: s, nc: nc, fresh: true, born: time.Now()}
 	c.raw = rawConnOf(nc)
 	c.sending.bind(c)
 	c.body.c = c
@@ -176,6 +178,7 @@ func (c *conn) fill() (int, error) {
 // exchange handles the request that readHead has parsed. It reports whether the connection lives on.
 func (c *conn) exchange() bool {
 	c.srv.counts.requests.Add(1)
+	c.served.Add(1)
 	c.req.ID = c.srv.opts.Sequence.Add(1)
 	c.body.begin(&c.req, &c.lim.Limits)
 	c.expect = c.req.ExpectContinue

@@ -43,6 +43,9 @@ type ConnInfo struct {
 	State string
 	// Age is how long the connection has been in that state.
 	Age time.Duration
+	// Open is how long the connection has been open, and Requests how many requests have come on it.
+	Open     time.Duration
+	Requests uint64
 }
 
 var phaseNames = [phases]string{"handling", "fresh", "idle", "reading", "reading", "writing", "closing", "closing"}
@@ -52,11 +55,12 @@ func (s *Server) Conns() []ConnInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]ConnInfo, 0, len(s.conns))
-	now := s.clock.Load()
+	now, opened := s.clock.Load(), time.Now()
 	for c := range s.conns {
 		w := c.word.Load()
 		list = append(list, ConnInfo{
 			c.RemoteAddr(), c.LocalAddr(), phaseNames[phaseOf(w)], time.Duration(max(0, now-int64(w>>timeShift))) * time.Millisecond,
+			opened.Sub(c.born), c.served.Load(),
 		})
 	}
 	return list
