@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,6 +13,13 @@ type Context struct {
 	Verbose bool   // say OK
 	File    bool   // it is a file: to disable what is disabled is no error there, so that what Dump prints can be read
 	Warn    func(text string)
+	Say     func(text string) // what some commands answer in place of OK
+}
+
+func (c *Context) say(format string, args ...any) {
+	if c.Say != nil {
+		c.Say(fmt.Sprintf(format, args...))
+	}
 }
 
 func (c *Context) warn(format string, args ...any) {
@@ -62,9 +70,10 @@ func (l *Language) verbOf(s *State, verb string) string {
 	return ""
 }
 
-func usage(verb, text string) error {
-	return fault("Invalid syntax to '%s' command: usage: %s", verb, text)
-}
+// usage is the text for a command that makes no sense, where Perlbal has one; syntax that where it has none.
+func usage(text string) error { return fault("usage: %s", text) }
+
+func syntax(verb string) error { return fault("Invalid syntax to '%s' command", verb) }
 
 func (l *Language) create(s *State, c *Context, cmd Command) error {
 	kind, name, _ := strings.Cut(cmd.Args, " ")
@@ -118,7 +127,7 @@ func (l *Language) remove(s *State, c *Context, cmd Command) error {
 func (l *Language) use(s *State, c *Context, cmd Command) error {
 	name := strings.ToLower(cmd.Args)
 	if !isWord(name) {
-		return usage("use", "USE <service_or_pool_name>")
+		return usage("USE <service_or_pool_name>")
 	}
 	if s.Services[name] == nil && s.Pools[name] == nil {
 		return fault("Non-existent pool or service '%s'", name)
@@ -132,7 +141,7 @@ var setForm = regexp.MustCompile(`^(?:(\w+)[. ])?([\w.]+) ?= ?(.+)$`)
 func (l *Language) set(s *State, c *Context, cmd Command) error {
 	m := setForm.FindStringSubmatch(cmd.Args)
 	if m == nil {
-		return usage("set", "SET [<service>] <param> = <value>")
+		return usage("SET [<service>] <param> = <value>")
 	}
 	name, param, value := strings.ToLower(m[1]), strings.ToLower(m[2]), m[3]
 	if name == "" {
@@ -153,13 +162,18 @@ func (l *Language) setDefault(s *State, _ *Context, cmd Command) error {
 	param, value, ok := strings.Cut(cmd.Args, "=")
 	param, value = strings.ToLower(strings.TrimSpace(param)), strings.TrimSpace(value)
 	if !ok || value == "" || !isWord(strings.ReplaceAll(param, ".", "_")) {
-		return usage("default", "DEFAULT <param> = <value>")
+		return usage("DEFAULT <param> = <value>")
 	}
 	s.Defaults[param] = value
 	return nil
 }
 
+const errEnable = Fault("Usage: {ENABLE|DISABLE} <service>")
+
 func (l *Language) enable(s *State, _ *Context, cmd Command) error {
+	if !isWord(cmd.Args) {
+		return errEnable
+	}
 	svc, err := s.named(cmd.Args)
 	switch {
 	case err != nil:
@@ -174,6 +188,9 @@ func (l *Language) enable(s *State, _ *Context, cmd Command) error {
 }
 
 func (l *Language) disable(s *State, c *Context, cmd Command) error {
+	if !isWord(cmd.Args) {
+		return errEnable
+	}
 	svc, err := s.named(cmd.Args)
 	switch {
 	case err != nil:
@@ -201,22 +218,38 @@ func (s *State) named(name string) (*Service, error) {
 func (l *Language) verbose(_ *State, c *Context, cmd Command) error {
 	on, err := ParseBool(cmd.Args)
 	if err != nil {
-		return usage("verbose", "VERBOSE {on|off}")
+		return usage("VERBOSE {on|off}")
 	}
 	c.Verbose = on
 	return nil
 }
 
 // mime is MIME set ext type, MIME remove ext.
-func (l *Language) mime(s *State, _ *Context, cmd Command) error {
+func (l *Language) mime(s *State, c *Context, cmd Command) error {
 	words := strings.Fields(cmd.Args)
+	verb, ext := "", ""
+	if len(words) > 0 {
+		verb = strings.ToLower(words[0])
+	}
+	if len(words) > 1 {
+		ext = strings.ToLower(strings.TrimPrefix(words[1], "."))
+	}
 	switch {
-	case len(words) == 3 && strings.EqualFold(words[0], "set"):
-		s.MIME[strings.ToLower(strings.TrimPrefix(words[1], "."))] = words[2]
-	case len(words) == 2 && (strings.EqualFold(words[0], "remove") || strings.EqualFold(words[0], "rm")):
-		s.MIME[strings.ToLower(strings.TrimPrefix(words[1], "."))] = ""
+	case verb == "set" && len(words) == 3 && ext != "":
+		s.MIME[ext] = words[2]
+		c.say("%s set to %s.", ext, words[2])
+	case verb == "set":
+		return Fault("Usage: set <ext> <mime>")
+	case verb == "remove" && len(words) == 2 && ext != "":
+		if s.MIMEType(ext) == "" {
+			return fault("%s not a defined extension.", ext)
+		}
+		if delete(s.MIME, ext); mimeTypes[ext] != "" {
+			s.MIME[ext] = ""
+		}
+		c.say("%s removed.", ext)
 	default:
-		return usage("mime", "MIME {list | set <ext> <type> | remove <ext>}")
+		return Fault("Usage: list, remove <ext>, set <ext> <mime>")
 	}
 	return nil
 }

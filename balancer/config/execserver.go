@@ -11,7 +11,7 @@ func (l *Language) server(s *State, c *Context, cmd Command) error {
 	param, value, ok := strings.Cut(cmd.Args, "=")
 	param, value = strings.ToLower(strings.TrimSpace(param)), strings.TrimSpace(value)
 	if !ok || value == "" || param == "" {
-		return usage("server", "SERVER <param> = <value>")
+		return syntax("server")
 	}
 	number := func(to *int) error {
 		n, err := ParseInt(value)
@@ -69,7 +69,9 @@ func (l *Language) server(s *State, c *Context, cmd Command) error {
 		s.Server.Others[param] = value
 	case "aio_threads", "track_obj", "crash_backtrace":
 		s.Server.Others[param] = value
-		c.warn("SERVER %s has no meaning here", param)
+		if c.File {
+			c.warn("SERVER %s has no meaning here", param)
+		}
 	default:
 		return fault("unknown server option '%s'", param)
 	}

@@ -135,7 +135,10 @@ func (l *Language) setPool(c *Context, p *Pool, param, value string) error {
 		p.Params[param] = value
 		return nil
 	}
-	c.warn("unknown pool parameter '%s' ignored", param)
+	if !c.File {
+		return fault("Unknown pool parameter '%s'", param)
+	}
+	c.warn("unknown pool parameter '%s' ignored", param) // Perlbal says nothing at all; files with such lines must go on working
 	return nil
 }
 
@@ -162,7 +165,7 @@ func (l *Language) pluginCommand(s *State, c *Context, plugin string, cmd Comman
 }
 
 func (l *Language) pool(s *State, _ *Context, cmd Command) error {
-	form := usage("pool", "POOL <pool> {ADD|REMOVE} <ip:port>")
+	form := syntax("pool")
 	words := strings.Fields(cmd.Args)
 	if len(words) < 3 {
 		return form
@@ -200,10 +203,12 @@ func (l *Language) pool(s *State, _ *Context, cmd Command) error {
 	return nil
 }
 
+const errHeader = Fault("Usage: HEADER <service> {INSERT|REMOVE} <header>[: <value>]")
+
 func (l *Language) header(s *State, _ *Context, cmd Command) error {
 	words := strings.SplitN(cmd.Args, " ", 3)
 	if len(words) < 3 {
-		return usage("header", "HEADER <service> {INSERT|REMOVE} <header>[: <value>]")
+		return errHeader
 	}
 	name, verb := words[0], words[1]
 	if v := strings.ToLower(name); v == "insert" || v == "remove" {
@@ -222,13 +227,13 @@ func (l *Language) header(s *State, _ *Context, cmd Command) error {
 	switch strings.ToLower(verb) {
 	case "insert":
 		if !colon {
-			return usage("header", "HEADER <service> INSERT <header>: <value>")
+			return Fault("no value provided")
 		}
 		svc.Headers = append(svc.Headers, HeaderCommand{Name: field, Value: value})
 	case "remove":
 		svc.Headers = append(svc.Headers, HeaderCommand{Remove: true, Name: field})
 	default:
-		return Fault("Invalid command:  must be 'insert' or 'remove'")
+		return errHeader
 	}
 	return nil
 }

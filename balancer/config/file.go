@@ -120,7 +120,7 @@ func (l *Language) line(s *State, c *Context, cmd Command, x Expander, warn func
 func (l *Language) include(s *State, c *Context, cmd Command, x Expander, warn func(string), within []string) error {
 	globs := strings.Fields(strings.TrimPrefix(cmd.Args, "="))
 	if len(globs) == 0 {
-		return usage("include", "INCLUDE = <file or pattern> …")
+		return usage("INCLUDE = <file or pattern> …")
 	}
 	if len(within) >= maxIncludes {
 		return fault("files include one another more than %d deep", maxIncludes)
