@@ -35,7 +35,9 @@ tools:
 		mariadbd=mariadb-server pg_ctlcluster=postgresql perl:TheSchwartz=libtheschwartz-perl \
 		perl:DBD::mysql=libdbd-mysql-perl perl:DBD::SQLite=libdbd-sqlite3-perl perl:DBD::Pg=libdbd-pg-perl \
 		memcached=memcached memccapable=libmemcached-tools perl:Cache::Memcached=libcache-memcached-perl \
-		perl:Cache::Memcached::Fast=libcache-memcached-fast-perl python:pymemcache=python3-pymemcache
+		perl:Cache::Memcached::Fast=libcache-memcached-fast-perl python:pymemcache=python3-pymemcache \
+		perlbal=perlbal chromium=chromium ab=apache2-utils \
+		nginx=nginx-light h2load=nghttp2-client wrk=wrk
 
 test: tools
 	go test -shuffle=on -timeout 15m ./...

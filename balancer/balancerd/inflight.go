@@ -2,6 +2,7 @@ package balancerd
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -18,9 +19,10 @@ type inFlight struct {
 
 // slot is what the console shows of a request.
 type slot struct {
-	Began time.Time
-	r     *balancer.Request
-	q     *http1.Request // as it came: r.X may be put behind another exchange
+	Began    time.Time
+	r        *balancer.Request
+	observed netip.Addr
+	q        *http1.Request // as it came: r.X may be put behind another exchange
 }
 
 var slotPool = sync.Pool{New: func() any { return new(slot) }}
@@ -28,6 +30,10 @@ var slotPool = sync.Pool{New: func() any { return new(slot) }}
 func (f *inFlight) enter(r *balancer.Request) *slot {
 	s := slotPool.Get().(*slot)
 	s.Began, s.r, s.q = r.Began, r, r.X.Request()
+	s.observed = netip.Addr{}
+	if r.Trusted && r.Observed != r.Client.Addr() {
+		s.observed = r.Observed
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.slots == nil {
@@ -77,6 +83,7 @@ type Live struct {
 	Phase                     balancer.Phase
 	Backend                   string // that has it, or had it last
 	Priority                  balancer.Priority
+	Observed                  string // whom a trusted upstream reports as the client, "" where it is the client itself
 }
 
 // Live are the requests under way.
@@ -88,6 +95,9 @@ func (s *Service) Live() []Live {
 	for sl := range s.live.slots {
 		q := sl.q // leave takes the lock, so the exchange is still there
 		l := Live{Client: sl.r.Client.String(), Method: q.Method, Host: string(q.Host), URI: string(q.Target), Age: now.Sub(sl.Began)}
+		if sl.observed.IsValid() {
+			l.Observed = sl.observed.String()
+		}
 		l.Phase, l.Backend, l.Priority = sl.r.Watch.See()
 		list = append(list, l)
 	}
