@@ -107,7 +107,7 @@ type (
 	FileSender interface {
 		Alter(r *Request, path string, f *os.File) (prefix []byte, err error)
 	}
-	// Ender is told of each request's end.
+	// Ender is told of the end of each request that its service has seen, whichever service has answered.
 	Ender interface{ End(r *Request) }
 	// Informer adds to the console: lines for a verb of its own, ok false when the verb is not its.
 	Informer interface {
@@ -206,6 +206,9 @@ func (c *Chain) Rewrite(r *Request, path string) string {
 	}
 	return path
 }
+
+// Finds reports whether there is a FileFinder.
+func (c *Chain) Finds() bool { return len(c.found) > 0 }
 
 // Found runs the FileFinders.
 func (c *Chain) Found(r *Request, paths []string, infos []os.FileInfo) bool {

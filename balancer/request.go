@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -73,6 +74,7 @@ type Request struct {
 
 	answer Answer
 	chain  *Chain
+	past   []*Chain // of the services that have handed the request on
 	hand   func(r *Request, service string) error
 	values map[any]any
 }
@@ -95,10 +97,12 @@ type Answer struct {
 func (r *Request) Reset(x http1.Exchange, svc Service, set *Settings, chain *Chain, hand func(*Request, string) error) {
 	q := x.Request()
 	edits := r.Edits[:0]
+	clear(r.past)
+	past := r.past[:0]
 	clear(r.values)
 	*r = Request{
 		X: x, Set: set, Entry: set, Service: svc, Path: q.Path, Query: q.Query, Host: q.Host, Priority: Normal,
-		Edits: edits, Began: time.Now(), chain: chain, hand: hand, values: r.values,
+		Edits: edits, Began: time.Now(), chain: chain, past: past, hand: hand, values: r.values,
 	}
 }
 
@@ -114,7 +118,20 @@ func (r *Request) Fork(x http1.Exchange) *Request {
 
 // Move makes another service answer: its settings and plugins are in force from now on.
 func (r *Request) Move(svc Service, set *Settings, chain *Chain) {
+	if r.chain != nil {
+		r.past = append(r.past, r.chain)
+	}
 	r.Service, r.Set, r.chain = svc, set, chain
+}
+
+// End tells the plugins of all services that have had to do with the request that it is over, the first service's last.
+func (r *Request) End() {
+	if r.chain != nil {
+		r.chain.End(r)
+	}
+	for _, c := range slices.Backward(r.past) {
+		c.End(r)
+	}
 }
 
 // Chain is the plugins of the service that answers.

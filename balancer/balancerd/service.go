@@ -323,7 +323,7 @@ func (s *Service) ServeExchange(x http1.Exchange) {
 	slot := s.live.enter(r)
 	defer func() {
 		s.live.leave(slot)
-		r.Chain().End(r)
+		r.End()
 		if s.b.o.Finished != nil {
 			s.b.o.Finished(r)
 		}
