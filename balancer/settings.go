@@ -95,6 +95,8 @@ type Settings struct {
 	MaxPutSize      int64
 	MinPutDirectory int
 	EnableConcat    bool
+	Precompressed   bool              // files with .zst or .gz behind their names are the same in that coding
+	MIME            map[string]string // media types by lower-case extension, "" for one that is unknown, where they differ from the table
 	ServerProcess   string
 
 	// selector.

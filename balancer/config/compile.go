@@ -91,7 +91,7 @@ func checkKind(k balancer.Kind, v string) (err error) {
 
 // Settings compiles what the configuration says of a service into the form in which it is used.
 func (l *Language) Settings(st *State, svc *Service) (*balancer.Settings, error) {
-	s := &balancer.Settings{Role: svc.Role(), Extra: map[string]string{}}
+	s := &balancer.Settings{Role: svc.Role(), MIME: st.MIME, Extra: map[string]string{}}
 	apply := func(t *Tunable) error {
 		v, set := svc.Params[t.Name]
 		if !set && t.Default == "" || !t.forRole(s.Role) {

@@ -243,6 +243,7 @@ func webTunables() []Tunable {
 		{Name: "max_put_size", Default: "0", Doc: "largest file that PUT writes; 0: no limit", apply: asSize(func(s *settings) *int64 { return &s.MaxPutSize })},
 		{Name: "min_put_directory", Default: "0", Doc: "leading directories which must exist already", apply: asInt(func(s *settings) *int { return &s.MinPutDirectory })},
 		boolean(Tunable{Name: "enable_concatenate_get", Default: "off", Doc: "/base/??a,b gives files in one answer"}, func(s *settings) *bool { return &s.EnableConcat }),
+		boolean(Tunable{Name: "precompressed", Default: "off", Doc: "send FILE.zst or FILE.gz for FILE to those who take it, unless it is older"}, func(s *settings) *bool { return &s.Precompressed }),
 	}, WebServer)
 }
 
