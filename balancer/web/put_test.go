@@ -1,0 +1,191 @@
+package web_test
+
+import (
+	"crypto/md5"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"wheelhouse/balancer/balancerd"
+	"wheelhouse/balancer/balancertest"
+)
+
+func optionsFor() balancerd.Options { return balancerd.Options{} }
+
+func sum(s string) string {
+	h := md5.Sum([]byte(s))
+	return "Content-MD5: " + base64.StdEncoding.EncodeToString(h[:])
+}
+
+// chunked hides a reader's size, so that it goes chunked.
+type chunked struct{ io.Reader }
+
+func TestPut(t *testing.T) {
+	dir := docroot(t, map[string]string{"old": "old", "there/": "", "file": "x"})
+	b := start(t, dir, "SET enable_put = on\nSET enable_delete = on")
+	for _, v := range []struct {
+		method, path, body string
+		field              string
+		want               int
+		text               string
+	}{
+		{"PUT", "/new", "text", "", 201, ""},
+		{"PUT", "/new", "again", "", 200, "<h1>200 - OK</h1>\n"},
+		{"PUT", "/made/by/put", "x", "", 201, ""},
+		{"PUT", "/zero", "", "", 201, ""},
+		{"PUT", "/sum", "body", sum("body"), 201, ""},
+		{"PUT", "/sum", "body", strings.TrimRight(sum("body"), "="), 201, ""},
+		{"PUT", "/sum2", "body", sum("other"), 400, "mismatch"},
+		{"PUT", "/old", "new", sum("wrong"), 400, "mismatch"},
+		{"PUT", "/there", "x", "", 400, "Invalid filename"},
+		{"PUT", "/file/below", "x", "", 400, "Invalid filename"},
+		{"PUT", "/a%20b", "x", "", 400, "Invalid filename"},
+		{"PUT", "/a/", "x", "", 400, "Invalid filename"},
+		{"PUT", "/a?b", "x", "", 400, "Invalid filename"},
+		{"PUT", "/a..b", "x", "", 400, "Invalid filename"},
+		{"PUT", "/" + strings.Repeat("n", 256), "x", "", 400, "Invalid filename"},
+		{"DELETE", "/zero", "", "", 204, ""},
+		{"DELETE", "/zero", "", "", 404, ""},
+		{"DELETE", "/there", "", "", 400, "Is a directory"},
+		{"DELETE", "/a%20b", "", "", 400, "Invalid filename"},
+	} {
+		var fields []string
+		if v.field != "" {
+			fields = append(fields, v.field)
+		}
+		a := ask(t, v.method, b.URL("w", v.path), v.body, fields...)
+		if a.status != v.want || !strings.Contains(a.body, v.text) {
+			t.Errorf("%s %s: %d %q; want %d %q", v.method, v.path, a.status, a.body, v.want, v.text)
+		}
+	}
+	for name, want := range map[string]string{"new": "again", "made/by/put": "x", "sum": "body", "old": "old"} {
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if got, want := strings.Join(names, " "), "file made new old sum there"; got != want {
+		t.Errorf("the directory holds %q; want %q", got, want)
+	}
+	if a := ask(t, "GET", b.URL("w", "/new"), ""); a.body != "again" {
+		t.Errorf("GET after PUT: %q", a.body)
+	}
+	ask(t, "PUT", b.URL("w", "/new"), "third")
+	if a := ask(t, "GET", b.URL("w", "/new"), ""); a.body != "third" {
+		t.Errorf("GET right after PUT: %q", a.body)
+	}
+	ask(t, "DELETE", b.URL("w", "/new"), "")
+	if a := ask(t, "GET", b.URL("w", "/new"), ""); a.status != 404 {
+		t.Errorf("GET right after DELETE: %d", a.status)
+	}
+}
+
+func TestPutLimits(t *testing.T) {
+	dir := docroot(t, map[string]string{"a/b/": ""})
+	b := start(t, dir, "SET enable_put = on\nSET max_put_size = 5\nSET min_put_directory = 2")
+	for _, v := range []struct {
+		path, body string
+		chunked    bool
+		want       int
+		text       string
+	}{
+		{"/a/b/f", "12345", false, 201, ""},
+		{"/a/b/c/f", "12345", true, 201, ""},
+		{"/a/b/g", "123456", false, 400, "Content-length of 6 is invalid."},
+		{"/a/b/g", "123456", true, 413, "Content too long."},
+		{"/a/f", "1", false, 400, "Does not meet minimum directory requirement"},
+		{"/a/f", "1", true, 400, "Does not meet minimum directory requirement"},
+		{"/a/x/f", "1", false, 404, "Base directory does not exist"},
+		{"/a/x/f", "1", true, 404, "Base directory does not exist"},
+	} {
+		var in io.Reader = strings.NewReader(v.body)
+		if v.chunked {
+			in = chunked{in}
+		}
+		a := askReader(t, "PUT", b.URL("w", v.path), in)
+		if a.status != v.want || !strings.Contains(a.body, v.text) {
+			t.Errorf("PUT %s, chunked %v: %d %q; want %d %q", v.path, v.chunked, a.status, a.body, v.want, v.text)
+		}
+	}
+	b.Do("SET w.max_put_size = 0\nSET w.max_chunked_request_size = 3")
+	if a := askReader(t, "PUT", b.URL("w", "/a/b/h"), chunked{strings.NewReader("1234")}); a.status != 413 {
+		t.Errorf("above max_chunked_request_size: %d; want 413", a.status)
+	}
+	entries, err := os.ReadDir(filepath.Join(dir, "a/b"))
+	must(t, err)
+	if len(entries) != 2 {
+		t.Errorf("what was refused has left something: %v", entries)
+	}
+}
+
+func TestPutThatBreaksOffLeavesWhatWas(t *testing.T) {
+	dir := docroot(t, map[string]string{"f": "before"})
+	b := start(t, dir, "SET enable_put = on")
+	r, w := io.Pipe()
+	done := make(chan error)
+	go func() {
+		req, err := http.NewRequestWithContext(t.Context(), "PUT", b.URL("w", "/f"), r)
+		if err == nil {
+			req.ContentLength = 100
+			var res *http.Response
+			if res, err = http.DefaultClient.Do(req); err == nil {
+				res.Body.Close()
+			}
+		}
+		done <- err
+	}()
+	_, err := io.WriteString(w, "half of it")
+	must(t, err)
+	balancertest.Eventually(t, "the upload has begun", func() bool {
+		entries, err := os.ReadDir(dir)
+		return err == nil && len(entries) == 2
+	})
+	w.CloseWithError(errors.New("the client gives up"))
+	if err := <-done; err == nil {
+		t.Error("the client saw success")
+	}
+	balancertest.Eventually(t, "the temporary file goes", func() bool {
+		entries, err := os.ReadDir(dir)
+		return err == nil && len(entries) == 1
+	})
+	if got, err := os.ReadFile(filepath.Join(dir, "f")); err != nil || string(got) != "before" {
+		t.Errorf("%q, %v; want what was before", got, err)
+	}
+}
+
+func TestPutCannotLeaveTheDocroot(t *testing.T) {
+	outside := docroot(t, map[string]string{"victim": "safe"})
+	dir := docroot(t, map[string]string{"x": "x"})
+	must(t, os.Symlink(outside, filepath.Join(dir, "link")))
+	must(t, os.Symlink(filepath.Join(outside, "victim"), filepath.Join(dir, "leaf")))
+	b := start(t, dir, "SET enable_put = on\nSET enable_delete = on")
+	for _, path := range []string{"/link/victim", "/link/new", "/link/d/new"} {
+		if a := ask(t, "PUT", b.URL("w", path), "evil"); a.status < 400 {
+			t.Errorf("PUT %s: %d", path, a.status)
+		}
+		if a := ask(t, "DELETE", b.URL("w", path), ""); a.status < 400 {
+			t.Errorf("DELETE %s: %d", path, a.status)
+		}
+	}
+	if a := ask(t, "PUT", b.URL("w", "/leaf"), "mine"); a.status >= 300 { // the link itself is replaced
+		t.Errorf("PUT /leaf: %d", a.status)
+	}
+	if got, err := os.ReadFile(filepath.Join(outside, "victim")); err != nil || string(got) != "safe" {
+		t.Errorf("the file outside: %q, %v", got, err)
+	}
+	entries, err := os.ReadDir(outside)
+	must(t, err)
+	if len(entries) != 1 {
+		t.Errorf("outside there are %v", entries)
+	}
+}
