@@ -39,8 +39,6 @@ tools:
 		perlbal=perlbal chromium=chromium ab=apache2-utils \
 		nginx=nginx-light h2load=nghttp2-client wrk=wrk
 
-		perlbal=perlbal
-
 test: tools
 	go test -shuffle=on -timeout 15m ./...
 
