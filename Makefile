@@ -58,7 +58,7 @@ fuzz:
 	@scripts/fuzz $(or $(FUZZTIME),20s)
 
 bench: build
-	@scripts/need nginx=nginx-light wrk=wrk gearmand=gearman-job-server memcached=memcached mariadbd=mariadb-server pg_ctlcluster=postgresql \
+	@scripts/need nginx=nginx-light wrk=wrk haproxy=haproxy perlbal=perlbal openssl=openssl gearmand=gearman-job-server memcached=memcached mariadbd=mariadb-server pg_ctlcluster=postgresql \
 		perl:TheSchwartz=libtheschwartz-perl perl:DBD::mysql=libdbd-mysql-perl perl:DBD::SQLite=libdbd-sqlite3-perl
 	go run ./bench
 

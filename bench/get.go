@@ -106,16 +106,21 @@ const wrkThreads = 2
 // write stores the set in s and as files.
 func (s *fileSet) write(ctx context.Context, into *server) error {
 	for i := range s.n {
-		path := filepath.Join(s.root, bucket, s.name(i))
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, content(int64(i), s.size), 0o644); err != nil { // nginx's workers read it
+		if err := s.writeFile(i); err != nil {
 			return err
 		}
 	}
 	p := &loader{addr: into.addr, conns: 16, size: s.size, name: func(b []byte, i int64) []byte { return append(b, s.name(int(i))...) }}
 	return p.putAll(ctx, s.n)
+}
+
+// writeFile writes object i as a file.
+func (s *fileSet) writeFile(i int) error {
+	path := filepath.Join(s.root, bucket, s.name(i))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, content(int64(i), s.size), 0o644) // nginx's workers read it
 }
 
 // check fetches object i and compares it.
@@ -130,7 +135,7 @@ func checkGet(ctx context.Context, url string, want []byte) error {
 	if err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := insecure.Do(req)
 	if err != nil {
 		return err
 	}

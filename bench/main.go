@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"syscall"
 	"time"
 
@@ -107,7 +108,7 @@ type line struct {
 
 // suite lists all lines in the order in which they run. Those that delete many files come last: see README.md, "Traps".
 func suite() []line {
-	return append(append(gearmanRows(), memcachedRows()...), []line{
+	return append(slices.Concat(gearmanRows(), memcachedRows(), balancerRows()), []line{
 		{[]string{"get-10k"}, get10k},
 		{[]string{"get-1m"}, get1m},
 		{[]string{"get-10k-storaged"}, get10kStoraged},

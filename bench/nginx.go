@@ -91,7 +91,7 @@ func (p *peerServer) waitReady(ctx context.Context, c *child) error {
 		if err != nil {
 			return err
 		}
-		if resp, err := http.DefaultClient.Do(req); err == nil {
+		if resp, err := insecure.Do(req); err == nil {
 			return resp.Body.Close()
 		}
 		select {

@@ -32,3 +32,28 @@ func BenchmarkLocal(b *testing.B) {
 		})
 	}
 }
+
+// What a request costs that goes to a backend over a connection that is kept.
+func BenchmarkProxy(b *testing.B) {
+	body := bytes.Repeat([]byte("x"), 10240)
+	h := http1.HandlerFunc(func(x http1.Exchange) {
+		x.Header().Set("Content-Type", "text/plain")
+		x.Reply(200, body)
+	})
+	bal := balancertest.Start(b, balancertest.Proxy([]string{balancertest.Engine(b, h)}, "SET backend_persist_cache = 100"), balancerd.Options{})
+	addr := bal.Addr("rp")
+	b.ReportAllocs()
+	b.SetParallelism(25)
+	b.RunParallel(func(pb *testing.PB) {
+		c := http1.NewClient(http1.ClientOptions{})
+		defer c.Close()
+		for pb.Next() {
+			res, err := c.Do(b.Context(), &http1.OutRequest{Method: "GET", Addr: addr, Target: "/a/b"})
+			if err != nil {
+				b.Fatal(err)
+			}
+			io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+		}
+	})
+}

@@ -41,6 +41,7 @@ type conn struct {
 	owed    bool    // out holds complete answers: it must go before the client is waited for
 	werr    error   // the first write error
 	sending rawSend
+	idling  rawRecv
 	file    preader // what SendFile copies from
 
 	stall  uint64 // of the sweeper: the word at which unsent was taken
@@ -63,6 +64,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{srv: s, nc: nc, fresh: true, born: time.Now()}
 	c.raw = rawConnOf(nc)
 	c.sending.bind(c)
+	c.idling.bind(c)
 	c.body.c = c
 	c.enter(phaseFresh)
 	return c
@@ -124,10 +126,16 @@ func (c *conn) end() {
 	c.release()
 }
 
-// read reads once, in the present phase. It undoes deadlines that were set to wake the connection while it idled.
+// read reads once, in the present phase; without p into a new c.rbuf. It undoes deadlines that were set to wake the connection while it idled.
 func (c *conn) read(p []byte) (int, error) {
 	for {
-		n, err := c.nc.Read(p)
+		var n int
+		var err error
+		if p == nil {
+			n, err = c.idling.read()
+		} else {
+			n, err = c.nc.Read(p)
+		}
 		if n > 0 {
 			c.srv.counts.in.Add(uint64(n))
 			return n, nil
@@ -156,6 +164,11 @@ func (c *conn) fill() (int, error) {
 		if err := c.flush(false); err != nil {
 			return 0, err
 		}
+	}
+	if c.rbuf == nil && c.raw != nil {
+		n, err := c.read(nil)
+		c.rend += n
+		return n, err
 	}
 	if c.rpos == c.rend {
 		c.rpos, c.rend = c.low, c.low

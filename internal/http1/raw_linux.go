@@ -30,6 +30,54 @@ func (s *rawSend) bind(c *conn) {
 	s.step = s.writeSome
 }
 
+// rawRecv reads what comes on an idle connection into a buffer that is taken when there is something to read: a connection that
+// waits has none.
+type rawRecv struct {
+	c    *conn
+	n    int
+	err  error
+	step func(fd uintptr) bool
+}
+
+func (r *rawRecv) bind(c *conn) {
+	r.c = c
+	r.step = r.readSome
+}
+
+// read reads once, into c.rbuf.
+func (r *rawRecv) read() (int, error) {
+	r.n, r.err = 0, nil
+	if err := r.c.raw.Read(r.step); err != nil && r.err == nil {
+		r.err = err
+	}
+	return r.n, r.err
+}
+
+// readSome reads, or returns false to be called again when the descriptor is readable.
+func (r *rawRecv) readSome(fd uintptr) bool {
+	b := takeReadBuffer()
+	for {
+		n, err := syscall.Read(int(fd), b)
+		switch {
+		case n > 0:
+			r.c.rbuf, r.n = b, n
+			return true
+		case err == syscall.EINTR:
+			continue
+		}
+		giveReadBuffer(b)
+		switch err {
+		case nil:
+			r.err = io.EOF
+		case syscall.EAGAIN:
+			return false
+		default:
+			r.err = os.NewSyscallError("read", err)
+		}
+		return true
+	}
+}
+
 // write writes all of p, by MSG_MORE if more follows at once.
 func (s *rawSend) write(p []byte, more bool) (int, error) {
 	s.p, s.n, s.err, s.flags = p, 0, nil, 0

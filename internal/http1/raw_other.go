@@ -22,6 +22,12 @@ func (s *rawSend) sendfile(file, int64, int64) (int64, error, error) {
 	return 0, nil, errors.ErrUnsupported
 }
 
+type rawRecv struct{}
+
+func (r *rawRecv) bind(*conn) {}
+
+func (r *rawRecv) read() (int, error) { return 0, errors.ErrUnsupported }
+
 func peerClosed(rawConn) bool { return false }
 
 func readable(rawConn) bool { return false }

@@ -51,7 +51,8 @@ func (c *conn) readHead() error {
 
 // idle prepares for the wait for a request's first byte, and looks at what the server wants.
 func (c *conn) idle() error {
-	if len(c.rbuf) > keepBuffer {
+	if c.raw != nil || len(c.rbuf) > keepBuffer {
+		giveReadBuffer(c.rbuf)
 		c.rbuf = nil
 	}
 	c.rpos, c.rend, c.low = 0, 0, 0

@@ -20,6 +20,17 @@ type buffer struct{ b []byte }
 
 var bufferPool = sync.Pool{New: func() any { return &buffer{make([]byte, 0, bufferSize)} }}
 
+var readPool = sync.Pool{New: func() any { return new([readBuffer]byte) }}
+
+func takeReadBuffer() []byte { return readPool.Get().(*[readBuffer]byte)[:] }
+
+// giveReadBuffer takes back a buffer that nothing points into any more. One of another size is left to the collector.
+func giveReadBuffer(b []byte) {
+	if cap(b) == readBuffer {
+		readPool.Put((*[readBuffer]byte)(b[:readBuffer]))
+	}
+}
+
 func getBuffer() *buffer { return bufferPool.Get().(*buffer) }
 
 func putBuffer(b *buffer) {
