@@ -29,7 +29,8 @@ type conn struct {
 	// Read side: rbuf[rpos:rend] has been read and not consumed. Below low lies the head of the request in work.
 	rbuf            []byte
 	rpos, rend, low int
-	fresh           bool // no request has been read yet
+	stash           []byte // the beginning of a head, while rbuf is nil
+	fresh           bool   // no request has been read yet
 
 	lim     *serverLimits // in force for the request in work
 	req     Request

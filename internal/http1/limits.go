@@ -46,6 +46,7 @@ const (
 	lingerTime    = 5 * time.Second
 	readBuffer    = 4 << 10 // what a connection's read buffer starts with
 	keepBuffer    = 16 << 10
+	stashBytes    = 512 // the most of an incomplete head that is kept without a read buffer
 )
 
 func (l Limits) withDefaults() Limits {

@@ -30,8 +30,8 @@ func (s *rawSend) bind(c *conn) {
 	s.step = s.writeSome
 }
 
-// rawRecv reads what comes on an idle connection into a buffer that is taken when there is something to read: a connection that
-// waits has none.
+// rawRecv reads what comes on an idle connection, or on one whose head comes slowly, into a buffer that is taken when there is
+// something to read: a connection that waits has none, only what has come of its head.
 type rawRecv struct {
 	c    *conn
 	n    int
@@ -56,11 +56,13 @@ func (r *rawRecv) read() (int, error) {
 // readSome reads, or returns false to be called again when the descriptor is readable.
 func (r *rawRecv) readSome(fd uintptr) bool {
 	b := takeReadBuffer()
+	k := copy(b, r.c.stash)
 	for {
-		n, err := syscall.Read(int(fd), b)
+		n, err := syscall.Read(int(fd), b[k:])
 		switch {
 		case n > 0:
-			r.c.rbuf, r.n = b, n
+			r.c.rbuf, r.c.rend, r.n = b, k, n
+			r.c.stash = nil
 			return true
 		case err == syscall.EINTR:
 			continue

@@ -82,7 +82,16 @@ func (c *conn) idle() error {
 
 // fillHead reads more of a head.
 func (c *conn) fillHead() error {
+	if unread := c.rbuf[c.rpos:c.rend]; c.raw != nil && len(unread) > 0 && len(unread) <= stashBytes {
+		c.stash = append(make([]byte, 0, len(unread)), unread...)
+		giveReadBuffer(c.rbuf)
+		c.rbuf, c.rpos, c.rend, c.low = nil, 0, 0, 0
+	}
 	_, err := c.fill()
+	if err != nil && len(c.stash) > 0 { // nothing has come: it is as before
+		c.rbuf = append(takeReadBuffer()[:0], c.stash...)[:readBuffer]
+		c.rend, c.stash = len(c.stash), nil
+	}
 	switch {
 	case err == nil, err == errWoken:
 		return nil
