@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -264,6 +266,22 @@ func (s *memcachedServer) idle(n int) (float64, error) {
 	return float64(after.RSS-before.RSS) / float64(n), err
 }
 
+// churn opens and closes connections until ctx ends.
+func (s *memcachedServer) churn(ctx context.Context) error {
+	for ctx.Err() == nil {
+		fd, err := memcachedDial(s.addr)
+		if err != nil {
+			return err
+		}
+		err = memcachedExchange(fd, []byte("get nothing\r\n"), len("END\r\n"))
+		unix.Close(fd)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 const memcachedGCItems = 10_000_000
 
 // memcachedGCPause measures the collector's longest pause while there are ten million items and requests go on.
@@ -277,7 +295,15 @@ func memcachedGCPause(ctx context.Context, l *lab) ([]Result, error) {
 	if err := load.fill(); err != nil {
 		return nil, err
 	}
-	if _, _, _, err := load.run(ctx, l.span(5*memcachedSpan)); err != nil {
+	// Requests leave nothing to be collected; connections do, so that many come and go meanwhile.
+	churn, stop := context.WithCancel(ctx)
+	var coming sync.WaitGroup
+	var churnErr error
+	coming.Go(func() { churnErr = s.churn(churn) })
+	_, _, _, err = load.run(ctx, l.span(10*memcachedSpan))
+	stop()
+	coming.Wait()
+	if err := errors.Join(err, churnErr); err != nil {
 		return nil, err
 	}
 	held, err := s.stats("curr_items")
@@ -303,6 +329,9 @@ func memcachedGCPause(ctx context.Context, l *lab) ([]Result, error) {
 		case "go_gc_duration_seconds_count":
 			collections = f[1]
 		}
+	}
+	if collections == "" || collections == "0" {
+		return nil, errors.New("there was no collection: nothing was measured")
 	}
 	return []Result{{
 		Name: "memcached-gc" + l.reduced(n, memcachedGCItems), Ours: Figure{worst * 1e6, "µs"}, Target: atMost(1000, "µs"),

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	hotEvery = 128 // one hit in so many is looked at
+	hotEvery = 512 // one hit in so many is looked at
 	hotKept  = 256 // keys that are counted at once
 	hotShown = 20
 )
