@@ -58,12 +58,21 @@ func runMemcached(ctx context.Context, env *environment, args []string) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(memcachedGC)
 	}
+	if os.Getenv("GOMEMLIMIT") == "" { // what is not collected yet counts, too: see -m
+		debug.SetMemoryLimit(heapLimit + int64(cmp.Or(m.opts.MaxConns, 1024))*heapPerConn)
+	}
 	p := &memcachedProcess{m: m, log: log, out: env.stdout, stop: make(chan bool, 1), failed: make(chan error, 16)}
 	return p.run(ctx)
 }
 
 // memcachedGC trades memory for time: the heap that is collected has no items in it, and is small.
 const memcachedGC = 400
+
+// Beyond these the collector runs more often, rather than let memory grow. Items are not in that heap.
+const (
+	heapLimit   = 40 << 20
+	heapPerConn = 12 << 10
+)
 
 // memcachedProcess is a running cache server.
 type memcachedProcess struct {

@@ -317,10 +317,27 @@ func TestMemcachedMemory(t *testing.T) {
 			t.Errorf("with values of %d bytes the process has %d bytes; at most %d are allowed", size, rss, most)
 		}
 	}
+	c.Send("set big 0 0 3000000", big)
+	c.Expect("STORED")
+	const slow = 60
+	for range slow { // who do not read what they ask for
+		memcachetest.Dial(t, p.memcached()).Raw(strings.Repeat("get big\r\n", 20))
+		memcachetest.Dial(t, p.memcached()).Raw(strings.Repeat("get r6-1\r\n", 1000))
+	}
+	before := 0
+	eventually(t, "all of them are waited for", func() bool {
+		n, err := strconv.Atoi(c.Stats("")["cmd_get"])
+		settled := err == nil && n >= 2*slow && n == before
+		before = n
+		return settled
+	})
+	if rss, most := residentBytes(t, p.cmd.Process.Pid), int64(limit<<20*105/100+64<<20); rss > most {
+		t.Errorf("with %d slow readers the process has %d bytes; at most %d are allowed", 2*slow, rss, most)
+	}
 	if got := c.Ask("cache_memlimit 24"); got != "OK" {
 		t.Error(got)
 	}
-	eventually(t, "memory is given back", func() bool { return residentBytes(t, p.cmd.Process.Pid) < 24<<20*105/100+64<<20 })
+	eventually(t, "memory is given back", func() bool { return residentBytes(t, p.cmd.Process.Pid) < 80<<20 })
 }
 
 func residentBytes(t *testing.T, pid int) int64 {

@@ -9,7 +9,8 @@ import (
 
 // addOptions are what the meta and the binary protocol want besides.
 type addOptions struct {
-	version    uint64 // the item's, or 0
+	compare    bool
+	version    uint64 // the item's, with compare
 	newVersion uint64 // 0: a fresh one
 	create     bool
 	initial    uint64
@@ -43,7 +44,7 @@ func (c *conn) tryAdd(key []byte, delta uint64, up bool, o *addOptions) (uint64,
 	if !t.Found() {
 		return c.addMiss(t, up, o)
 	}
-	if o.version != 0 && o.version != t.Version() {
+	if o.compare && o.version != t.Version() {
 		return 0, errExists
 	}
 	old := t.Value()

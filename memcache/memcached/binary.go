@@ -258,7 +258,7 @@ func (c *conn) binDelete(h *binHead, rule *binRule, key []byte) {
 		c.binError(h, binAuthFailure)
 		return
 	}
-	switch c.deleteKey(key, h.version) {
+	switch c.deleteKey(key, h.version, h.version != 0) {
 	case nil:
 		if !rule.quiet {
 			c.binReply(h, binOK, "", 0)
@@ -399,7 +399,7 @@ func (c *conn) binNumber(h *binHead, rule *binRule, extras, key []byte) {
 	}
 	delta, initial := binary.BigEndian.Uint64(extras), binary.BigEndian.Uint64(extras[8:])
 	exp := binary.BigEndian.Uint32(extras[16:])
-	o := addOptions{version: h.version, create: exp != 0xffffffff, initial: initial, createExp: c.s.clock.expiry(int32(exp))}
+	o := addOptions{compare: h.version != 0, version: h.version, create: exp != 0xffffffff, initial: initial, createExp: c.s.clock.expiry(int32(exp))}
 	var version uint64
 	o.after = func(t *segcache.Txn) { version = t.Version() }
 	v, err := c.add(key, delta, rule.up, &o)

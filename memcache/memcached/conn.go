@@ -299,6 +299,12 @@ func (c *conn) skip(n int) error {
 	}
 }
 
+// full reports whether it is time to write what has been gathered.
+func (c *conn) full() bool {
+	n := len(c.w.out)
+	return n > flushAt || n > flushEarly && c.s.unread.Load() > maxUnread/2
+}
+
 // flush writes the answers.
 func (c *conn) flush() error {
 	if c.w == nil || len(c.w.out) == 0 {
@@ -320,7 +326,9 @@ func (c *conn) flush() error {
 
 func (c *conn) write(p []byte) error {
 	c.writing.Store(c.s.clock.real.Load())
+	c.s.unread.Add(int64(len(p)))
 	n, err := c.nc.Write(p)
+	c.s.unread.Add(-int64(len(p)))
 	c.writing.Store(0)
 	c.stripe.n[bytesWritten].Add(uint64(n))
 	return err
@@ -346,7 +354,7 @@ func (c *conn) process() error {
 		if err != nil || !more {
 			return err
 		}
-		if len(w.out) > flushAt {
+		if c.full() {
 			if err := c.flush(); err != nil {
 				return err
 			}

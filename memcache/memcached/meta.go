@@ -519,11 +519,7 @@ func (c *conn) metaDelete(key []byte, f *metaFlags) {
 
 func (c *conn) metaDeleteKey(key []byte, f *metaFlags) error {
 	if !f.has('I') && !f.has('x') {
-		version := f.cas
-		if !f.has('C') {
-			version = 0
-		}
-		return c.deleteKey(key, version)
+		return c.deleteKey(key, f.cas, f.has('C'))
 	}
 	t := &c.w.txn
 	for {
@@ -582,9 +578,7 @@ func (c *conn) metaArithmetic(key []byte, f *metaFlags) {
 		return
 	}
 	o := addOptions{newVersion: f.newV, create: f.has('N'), createExp: f.viv, initial: f.init, touch: f.has('T'), exp: f.exp}
-	if f.has('C') {
-		o.version = f.cas
-	}
+	o.compare, o.version = f.cas != 0, f.cas // as memcached: here, C0 is none
 	var version uint64
 	var exp uint32
 	o.after = func(t *segcache.Txn) { version, exp = t.Version(), t.Exp() }

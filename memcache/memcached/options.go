@@ -20,6 +20,7 @@ const (
 	maxMultiget  = 1 << 20 // bytes of one that is
 	readBuffer   = 16 << 10
 	flushAt      = 64 << 10 // bytes of answers that are gathered
+	flushEarly   = 8 << 10  // the same while slow readers have much of maxUnread
 	holdAbove    = 32 << 10 // values above are written from where they are
 	streamAbove  = 8 << 10  // values above that have not arrived are read to where they are to be
 	maxTokens    = 24
@@ -27,7 +28,7 @@ const (
 	maxWatchers  = 20
 	maxUsers     = 8 << 10  // users of the authentication file
 	maxAuth      = 16384    // bytes of "user password"
-	maxUnread    = 64 << 20 // bytes of large values, of all connections, that are kept for slow readers
+	maxUnread    = 16 << 20 // bytes of answers, of all connections, that are kept for slow readers
 	maxBinary    = 1<<31 - 3
 	maxOpaque    = 32
 	maxDumpBytes = 2 << 20 // of stats cachedump

@@ -164,7 +164,7 @@ func (c *conn) get(keys []byte, withVersion bool) error {
 				return err
 			}
 		}
-		if len(c.w.out) > flushAt {
+		if c.full() {
 			if err := c.flush(); err != nil {
 				return err
 			}
@@ -307,7 +307,7 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 		if err := c.appendValue(t); err != nil {
 			return err
 		}
-		if len(c.w.out) > flushAt {
+		if c.full() {
 			if err := c.flush(); err != nil {
 				return err
 			}
@@ -378,7 +378,7 @@ func (c *conn) deleteCommand(args []byte) {
 		c.reply(quiet, denied)
 		return
 	}
-	if c.deleteKey(tok[0], 0) == nil {
+	if c.deleteKey(tok[0], 0, false) == nil {
 		c.reply(quiet, "DELETED")
 	} else {
 		c.reply(quiet, "NOT_FOUND")
@@ -393,8 +393,8 @@ var (
 	errNotNumeric = errors.New("not numeric")
 )
 
-// deleteKey deletes, if the version is 0 or the item's.
-func (c *conn) deleteKey(key []byte, version uint64) error {
+// deleteKey deletes; with compare, only if the item has that version.
+func (c *conn) deleteKey(key []byte, version uint64, compare bool) error {
 	t := &c.w.txn
 	c.s.cache.Begin(t, key)
 	defer t.End()
@@ -405,7 +405,7 @@ func (c *conn) deleteKey(key []byte, version uint64) error {
 	case !t.Found():
 		c.stripe.add(deleteMisses)
 		return errNotFound
-	case version != 0 && version != t.Version():
+	case compare && version != t.Version():
 		return errExists
 	}
 	c.stripe.add(deleteHits)
