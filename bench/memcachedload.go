@@ -186,18 +186,8 @@ func (m *memcachedLoad) run(ctx context.Context, span time.Duration) (times []ti
 			unix.Close(int(fd))
 		}
 	}()
-	for range m.conns {
-		fd, err := memcachedDial(m.addr)
-		if err != nil {
-			return nil, 0, 0, err
-		}
-		conns[int32(fd)] = &memcachedConn{fd: fd}
-		if err := unix.SetNonblock(fd, true); err != nil {
-			return nil, 0, 0, err
-		}
-		if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
-			return nil, 0, 0, err
-		}
+	if err := m.open(epoll, conns); err != nil {
+		return nil, 0, 0, err
 	}
 	begun := time.Now()
 	end := begun.Add(span)
@@ -246,6 +236,24 @@ func (m *memcachedLoad) run(ctx context.Context, span time.Duration) (times []ti
 		}
 	}
 	return times, ops, time.Since(begun), nil
+}
+
+// open makes the connections.
+func (m *memcachedLoad) open(epoll int, conns map[int32]*memcachedConn) error {
+	for range m.conns {
+		fd, err := memcachedDial(m.addr)
+		if err != nil {
+			return err
+		}
+		conns[int32(fd)] = &memcachedConn{fd: fd}
+		if err := unix.SetNonblock(fd, true); err != nil {
+			return err
+		}
+		if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // send begins a batch. There is never so much on the way that a socket would not take it.

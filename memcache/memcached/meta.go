@@ -18,119 +18,6 @@ const (
 	badKey        = "CLIENT_ERROR error decoding key"
 )
 
-// metaFlags are the flags of a meta command, and their tokens.
-type metaFlags struct {
-	list  [maxMeta][]byte // in the order given
-	n     int
-	seen  uint64 // a bit for each letter
-	mode  byte   // of M
-	flags uint32
-	exp   uint32 // of T, a time
-	exp0  int32  // of T, as given
-	viv   uint32 // of N, a time
-	recT  int32  // of R
-	cas   uint64 // of C
-	newV  uint64 // of E
-	delta uint64
-	init  uint64
-}
-
-func letterBit(b byte) uint64 {
-	if b >= 'a' {
-		return 1 << (b - 'a')
-	}
-	return 1 << (b - 'A' + 26)
-}
-
-func (f *metaFlags) has(b byte) bool { return f.seen&letterBit(b) != 0 }
-
-// metaLetters are the flags that each command knows. P and L are reserved for proxies, and accepted.
-var metaLetters = map[byte]string{
-	'g': "bcCfhklOqstuvENRTPL", 's': "bcCEFIkOqsTMNPL", 'd': "bCEIkOqTxPL", 'a': "bCENJDTMOqtcvkPL",
-}
-
-var metaMasks = func() (m [256]uint64) {
-	for cmd, letters := range metaLetters {
-		for _, b := range []byte(letters) {
-			m[cmd] |= letterBit(b)
-		}
-	}
-	return m
-}()
-
-// parseMeta reads the flags of a command. The text is the error's answer, or "".
-func (f *metaFlags) parse(cmd byte, tok [][]byte, clock *clock) string {
-	f.n, f.seen, f.mode, f.flags, f.exp, f.exp0, f.delta, f.init, f.newV, f.cas = 0, 0, 0, 0, 0, 0, 1, 0, 0, 0
-	for _, t := range tok {
-		b := t[0]
-		if b|0x20 < 'a' || b|0x20 > 'z' {
-			return badFormat
-		}
-		if bit := letterBit(b); f.seen&bit != 0 {
-			if cmd == 'a' {
-				return invalidOrDup
-			}
-			return duplicateFlag
-		}
-		if metaMasks[cmd]&letterBit(b) == 0 {
-			if cmd == 'a' {
-				return invalidOrDup
-			}
-			return invalidFlag
-		}
-		f.seen |= letterBit(b)
-		f.list[f.n] = t
-		f.n++
-		if text := f.token(cmd, b, t[1:], clock); text != "" {
-			return text
-		}
-	}
-	return ""
-}
-
-// token reads what follows a flag's letter.
-func (f *metaFlags) token(cmd, b byte, v []byte, clock *clock) string {
-	ok := true
-	switch b {
-	case 'O':
-		if len(v)+1 > maxOpaque {
-			return opaqueTooLong
-		}
-	case 'F':
-		f.flags, ok = parseFlags(v)
-	case 'T':
-		f.exp0, ok = parseI32(v)
-		f.exp = clock.expiry(f.exp0)
-	case 'N':
-		var n int32
-		n, ok = parseI32(v)
-		f.viv = clock.expiry(n)
-	case 'R':
-		f.recT, ok = parseI32(v)
-	case 'C':
-		f.cas, ok = parseU64(v)
-	case 'E':
-		f.newV, ok = parseU64(v)
-	case 'M':
-		if len(v) == 0 {
-			return "CLIENT_ERROR incorrect length for M token"
-		}
-		f.mode = v[0]
-	case 'D':
-		if f.delta, ok = parseU64(v); !ok {
-			return "CLIENT_ERROR invalid numeric delta value"
-		}
-	case 'J':
-		if f.init, ok = parseU64(v); !ok {
-			return "CLIENT_ERROR invalid numeric initial value"
-		}
-	}
-	if !ok {
-		return badToken
-	}
-	return ""
-}
-
 // metaKey returns the key, decoded if it came in base64 (flag b). It lies in the work's memory then.
 func (c *conn) metaKey(tok []byte, f *metaFlags) (key []byte, text string) {
 	if len(tok) > maxKey {
@@ -170,9 +57,14 @@ func (c *conn) metaCommand(cmd byte, args []byte) error {
 		c.metaDebug(tok)
 		return nil
 	}
+	return c.metaOperation(cmd, tok, n+1 > maxMeta || len(rest) > 0)
+}
+
+// metaOperation reads the flags of a command about an item, and does it.
+func (c *conn) metaOperation(cmd byte, tok [][]byte, tooLong bool) error {
 	skip, first := 0, 1
 	if cmd == 's' {
-		if n < 2 {
+		if len(tok) < 2 {
 			c.answer(badFormat)
 			return nil
 		}
@@ -183,24 +75,8 @@ func (c *conn) metaCommand(cmd byte, args []byte) error {
 		}
 		skip, first = int(size)+2, 2
 	}
-	text := ""
-	f := &w.meta
-	var key []byte
-	if n+1 > maxMeta || len(rest) > 0 {
-		text = flagsTooLong
-	}
-	if len(tok[0]) > maxKey {
-		text = badFormat
-	}
-	if text == "" {
-		text = f.parse(cmd, tok[first:], &c.s.clock)
-	}
-	if text == "" {
-		key, text = c.metaKey(tok[0], f)
-	}
-	if text == "" && c.s.acl.Load() != nil && !c.may(key, metaPerm(cmd)) {
-		text = denied
-	}
+	f := &c.w.meta
+	key, text := c.metaRead(cmd, tok[0], tok[first:], f, tooLong)
 	if text != "" {
 		c.answer(text)
 		if skip > 0 {
@@ -219,6 +95,23 @@ func (c *conn) metaCommand(cmd byte, args []byte) error {
 		c.metaArithmetic(key, f)
 	}
 	return nil
+}
+
+// metaRead reads key and flags. text is what is wrong with them, or "".
+func (c *conn) metaRead(cmd byte, tok []byte, flags [][]byte, f *metaFlags, tooLong bool) (key []byte, text string) {
+	switch {
+	case len(tok) > maxKey:
+		return nil, badFormat
+	case tooLong:
+		return nil, flagsTooLong
+	}
+	if text = f.parse(cmd, flags, &c.s.clock); text != "" {
+		return nil, text
+	}
+	if key, text = c.metaKey(tok, f); text == "" && !c.may(key, metaPerm(cmd)) {
+		text = denied
+	}
+	return key, text
 }
 
 // metaPerm is what a command does.
@@ -268,169 +161,12 @@ func (c *conn) ttl(exp uint32) int64 {
 	return int64(exp) - int64(c.s.cache.Now())
 }
 
-// metaGet is mg.
-func (c *conn) metaGet(key []byte, f *metaFlags) error {
-	t := &c.w.txn
-	cache := c.s.cache
-	touching := f.has('T')
-	for {
-		cache.Begin(t, key)
-		if t.Found() || !f.has('N') {
-			break
-		}
-		p := segcache.Put{Exp: f.viv, Version: f.newV}
-		if p.Version == 0 {
-			p.Version = c.version()
-		}
-		if f.has('b') {
-			p.Marks = segcache.BinaryKey
-		}
-		why := t.Miss
-		err := t.Store(&p)
-		if err == nil {
-			c.stripe.add(totalItems)
-			c.metaMiss(touching, why)
-			c.observeGet(key, false)
-			return c.metaHit(key, f, true)
-		}
-		t.End()
-		if err == segcache.ErrNoRoom {
-			err = cache.Room(t)
-		}
-		if err != nil {
-			c.stripe.add(storeNoMemory)
-			c.answer(noMemory)
-			return nil
-		}
-	}
-	if !t.Found() {
-		c.metaMiss(touching, t.Miss)
-		c.observeGet(key, false)
-		t.End()
-		if !f.has('q') {
-			c.metaStatus("EN", key, f)
-		}
-		return nil
-	}
-	if touching {
-		c.stripe.add(cmdTouch)
-		c.stripe.add(touchHits)
-		t.Class().TouchHits++
-	} else {
-		c.countHit(t)
-	}
-	c.stripe.add(cmdGet)
-	c.stripe.add(getHits)
-	c.observeGet(key, true)
-	return c.metaHit(key, f, false)
-}
-
-func (c *conn) metaMiss(touching bool, why segcache.Miss) {
-	if touching {
-		c.stripe.add(cmdTouch)
-		c.stripe.add(touchMisses)
-	}
-	c.stripe.add(cmdGet)
-	c.countMiss(why)
-}
-
-// metaHit answers with the item, and ends the access.
-func (c *conn) metaHit(key []byte, f *metaFlags, created bool) error {
-	t := &c.w.txn
-	won := created
-	marks := t.Marks()
-	exp := t.Exp()
-	if f.has('R') && !created && marks&segcache.TokenSent == 0 && exp != 0 && c.ttl(exp) < int64(f.recT) {
-		won = true
-	}
-	if f.has('T') {
-		exp = f.exp
-		t.SetExp(exp)
-	}
-	withValue := f.has('v') && !(f.has('C') && f.cas == t.Version())
-	out := c.w.out
-	if withValue {
-		out = strconv.AppendUint(append(out, "VA "...), uint64(t.Len()), 10)
-	} else {
-		out = append(out, "HD"...)
-	}
-	out = c.metaGetFlags(out, key, f, exp)
-	if marks&segcache.TokenSent != 0 {
-		out = append(out, " Z"...)
-	}
-	if marks&segcache.Stale != 0 {
-		out = append(out, " X"...)
-		won = won || marks&segcache.TokenSent == 0
-	}
-	if won {
-		out = append(out, " W"...)
-		t.SetMarks(segcache.TokenSent, 0)
-	}
-	c.w.out = append(out, crlf...)
-	if !f.has('u') && !created {
-		t.Bump()
-	}
-	if withValue {
-		return c.appendValue(t)
-	}
-	t.End()
-	return nil
-}
-
-// metaGetFlags appends what is asked for, as it was before the command.
-func (c *conn) metaGetFlags(out, key []byte, f *metaFlags, exp uint32) []byte {
-	t := &c.w.txn
-	for _, tok := range f.list[:f.n] {
-		switch tok[0] {
-		case 'c':
-			out = strconv.AppendUint(append(out, " c"...), t.Version(), 10)
-		case 'f':
-			out = strconv.AppendUint(append(out, " f"...), uint64(t.Flags()), 10)
-		case 'h':
-			out = append(out, " h0"...)
-			if t.Marks()&segcache.Fetched != 0 {
-				out[len(out)-1] = '1'
-			}
-		case 'k':
-			out = appendMetaKey(out, key, t.Marks()&segcache.BinaryKey != 0)
-		case 'l':
-			out = strconv.AppendUint(append(out, " l"...), uint64(c.s.cache.Now()-t.Access()), 10)
-		case 'O':
-			out = append(append(out, ' '), tok...)
-		case 's':
-			out = strconv.AppendUint(append(out, " s"...), uint64(t.Len()), 10)
-		case 't':
-			out = strconv.AppendInt(append(out, " t"...), c.ttl(exp), 10)
-		}
-	}
-	return out
-}
-
 // metaSet is ms.
 func (c *conn) metaSet(key []byte, size int, f *metaFlags) error {
-	r := putRequest{key: key, flags: f.flags, exp: f.exp, newVersion: f.newV, stale: f.has('I')}
-	if f.has('b') {
-		r.marks = segcache.BinaryKey
-	}
-	if f.has('C') {
-		r.compare, r.version = true, f.cas
-	}
-	switch f.mode | 0x20 {
-	case 0x20, 's': // 0x20: there is no M
-	case 'e':
-		r.mode, r.compare = modeAdd, false
-	case 'a':
-		r.mode = modeAppend
-	case 'p':
-		r.mode = modePrepend
-	case 'r':
-		r.mode = modeReplace
-	default:
+	r, ok := metaPut(key, f)
+	if !ok {
 		c.answer("CLIENT_ERROR invalid mode for ms M token")
 		return c.skip(size + 2)
-	}
-	if f.has('N') && (r.mode == modeAppend || r.mode == modePrepend) {
-		r.create, r.createExp = true, f.viv
 	}
 	// The line will be gone when a large value has been read: what of it stands in the answer is made before.
 	echo := c.metaSetEcho(key, size, f)
@@ -468,6 +204,34 @@ func (c *conn) metaSet(key []byte, size int, f *metaFlags) error {
 	}
 	c.w.out = append(out, crlf...)
 	return nil
+}
+
+// metaPut makes a storage request of ms's flags. ok is false where there is no such mode.
+func metaPut(key []byte, f *metaFlags) (r putRequest, ok bool) {
+	r = putRequest{key: key, flags: f.flags, exp: f.exp, newVersion: f.newV, stale: f.has('I')}
+	if f.has('b') {
+		r.marks = segcache.BinaryKey
+	}
+	if f.has('C') {
+		r.compare, r.version = true, f.cas
+	}
+	switch f.mode | 0x20 {
+	case 0x20, 's': // 0x20: there is no M
+	case 'e':
+		r.mode, r.compare = modeAdd, false
+	case 'a':
+		r.mode = modeAppend
+	case 'p':
+		r.mode = modePrepend
+	case 'r':
+		r.mode = modeReplace
+	default:
+		return r, false
+	}
+	if f.has('N') && (r.mode == modeAppend || r.mode == modePrepend) {
+		r.create, r.createExp = true, f.viv
+	}
+	return r, true
 }
 
 // setEcho is what stands in an answer to ms.

@@ -108,64 +108,8 @@ func (c *conn) generalStats() {
 		sum.Promoted += k.Promoted
 		sum.Kept += k.Kept
 	}
-	var usage syscall.Rusage
-	syscall.Getrusage(syscall.RUSAGE_SELF, &usage) // it does not fail for oneself
-	c.stat("pid", os.Getpid())
-	c.stat("uptime", int(time.Since(s.started).Seconds()))
-	c.stat("time", s.cache.Now())
-	c.stat("version", Version)
-	c.stat("libevent", "none")
-	c.stat("pointer_size", bits.UintSize)
-	c.stat("rusage_user", seconds(usage.Utime))
-	c.stat("rusage_system", seconds(usage.Stime))
-	c.stat("max_connections", s.opts.MaxConns)
-	c.stat("curr_connections", s.open.Load())
-	c.stat("total_connections", s.accepted.Load())
-	c.stat("rejected_connections", s.rejected.Load())
-	c.stat("connection_structures", s.open.Load())
-	for _, name := range []string{
-		"response_obj_oom", "response_obj_count", "response_obj_bytes", "read_buf_count", "read_buf_bytes", "read_buf_bytes_free", "read_buf_oom",
-	} {
-		c.stat(name, 0)
-	}
-	c.stat("reserved_fds", 20)
-	for _, n := range []struct {
-		name string
-		what counter
-	}{
-		{"cmd_get", cmdGet},
-		{"cmd_set", cmdSet},
-		{"cmd_flush", cmdFlush},
-		{"cmd_touch", cmdTouch},
-		{"cmd_meta", cmdMeta},
-		{"get_hits", getHits},
-		{"get_misses", getMisses},
-		{"get_expired", getExpired},
-		{"get_flushed", getFlushed},
-		{"delete_misses", deleteMisses},
-		{"delete_hits", deleteHits},
-		{"incr_misses", incrMisses},
-		{"incr_hits", incrHits},
-		{"decr_misses", decrMisses},
-		{"decr_hits", decrHits},
-		{"cas_misses", casMisses},
-		{"cas_hits", casHits},
-		{"cas_badval", casBadval},
-		{"touch_hits", touchHits},
-		{"touch_misses", touchMisses},
-		{"store_too_large", storeTooLarge},
-		{"store_no_memory", storeNoMemory},
-		{"auth_cmds", authCmds},
-		{"auth_errors", authErrors},
-	} {
-		c.stat(n.name, s.count(n.what))
-	}
-	if s.opts.IdleTimeout > 0 {
-		c.stat("idle_kicks", s.count(idleKicks))
-	}
-	c.stat("bytes_read", s.count(bytesRead))
-	c.stat("bytes_written", s.count(bytesWritten))
-	c.stat("limit_maxbytes", s.cache.Limit())
+	c.processStats()
+	c.counterStats()
 	c.stat("accepting_conns", 1)
 	c.stat("listen_disabled_num", 0)
 	c.stat("time_in_listen_disabled_us", 0)
@@ -205,6 +149,74 @@ func (c *conn) generalStats() {
 	c.stat("lru_bumps_dropped", 0)
 }
 
+// processStats are those of the process and its connections.
+func (c *conn) processStats() {
+	s := c.s
+	var usage syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &usage) // it does not fail for oneself
+	c.stat("pid", os.Getpid())
+	c.stat("uptime", int(time.Since(s.started).Seconds()))
+	c.stat("time", s.cache.Now())
+	c.stat("version", Version)
+	c.stat("libevent", "none")
+	c.stat("pointer_size", bits.UintSize)
+	c.stat("rusage_user", seconds(usage.Utime))
+	c.stat("rusage_system", seconds(usage.Stime))
+	c.stat("max_connections", s.opts.MaxConns)
+	c.stat("curr_connections", s.open.Load())
+	c.stat("total_connections", s.accepted.Load())
+	c.stat("rejected_connections", s.rejected.Load())
+	c.stat("connection_structures", s.open.Load())
+	for _, name := range []string{
+		"response_obj_oom", "response_obj_count", "response_obj_bytes", "read_buf_count", "read_buf_bytes", "read_buf_bytes_free", "read_buf_oom",
+	} {
+		c.stat(name, 0)
+	}
+	c.stat("reserved_fds", 20)
+}
+
+// counterStats are the commands' counters.
+func (c *conn) counterStats() {
+	s := c.s
+	for _, n := range []struct {
+		name string
+		what counter
+	}{
+		{"cmd_get", cmdGet},
+		{"cmd_set", cmdSet},
+		{"cmd_flush", cmdFlush},
+		{"cmd_touch", cmdTouch},
+		{"cmd_meta", cmdMeta},
+		{"get_hits", getHits},
+		{"get_misses", getMisses},
+		{"get_expired", getExpired},
+		{"get_flushed", getFlushed},
+		{"delete_misses", deleteMisses},
+		{"delete_hits", deleteHits},
+		{"incr_misses", incrMisses},
+		{"incr_hits", incrHits},
+		{"decr_misses", decrMisses},
+		{"decr_hits", decrHits},
+		{"cas_misses", casMisses},
+		{"cas_hits", casHits},
+		{"cas_badval", casBadval},
+		{"touch_hits", touchHits},
+		{"touch_misses", touchMisses},
+		{"store_too_large", storeTooLarge},
+		{"store_no_memory", storeNoMemory},
+		{"auth_cmds", authCmds},
+		{"auth_errors", authErrors},
+	} {
+		c.stat(n.name, s.count(n.what))
+	}
+	if s.opts.IdleTimeout > 0 {
+		c.stat("idle_kicks", s.count(idleKicks))
+	}
+	c.stat("bytes_read", s.count(bytesRead))
+	c.stat("bytes_written", s.count(bytesWritten))
+	c.stat("limit_maxbytes", s.cache.Limit())
+}
+
 // setting is a line of "stats settings" that only the command line knows.
 func (c *conn) setting(name, otherwise string) string {
 	if v, ok := c.s.opts.Settings[name]; ok {
@@ -222,9 +234,7 @@ func onOff(b bool) string {
 
 // settings lists what memcached does, in its order, and then what was given and means nothing here.
 func (c *conn) settings() {
-	s, o, k := c.s, &c.s.opts, &c.s.knobs
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	s, o := c.s, &c.s.opts
 	c.stat("maxbytes", s.cache.Limit())
 	c.stat("maxconns", o.MaxConns)
 	for _, n := range [][2]string{{"tcpport", "0"}, {"udpport", "0"}, {"inter", "NULL"}} {
@@ -249,6 +259,24 @@ func (c *conn) settings() {
 	c.stat("auth_enabled_sasl", yesNo(o.SASL != nil))
 	c.stat("auth_enabled_ascii", c.setting("auth_enabled_ascii", yesNo(*s.users.Load() != nil)))
 	c.stat("item_size_max", o.MaxItem)
+	c.layoutSettings()
+	if len(o.Unused) > 0 {
+		list := ""
+		for i, name := range o.Unused {
+			if i > 0 {
+				list += ","
+			}
+			list += name
+		}
+		c.stat("unused_options", list)
+	}
+}
+
+// layoutSettings are those of memcached's memory layout, and of TLS.
+func (c *conn) layoutSettings() {
+	o, k := &c.s.opts, &c.s.knobs
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	c.stat("maxconns_fast", "yes")
 	c.stat("hashpower_init", c.setting("hashpower_init", "0"))
 	c.stat("slab_reassign", c.setting("slab_reassign", "yes"))
@@ -282,16 +310,6 @@ func (c *conn) settings() {
 	}
 	c.stat("num_napi_ids", "(null)")
 	c.stat("memory_file", c.setting("memory_file", "(null)"))
-	if len(o.Unused) > 0 {
-		list := ""
-		for i, name := range o.Unused {
-			if i > 0 {
-				list += ","
-			}
-			list += name
-		}
-		c.stat("unused_options", list)
-	}
 }
 
 var sslSettings = [][2]string{

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+)
+
+func (p *memcachedProcess) listen() (list []memcachedEndpoint, err error) {
+	defer func() {
+		if err != nil {
+			for _, e := range list {
+				e.close()
+			}
+		}
+	}()
+	m := p.m
+	if m.socket != "" {
+		ln, err := m.listenUnix()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, memcachedEndpoint{scheme: "memcached", ln: ln})
+	} else {
+		addrs := m.listen
+		if len(addrs) == 0 {
+			addrs = []string{"127.0.0.1"}
+		}
+		for _, a := range addrs {
+			more, err := p.listenTCP(a)
+			list = append(list, more...)
+			if err != nil {
+				return list, err
+			}
+		}
+	}
+	if m.metrics != "" {
+		ln, err := net.Listen("tcp", m.metrics)
+		if err != nil {
+			return list, fmt.Errorf("--metrics: %w", err)
+		}
+		list = append(list, memcachedEndpoint{scheme: "http", ln: ln})
+	}
+	return list, nil
+}
+
+func (m *memcachedConfig) listenUnix() (net.Listener, error) {
+	mode, err := strconv.ParseUint(m.mask, 8, 12)
+	if err != nil {
+		return nil, usagef("-a: %q is not an octal number", m.mask)
+	}
+	if err := removeStale(m.socket); err != nil {
+		return nil, err
+	}
+	ln, err := net.Listen("unix", m.socket)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(os.Chmod(m.socket, fs.FileMode(mode)), setBacklog(ln, m.backlog)); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return ln, nil
+}
+
+// listenTCP opens one address of -l, and the same for UDP if there is to be UDP.
+func (p *memcachedProcess) listenTCP(addr string) (list []memcachedEndpoint, err error) {
+	m := p.m
+	mode := ""
+	for _, name := range []string{"notls", "btls", "mtls"} {
+		if rest, ok := strings.CutPrefix(addr, name+":"); ok {
+			mode, addr = name, rest
+		}
+	}
+	host, port := strings.Trim(addr, "[]"), strconv.Itoa(max(m.port, 0))
+	if h, n, err := net.SplitHostPort(addr); err == nil {
+		host, port = h, n
+	}
+	if host == "*" {
+		host = ""
+	}
+	ln, err := net.Listen("tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, memcachedEndpoint{scheme: "memcached", ln: ln})
+	if err := setBacklog(ln, m.backlog); err != nil {
+		return list, err
+	}
+	if p.certs != nil && mode != "notls" {
+		conf, err := p.certs.config(mode)
+		if err != nil {
+			return list, err
+		}
+		list[0] = memcachedEndpoint{scheme: "memcacheds", ln: tls.NewListener(ln, conf)}
+	}
+	if m.udpPort != 0 && p.certs == nil {
+		ua, err := net.ResolveUDPAddr("udp", net.JoinHostPort(host, strconv.Itoa(max(m.udpPort, 0))))
+		if err != nil {
+			return list, err
+		}
+		udp, err := net.ListenUDP("udp", ua)
+		if err != nil {
+			return list, err
+		}
+		list = append(list, memcachedEndpoint{scheme: "udp", udp: udp})
+	}
+	return list, nil
+}

@@ -1,0 +1,114 @@
+package memcached
+
+// metaFlags are the flags of a meta command, and their tokens.
+type metaFlags struct {
+	list  [maxMeta][]byte // in the order given
+	n     int
+	seen  uint64 // a bit for each letter
+	mode  byte   // of M
+	flags uint32
+	exp   uint32 // of T, a time
+	exp0  int32  // of T, as given
+	viv   uint32 // of N, a time
+	recT  int32  // of R
+	cas   uint64 // of C
+	newV  uint64 // of E
+	delta uint64
+	init  uint64
+}
+
+func letterBit(b byte) uint64 {
+	if b >= 'a' {
+		return 1 << (b - 'a')
+	}
+	return 1 << (b - 'A' + 26)
+}
+
+func (f *metaFlags) has(b byte) bool { return f.seen&letterBit(b) != 0 }
+
+// metaLetters are the flags that each command knows. P and L are reserved for proxies, and accepted.
+var metaLetters = map[byte]string{
+	'g': "bcCfhklOqstuvENRTPL", 's': "bcCEFIkOqsTMNPL", 'd': "bCEIkOqTxPL", 'a': "bCENJDTMOqtcvkPL",
+}
+
+var metaMasks = func() (m [256]uint64) {
+	for cmd, letters := range metaLetters {
+		for _, b := range []byte(letters) {
+			m[cmd] |= letterBit(b)
+		}
+	}
+	return m
+}()
+
+// parseMeta reads the flags of a command. The text is the error's answer, or "".
+func (f *metaFlags) parse(cmd byte, tok [][]byte, clock *clock) string {
+	f.n, f.seen, f.mode, f.flags, f.exp, f.exp0, f.delta, f.init, f.newV, f.cas = 0, 0, 0, 0, 0, 0, 1, 0, 0, 0
+	for _, t := range tok {
+		b := t[0]
+		if b|0x20 < 'a' || b|0x20 > 'z' {
+			return badFormat
+		}
+		if bit := letterBit(b); f.seen&bit != 0 {
+			if cmd == 'a' {
+				return invalidOrDup
+			}
+			return duplicateFlag
+		}
+		if metaMasks[cmd]&letterBit(b) == 0 {
+			if cmd == 'a' {
+				return invalidOrDup
+			}
+			return invalidFlag
+		}
+		f.seen |= letterBit(b)
+		f.list[f.n] = t
+		f.n++
+		if text := f.token(cmd, b, t[1:], clock); text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// token reads what follows a flag's letter.
+func (f *metaFlags) token(cmd, b byte, v []byte, clock *clock) string {
+	ok := true
+	switch b {
+	case 'O':
+		if len(v)+1 > maxOpaque {
+			return opaqueTooLong
+		}
+	case 'F':
+		f.flags, ok = parseFlags(v)
+	case 'T':
+		f.exp0, ok = parseI32(v)
+		f.exp = clock.expiry(f.exp0)
+	case 'N':
+		var n int32
+		n, ok = parseI32(v)
+		f.viv = clock.expiry(n)
+	case 'R':
+		f.recT, ok = parseI32(v)
+	case 'C':
+		f.cas, ok = parseU64(v)
+	case 'E':
+		f.newV, ok = parseU64(v)
+	case 'M':
+		if len(v) == 0 {
+			return "CLIENT_ERROR incorrect length for M token"
+		}
+		f.mode = v[0]
+	case 'D':
+		if f.delta, ok = parseU64(v); !ok {
+			return "CLIENT_ERROR invalid numeric delta value"
+		}
+	case 'J':
+		if f.init, ok = parseU64(v); !ok {
+			return "CLIENT_ERROR invalid numeric initial value"
+		}
+	}
+	if !ok {
+		return badToken
+	}
+	return ""
+}

@@ -1,0 +1,145 @@
+package memcached
+
+import (
+	"strconv"
+
+	"wheelhouse/memcache/segcache"
+)
+
+// metaGet is mg.
+func (c *conn) metaGet(key []byte, f *metaFlags) error {
+	t := &c.w.txn
+	cache := c.s.cache
+	touching := f.has('T')
+	for {
+		cache.Begin(t, key)
+		if t.Found() || !f.has('N') {
+			break
+		}
+		p := segcache.Put{Exp: f.viv, Version: f.newV}
+		if p.Version == 0 {
+			p.Version = c.version()
+		}
+		if f.has('b') {
+			p.Marks = segcache.BinaryKey
+		}
+		why := t.Miss
+		err := t.Store(&p)
+		if err == nil {
+			c.stripe.add(totalItems)
+			c.metaMiss(touching, why)
+			c.observeGet(key, false)
+			return c.metaHit(key, f, true)
+		}
+		t.End()
+		if err == segcache.ErrNoRoom {
+			err = cache.Room(t)
+		}
+		if err != nil {
+			c.stripe.add(storeNoMemory)
+			c.answer(noMemory)
+			return nil
+		}
+	}
+	if !t.Found() {
+		c.metaMiss(touching, t.Miss)
+		c.observeGet(key, false)
+		t.End()
+		if !f.has('q') {
+			c.metaStatus("EN", key, f)
+		}
+		return nil
+	}
+	if touching {
+		c.stripe.add(cmdTouch)
+		c.stripe.add(touchHits)
+		t.Class().TouchHits++
+	} else {
+		c.countHit(t)
+	}
+	c.stripe.add(cmdGet)
+	c.stripe.add(getHits)
+	c.observeGet(key, true)
+	return c.metaHit(key, f, false)
+}
+
+func (c *conn) metaMiss(touching bool, why segcache.Miss) {
+	if touching {
+		c.stripe.add(cmdTouch)
+		c.stripe.add(touchMisses)
+	}
+	c.stripe.add(cmdGet)
+	c.countMiss(why)
+}
+
+// metaHit answers with the item, and ends the access.
+func (c *conn) metaHit(key []byte, f *metaFlags, created bool) error {
+	t := &c.w.txn
+	won := created
+	marks := t.Marks()
+	exp := t.Exp()
+	if f.has('R') && !created && marks&segcache.TokenSent == 0 && exp != 0 && c.ttl(exp) < int64(f.recT) {
+		won = true
+	}
+	if f.has('T') {
+		exp = f.exp
+		t.SetExp(exp)
+	}
+	withValue := f.has('v') && !(f.has('C') && f.cas == t.Version())
+	out := c.w.out
+	if withValue {
+		out = strconv.AppendUint(append(out, "VA "...), uint64(t.Len()), 10)
+	} else {
+		out = append(out, "HD"...)
+	}
+	out = c.metaGetFlags(out, key, f, exp)
+	if marks&segcache.TokenSent != 0 {
+		out = append(out, " Z"...)
+	}
+	if marks&segcache.Stale != 0 {
+		out = append(out, " X"...)
+		won = won || marks&segcache.TokenSent == 0
+	}
+	if won {
+		out = append(out, " W"...)
+		t.SetMarks(segcache.TokenSent, 0)
+	}
+	c.w.out = append(out, crlf...)
+	if !f.has('u') && !created {
+		t.Bump()
+	}
+	if withValue {
+		return c.appendValue(t)
+	}
+	t.End()
+	return nil
+}
+
+// metaGetFlags appends what is asked for, as it was before the command.
+func (c *conn) metaGetFlags(out, key []byte, f *metaFlags, exp uint32) []byte {
+	t := &c.w.txn
+	for _, tok := range f.list[:f.n] {
+		switch tok[0] {
+		case 'c':
+			out = strconv.AppendUint(append(out, " c"...), t.Version(), 10)
+		case 'f':
+			out = strconv.AppendUint(append(out, " f"...), uint64(t.Flags()), 10)
+		case 'h':
+			out = append(out, " h0"...)
+			if t.Marks()&segcache.Fetched != 0 {
+				out[len(out)-1] = '1'
+			}
+		case 'k':
+			out = appendMetaKey(out, key, t.Marks()&segcache.BinaryKey != 0)
+		case 'l':
+			out = strconv.AppendUint(append(out, " l"...), uint64(c.s.cache.Now()-t.Access()), 10)
+		case 'O':
+			out = append(append(out, ' '), tok...)
+		case 's':
+			out = strconv.AppendUint(append(out, " s"...), uint64(t.Len()), 10)
+		case 't':
+			out = strconv.AppendInt(append(out, " t"...), c.ttl(exp), 10)
+		}
+	}
+	return out
+}
