@@ -86,12 +86,24 @@ func perlbal(t testing.TB, conf string) (addr string) {
 	file := filepath.Join(t.TempDir(), "perlbal.conf")
 	must(t, os.WriteFile(file, []byte(strings.ReplaceAll(conf, "LISTEN", addr)), 0o644))
 	cmd := exec.Command("perlbal", "--config", file)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
 	must(t, cmd.Start())
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // it was killed, or has said why it ends
+		close(ended)
+	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // it was killed
+		<-ended
 	})
 	balancertest.Eventually(t, "perlbal listens", func() bool {
+		select {
+		case <-ended:
+			t.Fatalf("perlbal has ended: %s", &out)
+		default:
+		}
 		nc, err := net.Dial("tcp", addr)
 		if err == nil {
 			nc.Close()
