@@ -75,7 +75,7 @@ func (s *Server) joined(r *balancer.Request, paths []string) {
 		r.Error(404, "One or more file does not exist", "")
 		return
 	}
-	contents := make([]content, len(files))
+	contents := make([]*content, len(files))
 	for i, f := range files {
 		prefix, err := r.Chain().Alter(r, paths[i], f.f)
 		if err == nil && int64(len(prefix)) > f.size {
@@ -85,12 +85,12 @@ func (s *Server) joined(r *balancer.Request, paths []string) {
 			r.Error(404, "", err.Error())
 			return
 		}
-		contents[i] = content{f.f, prefix, f.size}
+		contents[i] = f.content(prefix)
 	}
 	sendJoined(r, joinedValidators(files), kindOf(r, paths), contents)
 }
 
-func sendJoined(r *balancer.Request, v validators, kind string, contents []content) {
+func sendJoined(r *balancer.Request, v validators, kind string, contents []*content) {
 	h := r.X.Header()
 	own(r)
 	h.Set("Last-Modified", v.date)
@@ -103,8 +103,8 @@ func sendJoined(r *balancer.Request, v validators, kind string, contents []conte
 	if goOn, err := r.Begin(200, v.size); err != nil || !goOn {
 		return
 	}
-	for i := range contents {
-		if c := &contents[i]; c.size > 0 && c.send(r, span{0, c.size}) != nil {
+	for _, c := range contents {
+		if c.size > 0 && c.send(r, span{0, c.size}) != nil {
 			return
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -17,6 +18,7 @@ const (
 	recheck    = time.Second // after which an open file is compared with what its name stands for now
 	unusedFor  = time.Minute // after which it is closed
 	maxDocroot = 256         // directories that are kept open
+	smallFile  = 32 << 10    // what is sent in one write with its head, and kept in memory for that
 )
 
 // key is a file's name: below dir, or an absolute one where dir is "". siblings says to look for it in other codings too.
@@ -31,11 +33,13 @@ type file struct {
 	f    *os.File // nil: a directory
 	info os.FileInfo
 	validators
-	zstd, gzip bool // a sibling has it in that coding
+	zstd, gzip bool                   // a sibling has it in that coding
+	bytes      atomic.Pointer[[]byte] // all of it, if it is small and has been asked for twice
 
 	checked, used time.Time // guarded by files.mu, as all below
 	refs          int
 	place         *list.Element // nil: not kept
+	inMemory      bool          // its size is counted in files.memory
 }
 
 // root is a directory that files are opened below.
@@ -48,19 +52,21 @@ type root struct {
 
 // files keeps files open. What a name stands for is looked at again at most every second.
 type files struct {
-	max int
+	max       int
+	maxMemory int64
 
 	mu     sync.Mutex // guards all below; never held while a file is looked for
 	roots  map[string]*root
 	kept   map[key]*file
 	order  *list.List // of *file, the last used first
+	memory int64      // bytes of small files
 	writes uint64     // how often forget was called
 	timer  *time.Timer
 	closed bool
 }
 
-func newFiles(most int) *files {
-	return &files{max: most, roots: map[string]*root{}, kept: map[key]*file{}, order: list.New()}
+func newFiles(most int, memory int64) *files {
+	return &files{max: most, maxMemory: memory, roots: map[string]*root{}, kept: map[key]*file{}, order: list.New()}
 }
 
 // open finds a file or a directory. The caller releases it.
@@ -80,8 +86,16 @@ func (c *files) open(k key) (*file, error) {
 	if !fresh {
 		f.checked = now // who comes meanwhile need not look too
 	}
+	load := !f.inMemory && f.size <= smallFile && c.memory+f.size <= c.maxMemory
+	if load {
+		f.inMemory = true
+		c.memory += f.size
+	}
 	c.mu.Unlock()
 	if fresh || c.same(f) {
+		if load {
+			f.load()
+		}
 		return f, nil
 	}
 	c.mu.Lock()
@@ -90,6 +104,17 @@ func (c *files) open(k key) (*file, error) {
 	c.mu.Unlock()
 	c.release(f)
 	return c.openNew(k, now, writes)
+}
+
+// load reads a small file, unless it is being changed.
+func (f *file) load() {
+	b := make([]byte, f.size)
+	if _, err := f.f.ReadAt(b, 0); err != nil {
+		return
+	}
+	if info, err := f.f.Stat(); err == nil && info.Size() == f.size && info.ModTime().Equal(f.modified) {
+		f.bytes.Store(&b)
+	}
 }
 
 // same reports whether a file's name still stands for it, as it was when it was opened.
@@ -207,6 +232,10 @@ func (c *files) drop(f *file) {
 	}
 	c.order.Remove(f.place)
 	f.place = nil
+	if f.inMemory {
+		f.inMemory = false
+		c.memory -= f.size
+	}
 	delete(c.kept, f.key)
 	if f.refs--; f.refs == 0 {
 		f.f.Close()

@@ -151,7 +151,7 @@ func (s *Server) found(r *balancer.Request, path string, f *file) {
 	h.Set("Accept-Ranges", "bytes")
 	kind, _ := r.Set.MIMEType(path)
 	h.Set("Content-Type", kind)
-	parts(r, &content{f.f, prefix, f.size}, &v, 200)
+	parts(r, f.content(prefix), &v, 200)
 }
 
 // sibling is a file in a coding that the client takes.
@@ -178,8 +178,17 @@ func (s *Server) sibling(r *balancer.Request, f *file) (coding string, sib *file
 // content is a file's bytes, the first of which may be altered.
 type content struct {
 	f      *os.File
+	bytes  []byte // all of f, nil: to be read
 	prefix []byte // in place of the file's first bytes
 	size   int64
+}
+
+func (f *file) content(prefix []byte) *content {
+	c := &content{f: f.f, prefix: prefix, size: f.size}
+	if b := f.bytes.Load(); b != nil {
+		c.bytes = *b
+	}
+	return c
 }
 
 // send sends a part.
@@ -195,6 +204,11 @@ func (c *content) send(r *balancer.Request, p span) error {
 	}
 	if p.n == 0 {
 		return nil
+	}
+	if c.bytes != nil {
+		n, err := r.X.Write(c.bytes[p.off : p.off+p.n])
+		r.Sent += int64(n)
+		return err
 	}
 	n, err := r.X.SendFile(c.f, p.off, p.n)
 	r.Sent += n

@@ -106,7 +106,7 @@ func TestOpenFilesAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := newFiles(2)
+	c := newFiles(2, 0)
 	var open []*file
 	for _, name := range []string{"a", "b", "c", "a"} {
 		f, err := c.open(key{dir: dir, name: name})
@@ -155,7 +155,7 @@ func TestForgetBeatsAnOpening(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "a"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c := newFiles(10)
+	c := newFiles(10, 0)
 	defer c.close()
 	seen := c.writes
 	c.forget(dir, "a")
@@ -166,5 +166,50 @@ func TestForgetBeatsAnOpening(t *testing.T) {
 	defer c.release(f)
 	if len(c.kept) != 0 {
 		t.Error("kept what may be older than the write")
+	}
+}
+
+func TestSmallFilesInMemoryAreBounded(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b", "c"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("0123456789"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "big"), make([]byte, smallFile+1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := newFiles(10, 25)
+	defer c.close()
+	use := func(name string) bool {
+		f, err := c.open(key{dir: dir, name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.release(f)
+		b := f.bytes.Load()
+		return b != nil && string(*b) == "0123456789"
+	}
+	for _, name := range []string{"a", "b", "c", "big"} {
+		if use(name) {
+			t.Errorf("%s is in memory at its first use", name)
+		}
+		if got, want := use(name), name == "a" || name == "b"; got != want {
+			t.Errorf("%s is in memory: %v; want %v", name, got, want)
+		}
+	}
+	if c.memory != 20 {
+		t.Errorf("%d bytes are counted; want 20", c.memory)
+	}
+	c.forget(dir, "a")
+	if c.memory != 10 {
+		t.Errorf("%d bytes are counted after one has gone; want 10", c.memory)
+	}
+	if use("c"); !use("c") {
+		t.Error("there was room again, but c is not in memory")
+	}
+	c.sweep(time.Now().Add(2 * unusedFor))
+	if c.memory != 0 {
+		t.Errorf("%d bytes are counted when nothing is kept", c.memory)
 	}
 }

@@ -39,7 +39,7 @@ func (s *Server) File(r *balancer.Request, path string, status int, expected int
 	}
 	v := f.validators
 	v.etag, v.date = h.Get("ETag"), h.Get("Last-Modified") // the client knows the backend's
-	parts(r, &content{f.f, prefix, f.size}, &v, status)
+	parts(r, f.content(prefix), &v, status)
 }
 
 // openAbsolute opens a file by its whole name.

@@ -5,6 +5,7 @@
 package web
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"syscall"
@@ -14,7 +15,8 @@ import (
 
 // Options of a Server.
 type Options struct {
-	MaxOpen int // files that are kept open for the next request, default 1024
+	MaxOpen   int   // files that are kept open for the next request, default 1024
+	MaxMemory int64 // bytes of those up to 32 KiB that are kept in memory too, default 32 MiB, negative: none
 }
 
 // Server answers requests with files. Its methods are safe for concurrent use.
@@ -25,7 +27,7 @@ func New(o Options) *Server {
 	if o.MaxOpen <= 0 {
 		o.MaxOpen = 1024
 	}
-	return &Server{newFiles(o.MaxOpen)}
+	return &Server{newFiles(o.MaxOpen, cmp.Or(o.MaxMemory, 32<<20))}
 }
 
 // Close closes the files that are kept open. What is being sent is sent; files asked for afterwards are opened for each request.
