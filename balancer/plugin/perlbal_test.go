@@ -79,11 +79,23 @@ ENABLE s
 	theirs := "http://" + perlbal(t, conf)
 	b := start(t, strings.ReplaceAll(conf, "LISTEN", "127.0.0.1:0"))
 	for _, v := range []struct{ method, host, target, body, field string }{
-		{"GET", "rp.test", "/x?y", "", ""}, {"GET", "rp.test:80", "/x", "", ""}, {"GET", "rp.test", "/a.flv?start=90", "", ""}, {"GET", "rp.test", "/a.flv", "", ""},
-		{"GET", "w.test", "/", "", ""}, {"GET", "a.b.w.test", "/a", "", ""}, {"GET", "w.test", "/static/a", "", ""}, {"GET", "none.test", "/", "", ""},
-		{"GET", "img.test", "/a", "", "If-Modified-Since: x"}, {"GET", "img.test", "/a", "", ""}, {"GET", "moved.test", "/q?r", "", ""},
-		{"PUT", "w.test", "/f", "123456", ""}, {"GET", "denied.test", "/", "", ""}, {"GET", "paths.test", "/w/", "", ""}, {"GET", "paths.test", "/other", "", ""},
-		{"GET", "rp.test", "/__using/other.test/id", "", ""}, {"GET", "rp.test", "/__using/none.test/id", "", ""},
+		{"GET", "rp.test", "/x?y", "", ""},
+		{"GET", "rp.test:80", "/x", "", ""},
+		{"GET", "rp.test", "/a.flv?start=90", "", ""},
+		{"GET", "rp.test", "/a.flv", "", ""},
+		{"GET", "w.test", "/", "", ""},
+		{"GET", "a.b.w.test", "/a", "", ""},
+		{"GET", "w.test", "/static/a", "", ""},
+		{"GET", "none.test", "/", "", ""},
+		{"GET", "img.test", "/a", "", "If-Modified-Since: x"},
+		{"GET", "img.test", "/a", "", ""},
+		{"GET", "moved.test", "/q?r", "", ""},
+		{"PUT", "w.test", "/f", "123456", ""},
+		{"GET", "denied.test", "/", "", ""},
+		{"GET", "paths.test", "/w/", "", ""},
+		{"GET", "paths.test", "/other", "", ""},
+		{"GET", "rp.test", "/__using/other.test/id", "", ""},
+		{"GET", "rp.test", "/__using/none.test/id", "", ""},
 	} {
 		fields := []string{"Host: " + v.host}
 		if v.field != "" {
