@@ -200,7 +200,7 @@ func (n *Node) host() string {
 	switch {
 	case n.Name != "":
 		return n.Name
-	case strings.HasPrefix(n.Addr, "unix:"):
+	case strings.HasPrefix(n.Addr, "unix:"), strings.HasPrefix(n.Addr, processPrefix):
 		return "localhost"
 	}
 	return n.Addr

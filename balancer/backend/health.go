@@ -89,6 +89,9 @@ func probe(ctx context.Context, n *Node, set *balancer.PoolSettings) error {
 
 // DialNode connects to a node, without TLS.
 func DialNode(ctx context.Context, n *Node, preface []byte) (net.Conn, error) {
+	if path, ok := strings.CutPrefix(n.Addr, processPrefix); ok {
+		return dialProcess(ctx, path)
+	}
 	var d net.Dialer
 	network, addr := "tcp", n.Addr
 	if path, ok := strings.CutPrefix(n.Addr, "unix:"); ok {

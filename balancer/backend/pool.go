@@ -175,7 +175,7 @@ func (p *Pool) rebuild() {
 
 // isName reports whether an address has a name for a host.
 func isName(addr string) bool {
-	if strings.HasPrefix(addr, "unix:") || strings.HasPrefix(addr, "local:") {
+	if strings.HasPrefix(addr, "unix:") || strings.HasPrefix(addr, "local:") || strings.HasPrefix(addr, processPrefix) {
 		return false
 	}
 	_, err := netip.ParseAddrPort(addr)

@@ -557,3 +557,39 @@ func TestStreaming(t *testing.T) {
 		t.Errorf("after the last event: %v", err)
 	}
 }
+
+// A program that speaks HTTP on its standard input and output is a backend.
+func TestServerProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "server")
+	script := `#!/bin/sh
+cr=$(printf '\r')
+while read -r method target version; do
+	while read -r line && [ "$line" != "$cr" ]; do :; done
+	body="$$ $method $target"
+	printf 'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s' ${#body} "$body"
+done
+`
+	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b := balancertest.Start(t, "CREATE SERVICE rp\nSET role = reverse_proxy\nSET listen = 127.0.0.1:0\nSET server_process = "+path+
+		"\nSET persist_backend = on\nENABLE rp\n", balancerd.Options{})
+	_, first := get(t, b.URL("rp", "/a"))
+	_, second := get(t, b.URL("rp", "/b"))
+	pid, rest, _ := strings.Cut(first, " ")
+	if rest != "GET /a" || second != pid+" GET /b" {
+		t.Errorf("%q, %q; want one process for both", first, second)
+	}
+	b.Do("SET rp.persist_backend = off")
+	if get(t, b.URL("rp", "/")); !strings.HasPrefix(first, pid) {
+		t.Error("no process")
+	}
+	n, err := strconv.Atoi(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	balancertest.Eventually(t, "the process has ended", func() bool {
+		_, err := os.Stat(fmt.Sprint("/proc/", n))
+		return err != nil
+	})
+}

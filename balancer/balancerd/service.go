@@ -126,8 +126,11 @@ func (s *Service) compile(st *config.State, conf *config.Service, pools map[stri
 		return nil, err
 	}
 	c := &compiled{conf: conf, set: set}
-	if set.Pool != "" {
+	switch {
+	case set.Pool != "":
 		c.pool = s.b.poolFor(set.Pool)
+	case set.ServerProcess != "":
+		c.pool = s.processPool(set.ServerProcess)
 	}
 	var before *balancer.Chain
 	if now := s.now.Load(); now != nil {
@@ -145,6 +148,18 @@ func (s *Service) compile(st *config.State, conf *config.Service, pools map[stri
 		}
 	}
 	return c, nil
+}
+
+// processPool is the pool of a service whose backends are started by itself: of one node, of which any number of connections, each
+// a process, can be had.
+func (s *Service) processPool(path string) *backend.Pool {
+	node := balancer.Node{Addr: backend.ProcessNode(path), Weight: 1}
+	if now := s.now.Load(); now != nil && now.pool != nil && slices.Equal(now.pool.Settings().Nodes, []balancer.Node{node}) {
+		return now.pool
+	}
+	p := backend.NewPool(s.name, s.log)
+	p.Update(&balancer.PoolSettings{Name: s.name, Nodes: []balancer.Node{node}})
+	return p
 }
 
 // around puts before a handler what the settings want there: first the limit, then the cache, which keeps what was compressed.
