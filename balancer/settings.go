@@ -127,6 +127,7 @@ type TLS struct {
 	ACMEDomains   []string
 	ACMEEmail     string
 	ACMEDirectory string // URL, "" for Let's Encrypt's
+	ACMETrust     string // PEM file of the authorities of that URL, "": the system's
 	ACMEStorage   string // directory that keeps keys and certificates
 }
 

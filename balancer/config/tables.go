@@ -118,6 +118,7 @@ func tlsTunables() []Tunable {
 		{Name: "acme_domains", Doc: "names to get certificates for by ACME", apply: asList(func(s *settings) *[]string { return &s.TLS.ACMEDomains })},
 		{Name: "acme_email", Doc: "address for the ACME account", apply: asText(func(s *settings) *string { return &s.TLS.ACMEEmail })},
 		{Name: "acme_directory", Doc: "URL of the ACME server; Let's Encrypt's if none is given", apply: asText(func(s *settings) *string { return &s.TLS.ACMEDirectory })},
+		{Name: "acme_trust", Doc: "PEM file of the authorities that the ACME server is trusted by; the system's if none is given", apply: asFile(func(s *settings) *string { return &s.TLS.ACMETrust })},
 		{Name: "acme_storage", Default: "/var/lib/wheelhouse/acme", Doc: "directory that keeps ACME's keys and certificates", apply: asText(func(s *settings) *string { return &s.TLS.ACMEStorage })},
 	}
 }

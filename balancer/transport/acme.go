@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
@@ -31,6 +32,17 @@ func newACME(t balancer.TLS, log *slog.Logger) (*acme, error) {
 	if err := os.MkdirAll(t.ACMEStorage, 0o700); err != nil {
 		return nil, fmt.Errorf("acme_storage: %w", err)
 	}
+	var roots *x509.CertPool
+	if t.ACMETrust != "" {
+		pem, err := os.ReadFile(t.ACMETrust)
+		if err != nil {
+			return nil, fmt.Errorf("acme_trust: %w", err)
+		}
+		roots = x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("acme_trust: %s has no certificates", t.ACMETrust)
+		}
+	}
 	a := &acme{domains: t.ACMEDomains, log: log}
 	// What certmagic says of its own is for its developers; what it achieves or not comes back as errors and events.
 	quiet := zap.NewNop()
@@ -41,7 +53,7 @@ func newACME(t balancer.TLS, log *slog.Logger) (*acme, error) {
 		Storage: &certmagic.FileStorage{Path: t.ACMEStorage}, Logger: quiet, OnEvent: a.event,
 	})
 	issuer := certmagic.NewACMEIssuer(a.magic, certmagic.ACMEIssuer{
-		CA: t.ACMEDirectory, Email: t.ACMEEmail, Agreed: true, DisableHTTPChallenge: true, Logger: quiet,
+		CA: t.ACMEDirectory, Email: t.ACMEEmail, Agreed: true, DisableHTTPChallenge: true, TrustedRoots: roots, Logger: quiet,
 	})
 	if t.ACMEDirectory == "" {
 		issuer.CA = certmagic.LetsEncryptProductionCA

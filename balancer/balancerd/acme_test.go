@@ -1,0 +1,93 @@
+package balancerd_test
+
+import (
+	"crypto/tls"
+	"encoding/pem"
+	"io"
+	"log"
+	"net"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/letsencrypt/pebble/v2/ca"
+	"github.com/letsencrypt/pebble/v2/db"
+	"github.com/letsencrypt/pebble/v2/va"
+	"github.com/letsencrypt/pebble/v2/wfe"
+	"github.com/miekg/dns"
+
+	"wheelhouse/balancer/balancerd"
+	"wheelhouse/balancer/balancertest"
+)
+
+// resolver answers that every name is this machine.
+func resolver(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // Pebble asks over TCP
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan struct{})
+	s := &dns.Server{Listener: ln, NotifyStartedFunc: func() { close(started) }, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		if q.Question[0].Qtype == dns.TypeA {
+			m.Answer = append(m.Answer, &dns.A{
+				Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 1}, A: net.IPv4(127, 0, 0, 1),
+			})
+		}
+		w.WriteMsg(m)
+	})}
+	go s.ActivateAndServe()
+	<-started
+	t.Cleanup(func() { s.Shutdown() })
+	return ln.Addr().String()
+}
+
+// A certificate is had from Let's Encrypt's own test server, by a challenge that is answered on the service's own port; a second
+// balancer finds it where the first has kept it.
+func TestACME(t *testing.T) {
+	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	ln.Close()
+	_, port, _ := net.SplitHostPort(addr)
+	tlsPort, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := log.New(io.Discard, "", 0)
+	store := db.NewMemoryStore()
+	authority := ca.New(quiet, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {Description: "the only one", ValidityPeriod: 90 * 24 * 3600}})
+	front := wfe.New(quiet, store, va.New(quiet, 1, tlsPort, false, resolver(t), store), authority, nil, false, false, 0, 0)
+	server := httptest.NewTLSServer(front.Handler())
+	defer server.Close()
+	dir := t.TempDir()
+	trust := filepath.Join(dir, "trust.pem")
+	if err := os.WriteFile(trust, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	conf := strings.Replace(balancertest.Proxy(names(t, 1), "SET enable_ssl = on\nSET acme_domains = www.acme.test\nSET acme_email = operator@acme.test\nSET acme_storage = "+dir+
+		"/acme\nSET acme_trust = "+trust+"\nSET acme_directory = "+server.URL+wfe.DirectoryPath), "127.0.0.1:0", addr, 1)
+	b := balancertest.Start(t, conf, balancerd.Options{})
+	balancertest.Eventually(t, "the certificate is there", func() bool {
+		c, err := tls.Dial("tcp", addr, &tls.Config{ServerName: "www.acme.test", InsecureSkipVerify: true})
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		names := c.ConnectionState().PeerCertificates[0].DNSNames
+		return len(names) == 1 && names[0] == "www.acme.test"
+	})
+	if !strings.Contains(b.Log.String(), "certificate obtained") {
+		t.Error("no word of it in the log")
+	}
+	if files, _ := filepath.Glob(dir + "/acme/certificates/*/*/*.crt"); len(files) != 1 {
+		t.Errorf("kept: %v", files)
+	}
+}
