@@ -308,12 +308,12 @@ func TestMemcachedMemory(t *testing.T) {
 	c := memcachetest.Dial(t, p.memcached())
 	big := strings.Repeat("x", 3_000_000)
 	for round, size := range []int{20, 300, 5000, 100_000, 3_000_000, 50, 1000} {
-		for i := range min(2*limit<<20/(size+60), 700_000) {
+		for i := range min(2*limit<<20/(size+60), 300_000) {
 			c.Send(fmt.Sprintf("set r%d-%d 0 0 %d noreply", round, i, size), big[:size])
 		}
 		c.Nothing()
 		rss := residentBytes(t, p.cmd.Process.Pid)
-		if most := int64(limit<<20*105/100 + 64<<20); rss > most {
+		if most := raceMemory * int64(limit<<20*105/100+64<<20); rss > most {
 			t.Errorf("with values of %d bytes the process has %d bytes; at most %d are allowed", size, rss, most)
 		}
 	}
@@ -331,13 +331,13 @@ func TestMemcachedMemory(t *testing.T) {
 		before = n
 		return settled
 	})
-	if rss, most := residentBytes(t, p.cmd.Process.Pid), int64(limit<<20*105/100+64<<20); rss > most {
+	if rss, most := residentBytes(t, p.cmd.Process.Pid), raceMemory*int64(limit<<20*105/100+64<<20); rss > most {
 		t.Errorf("with %d slow readers the process has %d bytes; at most %d are allowed", 2*slow, rss, most)
 	}
 	if got := c.Ask("cache_memlimit 24"); got != "OK" {
 		t.Error(got)
 	}
-	eventually(t, "memory is given back", func() bool { return residentBytes(t, p.cmd.Process.Pid) < 80<<20 })
+	eventually(t, "memory is given back", func() bool { return residentBytes(t, p.cmd.Process.Pid) < raceMemory*80<<20 })
 }
 
 func residentBytes(t *testing.T, pid int) int64 {

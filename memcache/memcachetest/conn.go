@@ -37,13 +37,13 @@ func Dial(t testing.TB, addr string) *Conn {
 // New adopts a connection, and closes it with the test.
 func New(t testing.TB, nc net.Conn) *Conn {
 	t.Cleanup(func() { nc.Close() })
-	nc.SetDeadline(time.Now().Add(Wait))
 	return &Conn{Conn: nc, t: t, r: bufio.NewReaderSize(nc, 64<<10)}
 }
 
 // Raw sends bytes.
 func (c *Conn) Raw(s string) {
 	c.t.Helper()
+	c.SetWriteDeadline(time.Now().Add(Wait))
 	if _, err := io.WriteString(c.Conn, s); err != nil {
 		c.t.Fatal(err)
 	}
@@ -67,6 +67,7 @@ func (c *Conn) Line() string {
 
 // TryLine is Line with an error.
 func (c *Conn) TryLine() (string, error) {
+	c.SetReadDeadline(time.Now().Add(Wait))
 	s, err := c.r.ReadString('\n')
 	if err != nil {
 		return "", fmt.Errorf("after %q: %w", s, err)
@@ -78,6 +79,7 @@ func (c *Conn) TryLine() (string, error) {
 func (c *Conn) ReadN(n int) []byte {
 	c.t.Helper()
 	b := make([]byte, n)
+	c.SetReadDeadline(time.Now().Add(Wait))
 	if _, err := io.ReadFull(c.r, b); err != nil {
 		c.t.Fatal(err)
 	}
@@ -139,6 +141,7 @@ func (c *Conn) Nothing() {
 // Closed sees to it that the server closes the connection without a word.
 func (c *Conn) Closed() {
 	c.t.Helper()
+	c.SetReadDeadline(time.Now().Add(Wait))
 	if b, err := io.ReadAll(c.r); err != nil && !strings.Contains(err.Error(), "reset") || len(b) > 0 {
 		c.t.Fatalf("got %q, %v; want the end", b, err)
 	}
