@@ -48,6 +48,9 @@ func ParseLine(line string, x Expander) (c Command, ok bool, err error) {
 	if len(words) == 0 {
 		return c, false, nil
 	}
+	if name, rest, ok := strings.Cut(words[0], "="); ok && name != "" { // INCLUDE=file, PERLHANDLER=name
+		words = append([]string{name, "=" + rest}, words[1:]...)
+	}
 	c = Command{strings.ToLower(words[0]), strings.Join(words[1:], " ")}
 	for _, b := range []byte(line) {
 		if b < ' ' && b != '\t' && b != '\r' && b != '\n' || b == 0x7f {
