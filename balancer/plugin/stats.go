@@ -5,8 +5,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -86,7 +84,7 @@ func (s *statsOf) End(r *balancer.Request) {
 	s.counts.recent = append(s.counts.recent, line)
 }
 
-// Info answers "stats" and "recent" for the service. The lines of all services together make the total: see [StatsTotal].
+// Info answers "stats" and "recent" for the service; the sums over all of them are the console's.
 func (s *statsOf) Info(verb, _ string) ([]string, bool) {
 	c := s.counts
 	switch verb {
@@ -109,19 +107,4 @@ func statLines(service string, values map[string]int64) []string {
 		lines = append(lines, fmt.Sprintf("%-15s %-25s %12d", service, key, values[key]))
 	}
 	return lines
-}
-
-// StatsTotal are the lines that end the answer to "stats": the sums of those of all services.
-func StatsTotal(lines []string) []string {
-	sums := map[string]int64{}
-	for _, key := range []string{"files_reproxied", "files_sent", "proxy_requests", "proxy_requests_highpri", "web_requests"} {
-		sums[key] = 0
-	}
-	for _, line := range lines {
-		if f := strings.Fields(line); len(f) == 3 {
-			n, _ := strconv.ParseInt(f[2], 10, 64) // it was printed by statLines
-			sums[f[1]] += n
-		}
-	}
-	return statLines("total", sums)
 }
