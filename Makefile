@@ -68,3 +68,4 @@ soak: build
 docs: build
 	bin/wheelhouse config describe > docs/ops/configuration.toml
 	bin/wheelhouse help > docs/ops/commands.txt
+	bin/wheelhouse balancer tunables > docs/ops/balancer-tunables.txt

@@ -178,7 +178,7 @@ func (ch *change) commit() {
 	}
 	old := *b.services.Load()
 	b.services.Store(&next)
-	b.state.Store(ch.state)
+	was := b.state.Swap(ch.state)
 	for _, p := range ch.services {
 		p.svc.switchListener(p.listener)
 		if p.keys != nil {
@@ -198,6 +198,9 @@ func (ch *change) commit() {
 	}
 	if n := ch.state.Server.MaxConnections; n > 0 {
 		setMaxFiles(n, b.log)
+	}
+	if n := ch.state.Server.NiceLevel; n != was.Server.NiceLevel {
+		setNice(n, b.log)
 	}
 }
 

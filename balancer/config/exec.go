@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"wheelhouse/balancer"
 )
 
 // Context is what a file or a console connection remembers from line to line.
@@ -241,10 +243,10 @@ func (l *Language) mime(s *State, c *Context, cmd Command) error {
 	case verb == "set":
 		return Fault("Usage: set <ext> <mime>")
 	case verb == "remove" && len(words) == 2 && ext != "":
-		if s.MIMEType(ext) == "" {
+		if balancer.MIMETypes(s.MIME)[ext] == "" {
 			return fault("%s not a defined extension.", ext)
 		}
-		if delete(s.MIME, ext); mimeTypes[ext] != "" {
+		if delete(s.MIME, ext); balancer.MIMETypes(nil)[ext] != "" {
 			s.MIME[ext] = ""
 		}
 		c.say("%s removed.", ext)

@@ -365,7 +365,7 @@ func plugins(_ *Console, b *balancerd.Balancer) (lines []string) {
 
 // mime is MIME or MIME LIST; the others change something.
 func (c *Console) mime(b *balancerd.Balancer, _ config.Command) (lines []string, err error) {
-	table := b.State().MIMETypes()
+	table := balancer.MIMETypes(b.State().MIME)
 	for _, ext := range slices.Sorted(maps.Keys(table)) {
 		lines = append(lines, ext+" "+table[ext])
 	}

@@ -45,7 +45,11 @@ func (a *app) openFront(ctx context.Context, store http1.Handler) (http1.Handler
 	if err != nil {
 		return nil, fmt.Errorf("balancer: %w", err)
 	}
-	b := balancerd.New(context.WithoutCancel(ctx), balancerOptions(lang, a.log, map[string]http1.Handler{storeHandler: store}))
+	parts := newBalancerParts(a.log)
+	o := parts.options(lang, a.log, map[string]http1.Handler{storeHandler: store})
+	o.Stop = func(bool, time.Duration) { a.log.Warn("the balancer inside up ends with it; SHUTDOWN was ignored") }
+	b := balancerd.New(context.WithoutCancel(ctx), o)
+	a.metrics.registry.MustRegister(parts.collector(b))
 	a.onClose(func() error {
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(a.cfg.Drain))
 		defer cancel()
@@ -56,6 +60,9 @@ func (a *app) openFront(ctx context.Context, store http1.Handler) (http1.Handler
 	}
 	a.background = append(a.background, func(ctx context.Context) error {
 		b.Tick(ctx)
+		return nil
+	}, func(ctx context.Context) error {
+		parts.logs.Run(ctx)
 		return nil
 	})
 	return b.Service(frontService), nil

@@ -37,9 +37,13 @@ func takeOver(from *service.Inherited, b *balancerd.Balancer, log *slog.Logger) 
 	return nil
 }
 
-// upgradeBalancer has a new process of this program take over. An error means that nothing has changed.
-func upgradeBalancer(ctx context.Context, b *balancerd.Balancer, drain time.Duration, log *slog.Logger) error {
+// upgradeBalancer has a new process of this program take over, sockets beside the services' included. An error means that nothing
+// has changed.
+func upgradeBalancer(ctx context.Context, b *balancerd.Balancer, more map[string]net.Listener, drain time.Duration, log *slog.Logger) error {
 	names, listeners := b.Listeners()
+	for name, ln := range more {
+		names, listeners = append(names, name), append(listeners, ln)
+	}
 	next, err := service.Upgrade(names, listeners)
 	if err != nil {
 		return fmt.Errorf("upgrade: %w", err)

@@ -10,16 +10,19 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	balancerconfig "wheelhouse/balancer/config"
 	"wheelhouse/internal/config"
 )
 
 // The generated reference is what the program says of itself; `make docs` writes it.
 func TestGeneratedDocsAreCurrent(t *testing.T) {
-	var describe, help bytes.Buffer
+	var describe, help, tunables bytes.Buffer
 	describeConfig(&describe, config.Keys(defaultConfig(), envPrefix))
 	printHelp(&help)
+	describeTunables(&tunables, balancerconfig.NewLanguage(balancerconfig.NewPlugins(balancerPlugins()...)))
 	for file, want := range map[string]string{
 		"../../docs/ops/configuration.toml": describe.String(), "../../docs/ops/commands.txt": help.String(),
+		"../../docs/ops/balancer-tunables.txt": tunables.String(),
 	} {
 		got, err := os.ReadFile(file)
 		if err != nil {

@@ -47,7 +47,7 @@ func commands() []command {
 		{"dispatcher", "--config FILE", "run the HTTP API alone", runDispatcher},
 		{"storaged", "--config FILE", "run storages alone", runStoraged},
 		{"worker", "--config FILE", "run background work alone", runWorker},
-		{"balancer", "[--config FILE]", "run a load balancer, web server and reverse proxy in Perlbal's language", runBalancer},
+		{"balancer", "[--config FILE] | check FILE | tunables", "run a load balancer, web server and reverse proxy in Perlbal's language", runBalancer},
 		{"gearmand", "[-p PORT] [-L ADDR]... [-h]", "run a Gearman job server", runGearmand},
 		{"memcached", "[-p PORT] [-l ADDR]... [-m MB] [-h]", "run a memcached cache server", runMemcached},
 		{"restart", "[--data DIR]", "hand a running server over to a new process of this program", runRestart},
@@ -103,7 +103,8 @@ func run(args []string, env *environment) int {
 }
 
 func isServer(name string) bool {
-	return name == "up" || name == "dispatcher" || name == "storaged" || name == "worker" || name == "gearmand" || name == "memcached"
+	return name == "up" || name == "dispatcher" || name == "storaged" || name == "worker" || name == "gearmand" || name == "memcached" ||
+		name == "balancer"
 }
 
 // report turns a command's error into an exit status: 0 done, 1 failed, 2 wrong usage.
