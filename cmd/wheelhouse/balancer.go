@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/config"
 	"wheelhouse/balancer/console"
+	"wheelhouse/balancer/web"
 	"wheelhouse/internal/http1"
 	"wheelhouse/internal/service"
 )
@@ -30,6 +32,9 @@ const perlbalConf = "/etc/perlbal/perlbal.conf"
 
 // defaultShutdown is SERVER shutdown_timeout where it is not set.
 const defaultShutdown = 10 * time.Second
+
+// balancerGC trades memory for time, as gearmandGC does: what lives is small, and each doubling of it would be a collection.
+const balancerGC = 400
 
 // runBalancer is the balancer alone: Perlbal's language, in a file and on the console.
 func runBalancer(ctx context.Context, env *environment, args []string) error {
@@ -68,6 +73,9 @@ func runBalancer(ctx context.Context, env *environment, args []string) error {
 	}
 	log, closeLog := balancerLog(env.stderr, daemon)
 	defer closeLog()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(balancerGC)
+	}
 	p := &balancerProcess{log: log, out: env.stdout, lang: lang, stop: make(chan stopRequest, 1), parts: newBalancerParts(log)}
 	return p.run(ctx, file)
 }
@@ -89,31 +97,27 @@ type balancerParts struct {
 	stats *console.Stats
 	logs  *accesslog.Logs
 	con   *console.Console
+	files *web.Server
 
 	mu  sync.Mutex // guards web
 	web http.Handler
 }
 
 func newBalancerParts(log *slog.Logger) *balancerParts {
-	p := &balancerParts{stats: console.NewStats(), logs: accesslog.New(accesslog.Options{Log: log})}
+	p := &balancerParts{stats: console.NewStats(), logs: accesslog.New(accesslog.Options{Log: log}), files: web.New(web.Options{})}
 	p.con = console.New(console.Options{Log: log, Version: buildVersion(), Metrics: http.HandlerFunc(p.serveMetrics)}, p.stats)
 	return p
 }
 
 // options wire the parts together.
 func (p *balancerParts) options(lang *config.Language, log *slog.Logger, local map[string]http1.Handler) balancerd.Options {
-	o := balancerOptions(lang, log, local)
-	o.Console = p.con.Serve
-	o.Finished = func(r *balancerRequest) {
-		p.stats.Finished(r)
-		p.logs.Finished(r)
+	return balancerd.Options{
+		Language: lang, Log: log, Local: local, Console: p.con.Serve, Web: p.files.Serve, File: p.files.File,
+		Finished: func(r *balancerRequest) {
+			p.stats.Finished(r)
+			p.logs.Finished(r)
+		},
 	}
-	return o
-}
-
-// balancerOptions are the options that do not depend on where the balancer runs.
-func balancerOptions(lang *config.Language, log *slog.Logger, local map[string]http1.Handler) balancerd.Options {
-	return balancerd.Options{Language: lang, Log: log, Local: local}
 }
 
 // stopRequest is a SHUTDOWN.
@@ -164,6 +168,7 @@ func (p *balancerProcess) run(ctx context.Context, file string) error {
 		p.metrics.close()
 		end()
 		p.serving.Wait()
+		p.parts.files.Close()
 	}()
 	p.serving.Go(func() { p.b.Tick(background) })
 	p.serving.Go(func() { p.parts.logs.Run(background) })

@@ -12,6 +12,7 @@ import (
 	"wheelhouse/balancer"
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/config"
+	"wheelhouse/balancer/plugin"
 	"wheelhouse/internal/http1"
 )
 
@@ -53,7 +54,9 @@ func (a *app) openFront(ctx context.Context, store http1.Handler) (http1.Handler
 	a.onClose(func() error {
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(a.cfg.Drain))
 		defer cancel()
-		return b.Shutdown(end)
+		err := b.Shutdown(end)
+		parts.files.Close()
+		return err
 	})
 	if err := b.LoadState(state); err != nil {
 		return nil, fmt.Errorf("balancer: %w", err)
@@ -84,4 +87,4 @@ func frontState(lang *config.Language, file string, cache int64, warn func(strin
 }
 
 // balancerPlugins are the plugins that are compiled in.
-func balancerPlugins() []balancer.Plugin { return nil }
+func balancerPlugins() []balancer.Plugin { return plugin.All() }
