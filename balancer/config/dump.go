@@ -14,9 +14,6 @@ func (l *Language) Dump(s *State) []string {
 	for _, name := range s.Loaded {
 		d.line("LOAD %s", name)
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Defaults)) {
-		d.line("DEFAULT %s = %s", name, s.Defaults[name])
-	}
 	for _, ext := range slices.Sorted(maps.Keys(s.MIME)) {
 		if s.MIME[ext] == "" {
 			d.line("MIME remove %s", ext)
@@ -30,6 +27,10 @@ func (l *Language) Dump(s *State) []string {
 	}
 	for _, svc := range s.Ordered() {
 		d.service(l, s, svc)
+	}
+	// Last, since it concerns services that get their role later; what it has set in those above stands there.
+	for _, name := range slices.Sorted(maps.Keys(s.Defaults)) {
+		d.line("DEFAULT %s = %s", name, s.Defaults[name])
 	}
 	return d.lines
 }
@@ -98,7 +99,7 @@ func (d *dumper) service(l *Language, s *State, svc *Service) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(svc.Params)) {
 		if !slices.Contains(first, name) {
-			d.param(l, s, name, svc.Params[name])
+			d.param(l, s, svc, name, svc.Params[name])
 		}
 	}
 	if len(svc.Plugins) > 0 {
@@ -130,10 +131,10 @@ func (d *dumper) service(l *Language, s *State, svc *Service) {
 }
 
 // param prints a parameter, unless it is at its default.
-func (d *dumper) param(l *Language, s *State, name, v string) {
+func (d *dumper) param(l *Language, s *State, svc *Service, name, v string) {
 	t := l.tunable(s, name)
 	if t == nil {
-		d.line("  SET %s = %s", name, v)
+		d.line("  SET %s.%s = %s", svc.Name, name, v) // extra.NAME alone would be taken for a service's name
 		return
 	}
 	same := v == t.Default

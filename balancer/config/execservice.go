@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -42,12 +43,17 @@ func (l *Language) setService(s *State, c *Context, svc *Service, param, value s
 			return fault("Pool '%s' not found", value)
 		}
 	}
-	if param == "persist_client_timeout" {
-		svc.Params["persist_client_idle_timeout"], svc.Params["idle_timeout"] = value, value
-		return nil
-	}
-	svc.Params[param] = value
+	svc.put(param, value)
 	return nil
+}
+
+// put notes a parameter that was found good.
+func (s *Service) put(param, value string) {
+	if param == "persist_client_timeout" { // an old name of two
+		s.Params["persist_client_idle_timeout"], s.Params["idle_timeout"] = value, value
+		return
+	}
+	s.Params[param] = value
 }
 
 // setRole gives a service its role, and all its parameters their defaults.
@@ -64,12 +70,13 @@ func (l *Language) setRole(s *State, svc *Service, role string) error {
 	if listens {
 		svc.Params["listen"] = listen
 	}
-	for param, v := range s.Defaults {
+	for _, param := range slices.Backward(slices.Sorted(maps.Keys(s.Defaults))) { // the old name before those that it stands for
+		v := s.Defaults[param]
 		if t := l.tunable(s, param); t != nil && t.forRole(role) {
 			if err := t.apply(&balancer.Settings{Extra: map[string]string{}}, v); err != nil {
 				return fmt.Errorf("DEFAULT: %w", named(err, param, svc.Name))
 			}
-			svc.Params[param] = v
+			svc.put(param, v)
 		}
 	}
 	return nil

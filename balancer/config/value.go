@@ -162,7 +162,7 @@ func ParseNode(s string) (string, error) {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
 		if !strings.Contains(s, ":") && validName(s) {
-			return s + ":80", nil
+			return strings.ToLower(s) + ":80", nil
 		}
 		return "", bad
 	}
