@@ -266,5 +266,5 @@ func (s *session) reload(cmd config.Command) error {
 			return s.b.Exec(&s.ctx, cmd)
 		}
 	}
-	return fmt.Errorf("Unknown/unloaded plugin '%s'", cmd.Args)
+	return config.Fault(fmt.Sprintf("Unknown/unloaded plugin '%s'", cmd.Args))
 }
