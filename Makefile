@@ -36,6 +36,7 @@ tools:
 		perl:DBD::mysql=libdbd-mysql-perl perl:DBD::SQLite=libdbd-sqlite3-perl perl:DBD::Pg=libdbd-pg-perl \
 		memcached=memcached memccapable=libmemcached-tools perl:Cache::Memcached=libcache-memcached-perl \
 		perl:Cache::Memcached::Fast=libcache-memcached-fast-perl python:pymemcache=python3-pymemcache \
+		python:pylibmc=python3-pylibmc file:/usr/include/libmemcached/memcached.h=libmemcached-dev \
 		perlbal=perlbal chromium=chromium ab=apache2-utils \
 		nginx=nginx-light h2load=nghttp2-client wrk=wrk
 
