@@ -1,0 +1,121 @@
+package memcache_test
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"wheelhouse/memcache"
+	"wheelhouse/memcache/memcached"
+	"wheelhouse/memcache/memcachetest"
+)
+
+// serve runs our server on ln until the test ends.
+func serve(t testing.TB, ln net.Listener, opts memcached.Options) *memcached.Server {
+	t.Helper()
+	s, err := memcached.Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		<-served
+	})
+	return s
+}
+
+func listen(t testing.TB, network, addr string) net.Listener {
+	t.Helper()
+	ln, err := net.Listen(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln
+}
+
+func TestWithOurServer(t *testing.T) {
+	memcachetest.Client(t, func(t *testing.T) string {
+		ln := listen(t, "tcp", "127.0.0.1:0")
+		serve(t, ln, memcached.Options{})
+		return ln.Addr().String()
+	})
+}
+
+func TestWithOurServerOnASocket(t *testing.T) {
+	memcachetest.Client(t, func(t *testing.T) string {
+		dir, err := os.MkdirTemp("", "s") // a socket's path must be short
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+		path := filepath.Join(dir, "s")
+		serve(t, listen(t, "unix", path), memcached.Options{})
+		return path
+	})
+}
+
+func TestWithDebiansServer(t *testing.T) {
+	memcachetest.Client(t, func(t *testing.T) string { return memcachetest.StartDebian(t) })
+}
+
+func TestAuth(t *testing.T) {
+	ln := listen(t, "tcp", "127.0.0.1:0")
+	serve(t, ln, memcached.Options{Users: map[string]string{"web": "a word"}})
+	addr := []string{ln.Addr().String()}
+	good := memcachetest.NewClient(t, addr, memcache.WithAuth("web", "a word"))
+	if err := good.Set(t.Context(), &memcache.Item{Key: "a"}); err != nil {
+		t.Error(err)
+	}
+	for _, password := range []string{"wrong", ""} {
+		bad := memcachetest.NewClient(t, addr, memcache.WithAuth("web", password))
+		if err := bad.Set(t.Context(), &memcache.Item{Key: "a"}); err == nil || !strings.Contains(err.Error(), "authentication failure") {
+			t.Errorf("with the password %q: %v", password, err)
+		}
+	}
+}
+
+// What pylibmc stores is where this client looks, under each of its names for the ways of libmemcached.
+func TestPylibmcFindsTheSameServers(t *testing.T) {
+	var addrs []string
+	for range 3 {
+		addrs = append(addrs, memcachetest.StartDebian(t))
+	}
+	const script = `
+import sys, pylibmc
+mode, servers = sys.argv[1], sys.argv[2:]
+b = {"ketama": {"ketama": True}, "ketama_md5": {"ketama": True, "hash": "md5"}, "ketama_weighted": {"ketama_weighted": True}}[mode]
+c = pylibmc.Client(servers, behaviors=b)
+for i in range(10000):
+    assert c.set("%s:%d" % (mode, i), str(i))
+`
+	for _, kind := range []memcache.Distribution{memcache.Ketama, memcache.KetamaMD5, memcache.KetamaWeighted} {
+		t.Run(kind.String(), func(t *testing.T) {
+			cmd := exec.Command("/usr/bin/python3", append([]string{"-c", script, kind.String()}, addrs...)...)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v (make tools)\n%s", err, out)
+			}
+			c := memcachetest.NewClient(t, addrs, memcache.WithDistribution(kind))
+			var keys []string
+			for i := range 10000 {
+				keys = append(keys, kind.String()+":"+strconv.Itoa(i))
+			}
+			got, err := c.GetMulti(t.Context(), keys)
+			if err != nil || len(got) != len(keys) {
+				t.Fatalf("%d of %d keys are where they are looked for; %v", len(got), len(keys), err)
+			}
+			for i, k := range keys {
+				if string(got[k].Value) != strconv.Itoa(i) {
+					t.Fatalf("%s is %q", k, got[k].Value)
+				}
+			}
+		})
+	}
+}
