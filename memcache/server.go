@@ -17,6 +17,9 @@ const MaxServers = 4096
 // maxWeight keeps a ring small: 160 points for each unit, at the most.
 const maxWeight = 1 << 16
 
+// maxPath is the longest path of a socket, bytes: sun_path of unix(7) without its end.
+const maxPath = 107
+
 // Server says where a server is, and how many keys it shall take.
 type Server struct {
 	Host   string // a name, an address, or, beginning with "/", the path of a socket
@@ -38,6 +41,9 @@ func ParseServer(s string) (Server, error) {
 		server.Weight = w
 	}
 	if strings.HasPrefix(addr, "/") {
+		if len(addr) > maxPath || strings.ContainsRune(addr, 0) {
+			return fail(fmt.Sprintf("a socket's path has at most %d bytes, none of them 0", maxPath))
+		}
 		return server, nil
 	}
 	server.Port = DefaultPort
@@ -52,8 +58,8 @@ func ParseServer(s string) (Server, error) {
 	} else if strings.Count(addr, ":") == 1 || strings.ContainsAny(addr, "[]") {
 		return fail("want HOST, HOST:PORT, [IPV6]:PORT or /PATH")
 	}
-	if server.Host == "" || strings.ContainsAny(server.Host, " \t\r\n/") {
-		return fail("the host is empty or not a name")
+	if checkKey(server.Host) != nil || strings.ContainsAny(server.Host, "/[]") {
+		return fail("the host is no name and no address")
 	}
 	return server, nil
 }
