@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -464,5 +465,52 @@ func TestClose(t *testing.T) {
 	}
 	if s := c.Servers()[0]; s.Idle != 0 {
 		t.Fatalf("%+v", s)
+	}
+}
+
+// A value that is longer than what memory is taken for at first, whole and cut off.
+func TestLargeValues(t *testing.T) {
+	long := strings.Repeat("0123456789abcdef", 3*growth/16) + "x"
+	f := newFake(t, func(line string) string {
+		head := "VALUE a 0 " + strconv.Itoa(len(long)) + " 5\r\n" + long
+		switch line {
+		case "gets a":
+			return head + "\r\nEND\r\n"
+		case "gets b": // more was announced than comes before the end
+			return strings.Replace(head, "VALUE a", "VALUE b", 1)[:2*growth]
+		case "quit":
+			return hangUp
+		}
+		return classic(line)
+	})
+	c := client(t, []string{f.addr()})
+	if i, err := c.Get(t.Context(), "a"); err != nil || string(i.Value) != long {
+		t.Fatalf("%v; want %d bytes", err, len(long))
+	}
+	cn, err := dial(t.Context(), c.backends[0].server, &c.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cn.w.WriteString("gets b\r\nquit\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if i, err := cn.classicItem("b"); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Fatalf("%v, %v; want an unexpected EOF", i != nil, err)
+	}
+	_ = cn.nc.Close()
+}
+
+func TestExpire(t *testing.T) {
+	const month = 30 * 24 * time.Hour
+	for d, want := range map[time.Duration]int32{
+		-1: -1, 0: -1, 1: 1, time.Second: 1, time.Second + 1: 2, month: 2592000, 1<<63 - 1: 1<<31 - 1,
+	} {
+		if got := Expire(d); got != want {
+			t.Errorf("Expire(%v) = %d; want %d", d, got, want)
+		}
+	}
+	before := time.Now().Add(month + time.Hour).Unix()
+	if got := int64(Expire(month + time.Hour)); got < before || got > time.Now().Add(month+time.Hour).Unix() {
+		t.Errorf("beyond a month: %d; want a Unix time of at least %d", got, before)
 	}
 }

@@ -1,7 +1,11 @@
 package memcache_test
 
 import (
+	"context"
+	"crypto/tls"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,6 +83,32 @@ func TestAuth(t *testing.T) {
 		if err := bad.Set(t.Context(), &memcache.Item{Key: "a"}); err == nil || !strings.Contains(err.Error(), "authentication failure") {
 			t.Errorf("with the password %q: %v", password, err)
 		}
+	}
+}
+
+// TLS is a matter of the dialer; connections are kept as others are.
+func TestTLS(t *testing.T) {
+	web := httptest.NewTLSServer(http.NotFoundHandler()) // has a certificate, and a client that trusts it
+	defer web.Close()
+	config := web.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	config.ServerName = "example.com"
+	ln := listen(t, "tcp", "127.0.0.1:0")
+	serve(t, tls.NewListener(ln, &tls.Config{Certificates: web.TLS.Certificates}), memcached.Options{})
+	dials := 0
+	c := memcachetest.NewClient(t, []string{ln.Addr().String()}, memcache.WithDialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dials++
+		return (&tls.Dialer{Config: config}).DialContext(ctx, network, addr)
+	}))
+	for range 3 {
+		if err := c.Set(t.Context(), &memcache.Item{Key: "a", Value: []byte("v")}); err != nil {
+			t.Fatal(err)
+		}
+		if i, err := c.Get(t.Context(), "a"); err != nil || string(i.Value) != "v" {
+			t.Fatalf("%v, %v", i, err)
+		}
+	}
+	if dials != 1 {
+		t.Errorf("%d connections for requests one after the other; want 1", dials)
 	}
 }
 
