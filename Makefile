@@ -38,7 +38,7 @@ tools:
 		perl:Cache::Memcached::Fast=libcache-memcached-fast-perl python:pymemcache=python3-pymemcache \
 		python:pylibmc=python3-pylibmc file:/usr/include/libmemcached/memcached.h=libmemcached-dev \
 		perlbal=perlbal chromium=chromium ab=apache2-utils \
-		nginx=nginx-light h2load=nghttp2-client wrk=wrk
+		nginx=nginx-light apache2=apache2 h2load=nghttp2-client wrk=wrk
 
 test: tools
 	go test -shuffle=on -timeout 15m ./...

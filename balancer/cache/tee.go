@@ -26,7 +26,6 @@ type tee struct {
 	refreshed *entry
 	e         *entry // being made; nil when the answer is not kept
 	size      int64
-	done      bool
 }
 
 func (t *tee) swallow() bool { return t.err304 || t.failed }
