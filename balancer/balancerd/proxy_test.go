@@ -593,3 +593,29 @@ done
 		return err != nil
 	})
 }
+
+// HEAD, and a 304 that says how long its 200 would be, have no body to wait for, however long they say it is.
+func TestAnswersWithoutBodies(t *testing.T) {
+	back := balancertest.Engine(t, func(x http1.Exchange) {
+		status := 200
+		if x.Request().Header.Has("If-None-Match") {
+			status = 304
+		}
+		x.Start(status, 5<<20)
+		if status == 200 {
+			x.Write(bytes.Repeat([]byte("x"), 5<<20))
+		}
+	})
+	b := balancertest.Start(t, balancertest.Proxy([]string{back}, ""), balancerd.Options{})
+	for range 5 {
+		if res, _ := do(t, "HEAD", b.URL("rp", "/"), nil); res.StatusCode != 200 || res.ContentLength != 5<<20 {
+			t.Errorf("HEAD: %d, %d bytes", res.StatusCode, res.ContentLength)
+		}
+		if res, _ := get(t, b.URL("rp", "/"), with("If-None-Match", "x")); res.StatusCode != 304 {
+			t.Errorf("conditional: %d", res.StatusCode)
+		}
+		if _, body := get(t, b.URL("rp", "/")); len(body) != 5<<20 {
+			t.Errorf("GET: %d bytes", len(body))
+		}
+	}
+}

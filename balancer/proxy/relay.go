@@ -23,12 +23,13 @@ func (c *call) relay(res *http1.Response) {
 	h.Reset() // an attempt before may have left something
 	copyFields(h, &res.Header)
 	persist(c.r, h)
-	if status := res.Status; res.ContentLength >= 0 && res.ContentLength <= pieceSize {
+	status := res.Status
+	if res.ContentLength >= 0 && res.ContentLength <= pieceSize {
 		c.relaySmall(res, status)
 		return
 	}
-	goOn, err := c.r.Begin(res.Status, res.ContentLength)
-	if !goOn || err != nil {
+	goOn, err := c.r.Begin(status, res.ContentLength)
+	if !goOn || err != nil || bodiless(c.x.Request().Method, status) {
 		res.Body.Close()
 		return
 	}
@@ -108,6 +109,9 @@ func (c *call) copyBody(res *http1.Response, ahead int64) error {
 	for {
 		if size > pieceSize && pace != nil && pace.Room(4*pieceSize) { // the client keeps up: no need to have it in memory
 			n, err := c.x.ReadFrom(io.LimitReader(res.Body, min(size, 4*pieceSize)))
+			if n == 0 && err == nil {
+				err = &http1.BodyReadError{Err: io.ErrUnexpectedEOF}
+			}
 			c.r.Sent += n
 			if size -= n; err != nil || size == 0 {
 				res.Body.Close()
