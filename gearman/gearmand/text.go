@@ -337,8 +337,10 @@ func (s *Server) textShutdown(c *conn, args []string) string {
 	if s.opts.OnShutdown == nil || !c.local() || (len(args) > 0 && !graceful) {
 		return unknownCommand("shutdown")
 	}
+	c.sendText([]byte(textOK))
+	c.flush() // before the end begins, which may close the connection
 	s.once.Do(func() { s.opts.OnShutdown(graceful) })
-	return textOK
+	return ""
 }
 
 func (c *conn) local() bool {
