@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,6 +126,14 @@ func talk(t *testing.T, file string, p place) {
 		}
 		return strings.TrimRight(s, "\r\n")
 	}
+	balancertest.Eventually(t, "no connection to the console but this one", func() bool {
+		fmt.Fprint(nc, "socks summary\r\n")
+		var summary []string
+		for s := line(); s != "."; s = line() {
+			summary = append(summary, strings.TrimSpace(s))
+		}
+		return slices.Contains(summary, "1 Perlbal::ClientManage")
+	})
 	last := ""
 	for n, raw := range strings.Split(strings.TrimRight(string(text), "\n"), "\n") {
 		if strings.HasPrefix(raw, "#") {
