@@ -76,9 +76,8 @@ func (c *Conn) State() State { return State(c.state.Load()) }
 // Uses is how many requests it has carried.
 func (c *Conn) Uses() int { return int(c.uses.Load()) }
 
-// Answered notes a response's head.
-func (c *Conn) Answered(res *http1.Response, took time.Duration) {
-	now := time.Now()
+// Answered notes a response's head, which has come now and took so long.
+func (c *Conn) Answered(res *http1.Response, now time.Time, took time.Duration) {
 	c.state.Store(int32(Transferring))
 	c.Node.Answered(now, res.Status, took)
 	c.until = time.Time{}
@@ -135,7 +134,7 @@ func (c *Conn) release(reusable bool) {
 	defer q.mu.Unlock()
 	c.state.Store(int32(Bored))
 	if keep && !q.closed {
-		q.offer(c)
+		q.offer(c, now)
 		return
 	}
 	delete(q.all, c)

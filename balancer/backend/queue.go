@@ -34,6 +34,7 @@ const (
 	stuckTime      = 5 * time.Second  // after which a connect under way does not count any more
 	keepAliveSlack = 2 * time.Second  // by which a connection is given up before the backend said it would be
 	idleLimit      = 75 * time.Second // for which an unused connection is kept at most
+	trustTime      = time.Millisecond // for which a connection that was just used is trusted, by requests that may be sent again
 )
 
 // Dialer makes connections to nodes. preface, if there is one, is sent before anything else.
@@ -133,13 +134,14 @@ type Want struct {
 	Key      string  // for ConsistentHash
 	Exclude  []*Node // have failed the request already
 	Timeout  time.Duration
+	Now      time.Time // the time
+	Again    bool      // the request may be sent a second time
 }
 
 // Get waits for a connection. It ends with ctx, or with an error of this package; of one that says that time is over, the cause
 // that backends gave is part.
 func (q *Queue) Get(ctx context.Context, w Want) (*Conn, error) {
-	set := q.set.Load()
-	now := time.Now()
+	set, now := q.set.Load(), w.Now
 	if set.pool == nil {
 		return nil, ErrNoNodes
 	}
@@ -165,7 +167,7 @@ func (q *Queue) Get(ctx context.Context, w Want) (*Conn, error) {
 			break
 		}
 		q.mu.Unlock()
-		if !c.Stale() {
+		if w.Again && c.Used() && now.Sub(c.idleSince) < trustTime || !c.Stale() {
 			c.begin()
 			return c, nil
 		}
@@ -290,7 +292,7 @@ func (q *Queue) count() int {
 }
 
 // offer gives a connection that is free to the request whose turn it is, or keeps it. q.mu is held.
-func (q *Queue) offer(c *Conn) {
+func (q *Queue) offer(c *Conn, now time.Time) {
 	if w := q.next(c.Node); w != nil {
 		w.ready <- c
 		return
@@ -310,7 +312,7 @@ func (q *Queue) offer(c *Conn) {
 		q.drop(c)
 		return
 	}
-	c.idleSince = time.Now()
+	c.idleSince = now
 	q.idle = append(q.idle, c)
 }
 
@@ -458,7 +460,7 @@ func (q *Queue) establish(set *queueSettings, p *connecting) {
 		c.close()
 	default:
 		q.all[c] = struct{}{}
-		q.offer(c)
+		q.offer(c, time.Now())
 	}
 	q.spawn()
 }

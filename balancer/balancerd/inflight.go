@@ -12,9 +12,9 @@ import (
 
 // inFlight are a service's requests under way, for those who look and those who wait.
 type inFlight struct {
-	mu    sync.Mutex // guards all below
-	slots map[*slot]struct{}
-	empty chan struct{} // closed when slots becomes empty; nil: nobody waits
+	mu    sync.Mutex // guards all below, and the slots' links
+	first *slot
+	empty chan struct{} // closed when none is left; nil: nobody waits
 }
 
 // slot is what the console shows of a request.
@@ -23,6 +23,8 @@ type slot struct {
 	r        *balancer.Request
 	observed netip.Addr
 	q        *http1.Request // as it came: r.X may be put behind another exchange
+
+	next, prev *slot
 }
 
 var slotPool = sync.Pool{New: func() any { return new(slot) }}
@@ -36,22 +38,29 @@ func (f *inFlight) enter(r *balancer.Request) *slot {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.slots == nil {
-		f.slots = map[*slot]struct{}{}
+	if s.next = f.first; s.next != nil {
+		s.next.prev = s
 	}
-	f.slots[s] = struct{}{}
+	f.first = s
 	return s
 }
 
 func (f *inFlight) leave(s *slot) {
 	f.mu.Lock()
-	delete(f.slots, s)
-	if len(f.slots) == 0 && f.empty != nil {
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		f.first = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	}
+	if f.first == nil && f.empty != nil {
 		close(f.empty)
 		f.empty = nil
 	}
 	f.mu.Unlock()
-	s.r, s.q = nil, nil
+	*s = slot{}
 	slotPool.Put(s)
 }
 
@@ -59,7 +68,7 @@ func (f *inFlight) leave(s *slot) {
 func (f *inFlight) wait(ctx context.Context) {
 	for {
 		f.mu.Lock()
-		if len(f.slots) == 0 {
+		if f.first == nil {
 			f.mu.Unlock()
 			return
 		}
@@ -91,8 +100,8 @@ func (s *Service) Live() []Live {
 	s.live.mu.Lock()
 	defer s.live.mu.Unlock()
 	now := time.Now()
-	list := make([]Live, 0, len(s.live.slots))
-	for sl := range s.live.slots {
+	var list []Live
+	for sl := s.live.first; sl != nil; sl = sl.next {
 		q := sl.q // leave takes the lock, so the exchange is still there
 		l := Live{Client: sl.r.Client.String(), Method: q.Method, Host: string(q.Host), URI: string(q.Target), Age: now.Sub(sl.Began)}
 		if sl.observed.IsValid() {

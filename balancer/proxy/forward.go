@@ -68,18 +68,19 @@ func same(a, b []byte) bool {
 
 // forwarded sets the fields that tell of the client. What an untrusted client says of itself is dropped.
 func (c *call) forwarded(h *http1.Header) {
-	ip := c.r.Client.Addr().String()
+	var room [64]byte
 	switch {
 	case !c.r.Trusted:
 		h.Del("X-Host")
 		h.Del("X-Forwarded-Host")
-		h.Set("X-Forwarded-For", ip)
+		h.SetBytes("X-Forwarded-For", c.r.Client.Addr().AppendTo(room[:0]))
 	case c.set.BlindProxy:
 	default:
+		list := room[:0]
 		if v := h.Joined("X-Forwarded-For"); v != "" {
-			ip = v + ", " + ip
+			list = append(append(list, v...), ", "...)
 		}
-		h.Set("X-Forwarded-For", ip)
+		h.SetBytes("X-Forwarded-For", c.r.Client.Addr().AppendTo(list))
 	}
 }
 

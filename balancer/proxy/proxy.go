@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"wheelhouse/balancer"
@@ -54,10 +55,21 @@ type call struct {
 	upgrade string
 }
 
+var callPool = sync.Pool{New: func() any { return new(call) }}
+
+// forget lets go of what belongs to the request.
+func (c *call) forget() {
+	clear(c.failed)
+	*c = call{failed: c.failed[:0]}
+}
+
 // Serve answers a request.
 func (p *Proxy) Serve(r *balancer.Request) {
 	set := r.Set
-	c := &call{p: p, r: r, x: r.X, set: set}
+	c := callPool.Get().(*call)
+	defer callPool.Put(c)
+	*c = call{p: p, r: r, x: r.X, set: set, failed: c.failed[:0]}
+	defer c.forget()
 	c.prioritize()
 	if set.EnableReproxy && set.ReproxyCacheMaxSize > 0 && c.fromCache() {
 		return
@@ -93,6 +105,7 @@ func (c *call) attempt() (again bool) {
 	began := time.Now()
 	want := backend.Want{
 		Priority: r.Priority, Key: c.hashKey(), Exclude: c.failed, Timeout: orElse(orElse(c.set.QueueTimeout, c.set.IdleTimeout), forever),
+		Now: began, Again: c.replayable(),
 	}
 	var conn *backend.Conn
 	var err error
@@ -102,7 +115,8 @@ func (c *call) attempt() (again bool) {
 	} else {
 		conn, err = c.p.Queue.Get(c.ctx, want)
 	}
-	r.Queued += time.Since(began)
+	asked := time.Now()
+	r.Queued += asked.Sub(began)
 	if err != nil {
 		c.noBackend(err)
 		return false
@@ -112,15 +126,15 @@ func (c *call) attempt() (again bool) {
 	r.Watch.Ask(&conn.Node.Addr)
 	c.out = outPool.Get().(*http1.OutRequest)
 	c.render(c.out)
-	began = time.Now()
 	res, err := conn.Do(c.ctx, c.out)
 	c.release()
 	if err != nil {
 		return c.failedOn(conn, err)
 	}
-	r.Head = time.Since(began)
+	answered := time.Now()
+	r.Head = answered.Sub(asked)
 	r.Watch.Set(balancer.Delivering)
-	conn.Answered(res, r.Head)
+	conn.Answered(res, answered, r.Head)
 	switch {
 	case res.Status == 101:
 		c.tunnel(res)

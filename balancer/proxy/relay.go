@@ -45,13 +45,20 @@ func persist(r *balancer.Request, h *http1.Header) {
 
 // relaySmall reads a small body whole, lets the backend go, and then answers.
 func (c *call) relaySmall(res *http1.Response, status int) {
+	if bodiless(c.x.Request().Method, status) {
+		res.Body.Close()
+		_, _ = c.r.Begin(status, res.ContentLength) // a client that has gone needs no answer
+		return
+	}
+	if body, ok := res.Body.Take(); ok {
+		defer body.Release()
+		c.answerWith(status, body.Bytes())
+		return
+	}
 	buf := piecePool.Get().(*piece)
 	defer piecePool.Put(buf)
 	n := 0
 	size := res.ContentLength
-	if bodiless(c.x.Request().Method, status) {
-		size = 0
-	}
 	for int64(n) < size {
 		m, err := res.Body.Read(buf.b[n:size])
 		n += m
@@ -61,13 +68,17 @@ func (c *call) relaySmall(res *http1.Response, status int) {
 			return
 		}
 	}
-	size = res.ContentLength
 	res.Body.Close()
-	goOn, err := c.r.Begin(status, size)
-	if !goOn || err != nil || n == 0 {
+	c.answerWith(status, buf.b[:n])
+}
+
+// answerWith sends a whole body.
+func (c *call) answerWith(status int, body []byte) {
+	goOn, err := c.r.Begin(status, int64(len(body)))
+	if !goOn || err != nil || len(body) == 0 {
 		return
 	}
-	n, _ = c.x.Write(buf.b[:n]) // a client that has gone needs no more
+	n, _ := c.x.Write(body) // a client that has gone needs no more
 	c.r.Sent += int64(n)
 }
 
@@ -93,6 +104,12 @@ func (c *call) finish(err error) {
 // copyBody copies a response's body to the client and closes it. ahead is how much may be read before the client has taken it. An
 // error of the backend is a *http1.BodyReadError.
 func (c *call) copyBody(res *http1.Response, ahead int64) error {
+	if body, ok := res.Body.Take(); ok {
+		defer body.Release()
+		n, err := c.x.Write(body.Bytes())
+		c.r.Sent += int64(n)
+		return err
+	}
 	size := res.ContentLength
 	if size >= 0 && size > ahead {
 		n, err := c.x.ReadFrom(io.LimitReader(res.Body, size-ahead))

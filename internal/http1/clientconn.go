@@ -32,9 +32,11 @@ type clientConn struct {
 	idleSince time.Time
 
 	ctx         context.Context // of the exchange, for its cause
-	stop        func() bool     // ends the watch on ctx, nil when there is none
+	watched     *connContext    // ctx, if the watch on it is the context's own
+	stop        func() bool     // ends another watch on ctx, nil when there is none
 	onDone      func()          // interrupt, bound once
 	interrupted atomic.Bool
+	now         time.Time // zero after whatever may have waited
 	readBy      time.Time // the deadlines that are armed
 	writeBy     time.Time
 }
@@ -74,7 +76,10 @@ func (cc *clientConn) armDeadline(by *time.Time, set func(time.Time) error, d ti
 		}
 		*by = time.Time{}
 	} else {
-		now := time.Now()
+		if cc.now.IsZero() {
+			cc.now = time.Now()
+		}
+		now := cc.now
 		if left := by.Sub(now); left >= d && left <= 2*d {
 			return nil
 		}
@@ -94,6 +99,7 @@ func (cc *clientConn) read(p []byte, timeout time.Duration) (int, error) {
 	}
 	for {
 		n, err := cc.nc.Read(p)
+		cc.now = time.Time{}
 		if n > 0 {
 			cc.began = true
 			return n, nil
@@ -124,26 +130,40 @@ func (cc *clientConn) fill(timeout time.Duration) error {
 func (cc *clientConn) begin(ctx context.Context) {
 	cc.buf = getBuffer()
 	cc.rpos, cc.rend, cc.low = 0, 0, 0
-	cc.began, cc.broken, cc.ctx = false, false, ctx
-	if ctx.Done() != nil {
+	cc.began, cc.broken, cc.ctx, cc.now = false, false, ctx, time.Time{}
+	if own, ok := ctx.(*connContext); ok && own.watch(cc) {
+		cc.watched = own
+	} else if ctx.Done() != nil {
 		cc.stop = context.AfterFunc(ctx, cc.onDone)
 	}
 }
 
+// unwatch ends the watch on the exchange's context. It is false when that has fired: then its deadline may be set at any time, and the
+// connection is spoilt.
+func (cc *clientConn) unwatch() bool {
+	quiet := true
+	switch {
+	case cc.watched != nil:
+		quiet = cc.watched.leave(cc)
+	case cc.stop != nil:
+		quiet = cc.stop()
+	}
+	cc.watched, cc.stop = nil, nil
+	return quiet
+}
+
 // done ends the exchange: the connection goes to the pool, if it is sound and nothing speaks against it.
 func (cc *clientConn) done(sound bool) {
-	if cc.stop != nil {
-		// Once the watch has fired, it may set its deadline at any time: the connection is spoilt.
-		sound = cc.stop() && sound
-		cc.stop = nil
-	}
+	sound = cc.unwatch() && sound
 	if cc.out != nil {
 		putBuffer(cc.out)
 		cc.out = nil
 	}
 	clear(cc.fields)
 	leftover := cc.rpos < cc.rend
-	putBuffer(cc.buf)
+	if cc.buf != nil { // else it was taken
+		putBuffer(cc.buf)
+	}
 	cc.buf, cc.ctx = nil, nil
 	if sound && !cc.broken && !leftover {
 		cc.owner.put(cc)

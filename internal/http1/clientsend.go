@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"time"
 )
 
 // send writes the request. When the server answers before it has all of it, res is filled in.
@@ -223,7 +224,9 @@ func (cc *clientConn) write(p []byte) error {
 		if err != nil {
 			return cc.cause(err)
 		}
-		p = p[n:]
+		if p = p[n:]; n > bufferSize { // less fits into the buffer of a connection that was idle, and does not wait
+			cc.now = time.Time{}
+		}
 	}
 	return nil
 }

@@ -293,7 +293,7 @@ func (c *conn) linger() {
 func (c *conn) Context() context.Context {
 	if c.ctx == nil { // no other goroutine writes it
 		c.mu.Lock()
-		c.ctx, c.cancel = context.WithCancelCause(c.srv.base)
+		c.ctx, c.cancel = newConnContext(c.srv.base)
 		c.mu.Unlock()
 	}
 	return c.ctx

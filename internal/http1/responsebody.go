@@ -297,6 +297,37 @@ func (b *Body) arm() error {
 	return b.cc.arm(b.timeout())
 }
 
+// Taken is a body as a whole. It belongs to who took it until Release.
+type Taken struct {
+	b    []byte
+	from *buffer
+}
+
+// Bytes is the body. It must not be changed, and is not valid after Release.
+func (t Taken) Bytes() []byte { return t.b }
+
+// Release gives the memory back. It is to be called once.
+func (t Taken) Release() { putBuffer(t.from) }
+
+// Take takes what is left of a body out of its connection's memory, and closes the body, so that the connection is free before anything is
+// done with what it has sent. ok is false, and nothing has changed, where not all of it is there yet. The response's header is not
+// valid any more after Release.
+func (b *Body) Take() (t Taken, ok bool) {
+	cc := b.cc
+	if cc == nil || b.err != nil || b.kind != bodyFixed || int64(cc.rend-cc.rpos) < b.rem {
+		return Taken{}, false
+	}
+	n := int(b.rem)
+	t = Taken{cc.buf.b[cc.rpos : cc.rpos+n : cc.rpos+n], cc.buf}
+	cc.rpos += n
+	b.took(int64(n), false)
+	leftover := cc.rpos < cc.rend
+	cc.broken = cc.broken || leftover
+	cc.buf, cc.rpos, cc.rend = nil, 0, 0
+	b.Close()
+	return t, true
+}
+
 // Close gives the connection back: to the pool when the body has been read to its end and the connection can be used
 // again, else it is closed. It may be called more than once.
 func (b *Body) Close() error {

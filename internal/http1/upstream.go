@@ -82,10 +82,10 @@ func (r *Response) Switched() net.Conn {
 		return nil
 	}
 	nc := cc.nc
-	if cc.stop != nil && !cc.stop() {
+	if !cc.unwatch() {
 		return nil // the context has ended, and with it the connection
 	}
-	cc.stop, cc.broken = nil, true
+	cc.broken = true
 	early := append([]byte(nil), cc.buf.b[cc.rpos:cc.rend]...)
 	cc.rpos = cc.rend
 	nc.SetDeadline(time.Time{})
