@@ -26,9 +26,13 @@ type answer struct {
 	open     int   // of chunked: where in out the last chunk's size is to be filled in, -1 when none is open
 }
 
-// copyLimit is the largest body that is copied behind its head so that both go in one write. Beyond it, two writes cost
-// less than the copy.
-const copyLimit = 32 << 10
+const (
+	// copyLimit is the largest part of a body that is copied behind what is held back so that both go in one write. Beyond it, two
+	// writes cost less than the copy.
+	copyLimit = 32 << 10
+	// gatherLimit is the smallest that is not copied where one write can take its bytes from two places.
+	gatherLimit = 4 << 10
+)
 
 // Started reports whether Start or Reply has been called.
 func (c *conn) Started() bool { return c.answer.started }

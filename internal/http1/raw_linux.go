@@ -18,8 +18,10 @@ type rawConn = syscall.RawConn
 // offset for sendfile and no MSG_MORE. The closures are made once for a connection, so that a write does not allocate.
 type rawSend struct {
 	c     *conn
+	head  []byte // of gather: what goes before p
+	iov   [2]syscall.Iovec
 	p     []byte
-	n     int
+	n     int // of head and p
 	flags int
 	err   error
 	step  func(fd uintptr) bool
@@ -28,6 +30,14 @@ type rawSend struct {
 func (s *rawSend) bind(c *conn) {
 	s.c = c
 	s.step = s.writeSome
+}
+
+// gather writes all of head and then all of p, neither of which may be empty, in one call if the socket takes it.
+func (s *rawSend) gather(head, p []byte) (int, error) {
+	s.head = head
+	n, err := s.write(p, false)
+	s.head = nil
+	return n, err
 }
 
 // rawRecv reads what comes on an idle connection, or on one whose head comes slowly, into a buffer that is taken when there is
@@ -95,17 +105,21 @@ func (s *rawSend) write(p []byte, more bool) (int, error) {
 
 // writeSome writes until all is written, or returns false to be called again when the descriptor is writable.
 func (s *rawSend) writeSome(fd uintptr) bool {
-	for s.n < len(s.p) {
+	h := len(s.head)
+	for s.n < h+len(s.p) {
 		var n int
 		var err error
-		if s.flags == 0 {
-			n, err = syscall.Write(int(fd), s.p[s.n:])
-		} else {
-			n, err = syscall.SendmsgN(int(fd), s.p[s.n:], nil, nil, s.flags|syscall.MSG_NOSIGNAL)
+		switch {
+		case s.n < h:
+			n, err = s.writev(fd)
+		case s.flags == 0:
+			n, err = syscall.Write(int(fd), s.p[s.n-h:])
+		default:
+			n, err = syscall.SendmsgN(int(fd), s.p[s.n-h:], nil, nil, s.flags|syscall.MSG_NOSIGNAL)
 		}
 		switch err {
 		case nil:
-			if s.n += n; s.n < len(s.p) {
+			if s.n += n; s.n < h+len(s.p) {
 				s.c.touch(phaseWrite)
 			}
 		case syscall.EINTR:
@@ -117,6 +131,20 @@ func (s *rawSend) writeSome(fd uintptr) bool {
 		}
 	}
 	return true
+}
+
+// writev writes what is left of head, and p.
+func (s *rawSend) writev(fd uintptr) (int, error) {
+	s.iov[0].Base = &s.head[s.n]
+	s.iov[0].SetLen(len(s.head) - s.n)
+	s.iov[1].Base = &s.p[0]
+	s.iov[1].SetLen(len(s.p))
+	n, _, errno := syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&s.iov)), uintptr(len(s.iov)))
+	s.iov = [2]syscall.Iovec{}
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }
 
 // sendfile sends n bytes of f at off. The file is kept open meanwhile, whoever closes it.

@@ -18,6 +18,8 @@ func (s *rawSend) bind(*conn) {}
 
 func (s *rawSend) write([]byte, bool) (int, error) { return 0, errors.ErrUnsupported }
 
+func (s *rawSend) gather([]byte, []byte) (int, error) { return 0, errors.ErrUnsupported }
+
 func (s *rawSend) sendfile(file, int64, int64) (int64, error, error) {
 	return 0, nil, errors.ErrUnsupported
 }

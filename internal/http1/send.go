@@ -149,6 +149,9 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 func (c *conn) writeBody(p []byte) error {
+	if len(p) >= gatherLimit && c.raw != nil && c.answer.mode == fixedLength && c.out != nil && len(c.out.b) > 0 && c.werr == nil {
+		return c.gather(p)
+	}
 	if len(p) > copyLimit {
 		c.beginRaw(int64(len(p)))
 		c.send(p, c.answer.mode == chunked)
@@ -158,6 +161,15 @@ func (c *conn) writeBody(p []byte) error {
 	c.openChunk()
 	c.out.b = append(c.out.b, p...)
 	return c.werr
+}
+
+// gather sends what is held back and p in one write, without a copy.
+func (c *conn) gather(p []byte) error {
+	c.enter(phaseWrite)
+	n, err := c.sending.gather(c.out.b, p)
+	c.owed = false
+	c.release()
+	return c.sent(n, err)
 }
 
 // chunkRoom is what a chunk in the buffer needs beyond its data: "ffffff\r\n" and "\r\n".

@@ -94,10 +94,12 @@ func (lazy) Write(p []byte) (int, error) {
 func drained(t *testing.T) *net.TCPConn {
 	ln := listen(t)
 	defer ln.Close()
-	done := make(chan struct{})
+	accepted, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		if c, err := ln.Accept(); err == nil {
+		c, err := ln.Accept()
+		close(accepted) // a listener that is closed before resets the connection
+		if err == nil {
 			_, _ = io.Copy(io.Discard, c)
 			c.Close()
 		}
@@ -106,6 +108,7 @@ func drained(t *testing.T) *net.TCPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
+	<-accepted
 	t.Cleanup(func() { c.Close(); <-done })
 	return c.(*net.TCPConn)
 }
