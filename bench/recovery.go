@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"wheelhouse/internal/http1"
 	"wheelhouse/store"
 	"wheelhouse/store/catalog"
@@ -265,6 +267,7 @@ func (r *recovery) rebuild(ctx context.Context) (time.Duration, error) {
 	if err := r.cat.SetStorageMode(ctx, 3, store.ModeFilling); err != nil {
 		return 0, err
 	}
+	unix.Sync() // what rounds before have deleted is not this one's
 	_, took, err := r.operation(ctx, store.Operation{Kind: store.OpRebuild, Storage: 3})
 	if err != nil {
 		return 0, err
@@ -284,6 +287,7 @@ func (r *recovery) copyPacks(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
+	unix.Sync()
 	begun := time.Now()
 	script := `for f in "$1"/packs/*.tar; do cp "$f" "$2"/ && sync "$2"/$(basename "$f") || exit 1; done`
 	out, err := exec.CommandContext(ctx, "sh", "-c", script, "sh", r.disks[1].Dir(), dir).CombinedOutput()

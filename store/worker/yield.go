@@ -26,8 +26,9 @@ const (
 	nobodyMinds = 500 * time.Microsecond
 	// quietSamples is how many figures of quiet times are remembered, quietEnough how many make a measure.
 	quietSamples, quietEnough = 60, 3
-	// margin is the share of what is tolerated at which the speed is no longer raised.
-	margin = 0.8
+	// margin is the share of what is tolerated at which the speed is no longer raised, and aim that above which it falls: a figure is
+	// of one second, and all of them together are to stay below what is tolerated.
+	margin, aim = 0.6, 0.8
 )
 
 // yielding is how fast background work goes, as a share of how fast it could: additive increase, multiplicative decrease. The zero
@@ -119,9 +120,9 @@ func (y *yielding) adjust(now time.Time, list []store.Process, busy bool, tolera
 		speed = slowest
 	case worst < margin*tolerance:
 		speed = min(1, speed+max(fasterBy, speed/8))
-	case worst > 2*tolerance:
+	case worst > 2*aim*tolerance:
 		speed = max(slowest, speed/4)
-	case worst > tolerance:
+	case worst > aim*tolerance:
 		speed = max(slowest, speed/2)
 	}
 	y.slower = 1 - speed
