@@ -126,7 +126,8 @@ type Usage struct {
 	Live     int64 // bytes of entities
 	Garbage  int64 // bytes of deleted entities that still take space
 	Entities int64
-	ReadOnly bool // nearly full, or failed: writes are refused
+	Reads    int64 // of entities, since the storage was opened
+	ReadOnly bool  // nearly full, or failed: writes are refused
 }
 
 // EntityPath is the path of an entity below its storage's URI, in MogileFS's scheme: 25 is at 0/000/000/0000000025.fid.

@@ -26,6 +26,7 @@ type Disk struct {
 
 	packs    packSet
 	nextPack atomic.Uint64
+	reads    atomic.Int64 // of entities, since it was opened
 	fds      fdCache
 	files    *fileStore
 	commits  committer
@@ -324,7 +325,7 @@ func (d *Disk) Usage(ctx context.Context) (store.Usage, error) {
 	if err != nil {
 		return store.Usage{}, err
 	}
-	u := store.Usage{Capacity: sp.Capacity, Free: sp.Free}
+	u := store.Usage{Capacity: sp.Capacity, Free: sp.Free, Reads: d.reads.Load()}
 	for _, p := range d.packs.list() {
 		p.mu.RLock()
 		u.Entities += p.live.n

@@ -24,6 +24,7 @@ func noEntity(id store.ObjectID) error { return fmt.Errorf("%w: object %d", stor
 
 // Get implements [store.Device]; a negative size means that it is not known. It allocates nothing when buf is large enough and the entity is in a pack.
 func (d *Disk) Get(ctx context.Context, id store.ObjectID, size int64, buf []byte) ([]byte, error) {
+	d.reads.Add(1)
 	p, e, h, err := d.find(id)
 	if err != nil {
 		return nil, &store.ReadError{Err: err}
@@ -93,6 +94,7 @@ func (d *Disk) Open(ctx context.Context, id store.ObjectID, off, n int64) (store
 
 // OpenReader is Open with the concrete type.
 func (d *Disk) OpenReader(id store.ObjectID, off, n int64) (*Reader, error) {
+	d.reads.Add(1)
 	p, e, h, err := d.find(id)
 	if err != nil {
 		return nil, &store.ReadError{Err: err}

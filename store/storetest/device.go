@@ -473,6 +473,14 @@ func deviceUsage(t *testing.T, d store.Device) {
 	if err != nil || u.Capacity <= 0 || u.Free <= 0 || u.Free > u.Capacity || u.Entities != 2 || u.Live < 1500 || u.ReadOnly {
 		t.Errorf("Usage = %+v, %v", u, err)
 	}
+	for range 3 {
+		if _, err := d.Get(t.Context(), 2, 500, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v, err := d.Usage(t.Context()); err != nil || v.Reads != u.Reads+3 {
+		t.Errorf("after three reads Usage = %+v, %v; before them %+v", v, err, u)
+	}
 }
 
 func deviceConcurrent(t *testing.T, d store.Device) {

@@ -12,7 +12,7 @@ import (
 
 // probing is how fast background work goes by what the worker itself sees: the time that a small read takes on the storages that
 // it works with, compared with the least that it took of late. Proxies read from storages without a dispatcher knowing how long
-// that takes; this is for them.
+// that takes; this is for them. Where the storages say that nobody reads from them, nothing is made room for.
 type probing struct {
 	mu      sync.Mutex
 	factor  float64 // 0: not begun, as good as 1
@@ -26,6 +26,10 @@ const (
 	// latencyFloor is a latency that nobody minds: below it nothing is yielded.
 	latencyFloor = 2 * time.Millisecond
 	forgetBest   = 10 * time.Minute // the quiet of long ago is no measure for a storage that has filled up since
+	// fewReads is how many reads a second, of all storages that are worked with, may be the worker's own.
+	fewReads   = 50
+	countEvery = 4 // probes
+	countLasts = 10 * time.Second
 )
 
 func (y *probing) speed() float64 {
@@ -61,6 +65,13 @@ func (y *probing) note(d time.Duration, now time.Time) {
 	y.factor = min(1, y.factor+0.1)
 }
 
+// alone notes that nobody reads from the storages: work goes at its full speed.
+func (y *probing) alone() {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.factor, y.recent = 1, y.recent[:0]
+}
+
 // watchStorages probes what operations work with.
 func (w *Worker) watchStorages(ctx context.Context) {
 	tick := time.NewTicker(probeGap)
@@ -85,7 +96,10 @@ func (w *Worker) watchStorages(ctx context.Context) {
 		if len(busy) == 0 {
 			continue
 		}
-		if d, ok := probes.measure(ctx, w, busy); ok {
+		switch d, ok := probes.measure(ctx, w, busy); {
+		case probes.alone:
+			w.probes.alone()
+		case ok:
 			w.probes.note(d, time.Now())
 		}
 	}
@@ -95,6 +109,9 @@ func (w *Worker) watchStorages(ctx context.Context) {
 type probeSet struct {
 	entity map[store.StorageID]store.ManifestEntry
 	turn   int
+	reads  map[store.StorageID]int64 // as the storages said when they were last asked
+	asked  time.Time
+	alone  bool // hardly anybody reads from them
 }
 
 const (
@@ -121,6 +138,9 @@ func (p *probeSet) measure(ctx context.Context, w *Worker, busy map[store.Storag
 	s := list[p.turn%len(list)]
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+	if p.turn%countEvery == 0 {
+		p.count(ctx, w.devices, list)
+	}
 	dev := w.devices.Device(s)
 	e, ok := p.entity[s.ID]
 	if !ok || p.turn%256 == 0 {
@@ -144,4 +164,20 @@ func (p *probeSet) measure(ctx context.Context, w *Worker, busy map[store.Storag
 		return 0, false
 	}
 	return time.Since(begun), true
+}
+
+// count finds out whether anybody reads from the storages. One that does not say is taken for one that is read from.
+func (p *probeSet) count(ctx context.Context, devices Devices, list []*store.Storage) {
+	now := time.Now()
+	reads := make(map[store.StorageID]int64, len(list))
+	sum, known := int64(0), now.Sub(p.asked) < countLasts
+	for _, s := range list {
+		u, err := devices.Device(s).Usage(ctx)
+		was, before := p.reads[s.ID]
+		known = known && err == nil && before && u.Reads >= was
+		sum += u.Reads - was
+		reads[s.ID] = u.Reads
+	}
+	p.alone = known && float64(sum) < fewReads*now.Sub(p.asked).Seconds()
+	p.reads, p.asked = reads, now
 }

@@ -196,3 +196,62 @@ func TestPaceIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// counted is a storage that says how often it was read.
+type counted struct {
+	store.Device
+	reads *int64
+	err   *error
+}
+
+func (c counted) Usage(context.Context) (store.Usage, error) {
+	return store.Usage{Reads: *c.reads}, *c.err
+}
+
+type countedDevices struct{ counted }
+
+func (d countedDevices) Device(*store.Storage) store.Device { return d.counted }
+
+// Only where storages say that hardly anybody reads from them is nothing made room for.
+func TestProbesKnowWhoReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var reads int64
+		var failed error
+		d := countedDevices{counted{reads: &reads, err: &failed}}
+		list := []*store.Storage{{ID: 1}}
+		var p probeSet
+		for i, step := range []struct {
+			reads int64
+			err   error
+			pause time.Duration
+			alone bool
+		}{
+			{1000, nil, 0, false}, // nothing to compare with
+			{1000 + fewReads - 1, nil, time.Second, true},
+			{1000 + 3*fewReads, nil, time.Second, false},
+			{1000 + 3*fewReads, nil, time.Second, true},
+			{0, errors.New("does not answer"), time.Second, false},
+			{1000 + 3*fewReads, nil, time.Second, false}, // it began anew, as far as one knows
+			{1000 + 3*fewReads, nil, time.Second, true},
+			{0, nil, time.Second, false}, // it was started again
+			{0, nil, 2 * countLasts, false},
+		} {
+			time.Sleep(step.pause)
+			reads, failed = step.reads, step.err
+			if p.count(t.Context(), d, list); p.alone != step.alone {
+				t.Errorf("step %d: alone is %v", i, p.alone)
+			}
+		}
+		var y probing
+		for range 20 {
+			y.note(50*time.Millisecond, time.Now())
+			y.note(time.Second, time.Now())
+		}
+		if y.speed() == 1 {
+			t.Fatal("slow probes change nothing")
+		}
+		if y.alone(); y.speed() != 1 {
+			t.Errorf("where nobody reads it goes at %v", y.speed())
+		}
+	})
+}
