@@ -65,6 +65,9 @@ func parseLocation(s string) (location, error) {
 			target = "/" + target
 		}
 	}
+	if plainAddr(host) {
+		return location{host, host, target}, nil
+	}
 	u, err := url.Parse("http://" + host)
 	if err != nil || u.Host == "" || u.User != nil {
 		return location{}, errors.New("malformed host")
@@ -74,6 +77,12 @@ func parseLocation(s string) (location, error) {
 		addr = net.JoinHostPort(u.Hostname(), "80")
 	}
 	return location{addr, host, target}, nil
+}
+
+// plainAddr reports whether a host is an IPv4 address and a port, as storages are named most often.
+func plainAddr(s string) bool {
+	a, err := netip.ParseAddrPort(s)
+	return err == nil && a.Addr().Is4()
 }
 
 // allowed reports whether a location lies in networks that may be fetched from.

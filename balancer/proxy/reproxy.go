@@ -98,6 +98,10 @@ func (c *call) reproxy(res *http1.Response) {
 
 // drain reads what is left of a small body, so that the connection can carry another request, and closes it.
 func drain(res *http1.Response) {
+	if taken, ok := res.Body.Take(); ok {
+		taken.Release()
+		return
+	}
 	if res.ContentLength >= 0 && res.ContentLength <= reproxyDrain || res.ContentLength < 0 {
 		// An error only means that the connection is not used again.
 		_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, reproxyDrain+1))
