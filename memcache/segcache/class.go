@@ -79,6 +79,6 @@ func (t *sizeTable) of(size int) uint8 {
 
 // classAt returns the class and the size, as Options.SizeOf has it, of the item at addr.
 func (c *Cache) classAt(addr uint64, head uint32) (class uint8, size int) {
-	size = c.opts.SizeOf(int(head&0xff), c.valueLen(addr, head), head&markFlags != 0)
+	size = c.opts.SizeOf(int(head&0xff), c.valueLen(addr, head)-c.tagBytes(addr, head), head&markFlags != 0)
 	return c.sizes.of(size), size
 }

@@ -270,6 +270,9 @@ func (c *Cache) Run(ctx context.Context) error {
 		c.room.Lock()
 		c.sweep()
 		c.room.Unlock()
+		if c.gens.full() {
+			c.purge(ctx)
+		}
 		for tries := 0; !c.opts.NoEvict && c.low() && tries < 4*len(c.segs.regions) && ctx.Err() == nil; tries++ {
 			c.room.Lock()
 			ok := c.evict(1, tries%(forceAfter+2))

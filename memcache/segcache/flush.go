@@ -1,60 +1,142 @@
 package segcache
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 )
 
-// MaxPrefixes is how many prefixes can have been flushed since all was.
-const MaxPrefixes = 65536
+// MaxFlushed is how many prefixes, and how many tags, the cache remembers to have been flushed. Past half of it Run looks through the
+// items and forgets those names that none of them needs any more.
+const MaxFlushed = 65536
 
-// ErrTooManyPrefixes means that MaxPrefixes is reached; Flush forgets them.
-var ErrTooManyPrefixes = errors.New("segcache: too many prefixes have been flushed")
+// ErrTooManyFlushed means that MaxFlushed names are remembered. Run makes room soon, Flush at once.
+var ErrTooManyFlushed = errors.New("segcache: too many prefixes or tags have been flushed")
 
-// generations counts how often prefixes have been flushed. An item carries the generation that its key had; one whose prefix has
-// another by now is gone. As long as no prefix was ever flushed, nobody looks here.
+// maxGeneration is the last generation that items can carry: one bit of their word is genTagged. Half of it is where it begins anew.
+const maxGeneration = math.MaxUint32 >> 1
+
+// generations counts flushes of prefixes and tags: each flush has a number, and an item carries the highest that concerned it when it was
+// stored. One that is concerned by a higher one is gone. As long as nothing was ever flushed so, nobody looks here.
 type generations struct {
-	any  atomic.Bool
-	mu   sync.RWMutex
-	last uint32
-	of_  map[string]uint32
+	any      atomic.Bool
+	last     atomic.Uint32 // changed under mu
+	mu       sync.RWMutex  // guards all below
+	prefixes map[string]uint32
+	tags     map[string]uint32
 }
 
-// of is the generation of a key: the latest flush of any of its prefixes that end at a delimiter.
+// of is the latest flush that concerns a key: of any of its prefixes that end at a delimiter.
 func (g *generations) of(key []byte, delimiter byte) (gen uint32) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
+	if len(g.prefixes) == 0 {
+		return 0
+	}
 	for i, b := range key {
 		if b == delimiter {
-			gen = max(gen, g.of_[string(key[:i])])
+			gen = max(gen, g.prefixes[string(key[:i])])
 		}
 	}
 	return gen
 }
 
-// FlushPrefix removes all items whose key begins with prefix and the delimiter, in constant time.
-func (c *Cache) FlushPrefix(prefix string) error {
-	g := &c.gens
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if _, known := g.of_[prefix]; !known && len(g.of_) >= MaxPrefixes {
-		return ErrTooManyPrefixes
+// ofTags is the latest flush of any of an item's tags.
+func (g *generations) ofTags(tags []byte) (gen uint32) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if len(g.tags) == 0 {
+		return 0
 	}
-	if g.of_ == nil {
-		g.of_ = map[string]uint32{}
+	for tag := range bytes.SplitSeq(tags, []byte{','}) {
+		gen = max(gen, g.tags[string(tag)])
 	}
-	g.last++
-	g.of_[prefix] = g.last
+	return gen
+}
+
+// note gives a name in one of the maps a new generation.
+func (g *generations) note(names *map[string]uint32, name string) error {
+	if _, known := (*names)[name]; !known && len(*names) >= MaxFlushed {
+		return ErrTooManyFlushed
+	}
+	if *names == nil {
+		*names = map[string]uint32{}
+	}
+	(*names)[name] = g.last.Add(1)
 	g.any.Store(true)
 	return nil
 }
 
-// Prefixes is how many prefixes have been flushed.
-func (c *Cache) Prefixes() int {
+// forget drops the names whose last flush is not after gen.
+func (g *generations) forget(gen uint32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, names := range []map[string]uint32{g.prefixes, g.tags} {
+		for name, n := range names {
+			if n <= gen {
+				delete(names, name)
+			}
+		}
+	}
+	g.any.Store(len(g.prefixes)+len(g.tags) > 0)
+}
+
+// reset forgets all names, where no item is left that they concern.
+func (g *generations) reset() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.prefixes, g.tags = nil, nil
+	g.any.Store(false)
+	if g.last.Load() >= maxGeneration/2 {
+		g.last.Store(0)
+	}
+}
+
+// full reports whether there are so many names that some should be forgotten.
+func (g *generations) full() bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return max(len(g.prefixes), len(g.tags)) > MaxFlushed/2
+}
+
+// FlushPrefix removes all items whose key begins with prefix and the delimiter, in constant time.
+func (c *Cache) FlushPrefix(prefix string) error { return c.flushName(&c.gens.prefixes, prefix) }
+
+// FlushTag removes all items that have the tag, in constant time.
+func (c *Cache) FlushTag(tag string) error { return c.flushName(&c.gens.tags, tag) }
+
+func (c *Cache) flushName(names *map[string]uint32, name string) error {
+	g := &c.gens
+	g.mu.Lock()
+	err := g.note(names, name)
+	over := g.last.Load() >= maxGeneration/2
+	g.mu.Unlock()
+	if over { // a thousand million flushes: the numbers begin anew, and no item may have one of the old
+		c.Flush()
+	}
+	if err != nil || g.full() {
+		c.wakeUp()
+	}
+	return err
+}
+
+// Flushed is how many prefixes and tags are remembered to have been flushed.
+func (c *Cache) Flushed() (prefixes, tags int) {
 	c.gens.mu.RLock()
 	defer c.gens.mu.RUnlock()
-	return len(c.gens.of_)
+	return len(c.gens.prefixes), len(c.gens.tags)
+}
+
+// purge removes the items that flushes of prefixes and tags have made unreachable, and then forgets those flushes: all items that are there
+// have been stored after them.
+func (c *Cache) purge(ctx context.Context) {
+	last := c.gens.last.Load()
+	if c.Walk(0, func(*Txn, []byte) bool { return ctx.Err() == nil }) == 0 {
+		c.gens.forget(last)
+	}
 }
 
 // Flush removes all items that have been stored before the call, and none that is stored after it.
@@ -70,6 +152,7 @@ func (c *Cache) Flush() {
 		}
 	}
 	c.scanned.Store(0)
+	c.gens.reset() // not before: the items that it concerned must be gone by now
 	c.wakeUp()
 }
 

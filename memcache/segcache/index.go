@@ -36,6 +36,7 @@ type shard struct {
 	mu      sync.Mutex // guards all below, and the items that are linked here
 	table   []uint64   // buckets of perBucket slots
 	buckets uint32
+	grown   uint32 // how often the table has
 	classes []ClassStats
 	_       [64]byte
 }
@@ -140,6 +141,7 @@ func (s *shard) grow(c *Cache) error {
 		s.table, s.buckets = table, n
 		if s.refill(c, old) {
 			c.indexBytes.Add(int64(len(table)-len(old)) * 8)
+			s.grown++
 			return unmapWords(old)
 		}
 		s.table, s.buckets = old, buckets

@@ -13,8 +13,9 @@ import (
 //	12  version (8 bytes)
 //	20  the value's length, if markLong (4)
 //	    flags, if markFlags (4)
-//	    generation of the key's prefix, if markGen (4)
-//	    key, value, and zeros up to a multiple of 4
+//	    generation, if markGen (4): of the flushes of its prefixes and tags; its highest bit is genTagged
+//	    key, value; with genTagged, which the value's length includes, the tags with commas between and their length (1)
+//	    zeros up to a multiple of 4
 const (
 	headerSize = 20
 	unit       = 4 // items begin at multiples of it
@@ -23,6 +24,10 @@ const (
 	MaxKey = 255
 	// MaxValue is the length of the longest value, in bytes.
 	MaxValue = 1<<31 - 1
+	// MaxTags is the length of an item's tags, with the commas between them, in bytes.
+	MaxTags = 255
+
+	genTagged = 1 << 31
 )
 
 const (
@@ -65,7 +70,7 @@ func extra(head uint32) int {
 	return unit * int(head>>8&1+head>>9&1+head>>10&1)
 }
 
-// valueLen is the length of the value of the item at addr.
+// valueLen is the length of the value of the item at addr, with its tags.
 func (c *Cache) valueLen(addr uint64, head uint32) int {
 	if head&markLong != 0 {
 		return int(*c.word(addr + headerSize))
@@ -82,8 +87,33 @@ func (c *Cache) keyAt(addr uint64, head uint32) []byte {
 	return c.bytes(addr+headerSize+uint64(extra(head)), int(head&0xff))
 }
 
-func (c *Cache) valueAt(addr uint64, head uint32) []byte {
+// payloadAt is the value of the item at addr, and its tags.
+func (c *Cache) payloadAt(addr uint64, head uint32) []byte {
 	return c.bytes(addr+headerSize+uint64(extra(head))+uint64(head&0xff), c.valueLen(addr, head))
+}
+
+// tagBytes is how much of an item's value are its tags.
+func (c *Cache) tagBytes(addr uint64, head uint32) int {
+	if head&markGen == 0 || *c.genWord(addr, head)&genTagged == 0 {
+		return 0
+	}
+	end := addr + headerSize + uint64(extra(head)) + uint64(head&0xff) + uint64(c.valueLen(addr, head))
+	return int(*(*byte)(unsafe.Add(c.base, end-1))) + 1
+}
+
+func (c *Cache) valueAt(addr uint64, head uint32) []byte {
+	p := c.payloadAt(addr, head)
+	return p[:len(p)-c.tagBytes(addr, head)]
+}
+
+// tagsAt is what the item at addr is tagged with, commas between; nil: nothing.
+func (c *Cache) tagsAt(addr uint64, head uint32) []byte {
+	n := c.tagBytes(addr, head)
+	if n == 0 {
+		return nil
+	}
+	p := c.payloadAt(addr, head)
+	return p[len(p)-n : len(p)-1]
 }
 
 // flagsAt returns the flags of the item at addr.
@@ -94,12 +124,17 @@ func (c *Cache) flagsAt(addr uint64, head uint32) uint32 {
 	return *c.word(addr + headerSize + unit*uint64(head>>9&1))
 }
 
-// genAt returns the generation that the key's prefix had when the item was stored.
+// genWord is where an item with markGen has its generation.
+func (c *Cache) genWord(addr uint64, head uint32) *uint32 {
+	return c.word(addr + headerSize + unit*uint64(head>>8&1+head>>9&1))
+}
+
+// genAt returns the last flush that concerned the item when it was stored.
 func (c *Cache) genAt(addr uint64, head uint32) uint32 {
 	if head&markGen == 0 {
 		return 0
 	}
-	return *c.word(addr + headerSize + unit*uint64(head>>8&1+head>>9&1))
+	return *c.genWord(addr, head) &^ genTagged
 }
 
 // makeHead is the head of a new item.

@@ -11,6 +11,7 @@ type Meta struct {
 	Version    uint64
 	LastGen    uint32
 	Prefixes   map[string]uint32
+	Tags       map[string]uint32
 	Regions    []RegionMeta
 }
 
@@ -33,7 +34,7 @@ func (c *Cache) Save() *Meta {
 	defer c.gens.mu.RUnlock()
 	m := &Meta{
 		Limit: c.opts.Limit, SegmentLog: c.segShift, Epoch: c.epoch.Load(), Flush: c.flushEpoch.Load(), Version: c.version.Load(),
-		LastGen: c.gens.last, Prefixes: c.gens.of_,
+		LastGen: c.gens.last.Load(), Prefixes: c.gens.prefixes, Tags: c.gens.tags,
 	}
 	c.segs.mu.Lock()
 	defer c.segs.mu.Unlock()
@@ -55,8 +56,9 @@ func (c *Cache) restore(m *Meta) error {
 	}
 	c.version.Store(m.Version)
 	c.flushEpoch.Store(m.Flush)
-	c.gens.last, c.gens.of_ = m.LastGen, m.Prefixes
-	c.gens.any.Store(len(m.Prefixes) > 0)
+	c.gens.last.Store(m.LastGen)
+	c.gens.prefixes, c.gens.tags = m.Prefixes, m.Tags
+	c.gens.any.Store(len(m.Prefixes)+len(m.Tags) > 0)
 	for _, rm := range m.Regions {
 		if err := c.restoreRegion(rm); err != nil {
 			return err

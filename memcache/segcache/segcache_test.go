@@ -190,22 +190,6 @@ func TestFlush(t *testing.T) {
 	c.check(t)
 }
 
-func TestPrefixesAreLimited(t *testing.T) {
-	t.Parallel()
-	c := newCache(t, Options{})
-	for i := range MaxPrefixes {
-		if err := c.FlushPrefix(fmt.Sprint(i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := c.FlushPrefix("one too many"); !errors.Is(err, ErrTooManyPrefixes) {
-		t.Errorf("%v", err)
-	}
-	if err := c.FlushPrefix("7"); err != nil {
-		t.Errorf("one that is known: %v", err)
-	}
-}
-
 // Items are forgotten, the memory stays within the limit, and what is used all the time is kept.
 func TestEviction(t *testing.T) {
 	t.Parallel()
@@ -300,11 +284,11 @@ func TestLargeItems(t *testing.T) {
 func TestReserveAndHold(t *testing.T) {
 	t.Parallel()
 	c := newCache(t, Options{Limit: 2 << 20})
-	v, err := c.Reserve([]byte("slow"), 100_000, 5, 0)
+	v, err := c.Reserve([]byte("slow"), 100_000, 5, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	given, err := c.Reserve([]byte("given up"), 100_000, 5, 0)
+	given, err := c.Reserve([]byte("given up"), 100_000, 5, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,33 +77,48 @@ func (c *Cache) Watch(on bool) { c.watch.Store(on) }
 
 // Walk calls f with the items from a position on (0: the beginning), until f returns false or there are no more, and returns the
 // position from where to go on, 0 at the end. Each item is seen that is there all the time, and perhaps twice if the index grows
-// meanwhile. The Txn is at the item; f must not end it, and must be quick, as after Begin. After f has returned false it is still
-// called for the rest of a bucket, a few items.
+// meanwhile. Those that have expired or were flushed are removed. The Txn is at the item; f must not end it, and must be quick, as after
+// Begin. After f has returned false it is still called for the rest of a bucket, a few items.
 func (c *Cache) Walk(pos uint64, f func(t *Txn, key []byte) bool) (next uint64) {
-	for i := int(pos >> 32); i < len(c.shards); i++ {
-		for b := uint32(pos); ; b++ {
-			more, last := c.walkBucket(&c.shards[i], b, f)
+	at := walk{grown: uint32(pos>>32) & grownMask, bucket: uint32(pos)}
+	for i := pos >> walkShard; i < uint64(len(c.shards)); i++ {
+		for {
+			more, last := c.walkBucket(&c.shards[i], &at, f)
 			if last {
 				break
 			}
 			if !more {
-				return uint64(i)<<32 | uint64(b+1)
+				return i<<walkShard | uint64(at.grown)<<32 | uint64(at.bucket)
 			}
 		}
-		pos = 0
+		at = walk{}
 	}
 	return 0
 }
 
+// walk is a place within a shard. When the index grows, items can come to lie in their other bucket, before the place: the shard is
+// walked anew.
+type walk struct{ grown, bucket uint32 }
+
+// A position has the shard's number (8 bits), how often its index has grown (24) and a bucket (32).
+const (
+	walkShard = 56
+	grownMask = 1<<24 - 1
+)
+
 // walkBucket is for one bucket, so that others do not wait.
-func (c *Cache) walkBucket(sh *shard, b uint32, f func(t *Txn, key []byte) bool) (more, last bool) {
+func (c *Cache) walkBucket(sh *shard, at *walk, f func(t *Txn, key []byte) bool) (more, last bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if b >= sh.buckets {
+	if at.bucket == 0 || at.grown != sh.grown&grownMask {
+		*at = walk{grown: sh.grown & grownMask}
+	}
+	if at.bucket >= sh.buckets {
 		return true, true
 	}
 	more = true
-	list := sh.bucket(b)
+	list := sh.bucket(at.bucket)
+	at.bucket++
 	for j := range list {
 		if list[j] == 0 {
 			continue
@@ -115,7 +130,7 @@ func (c *Cache) walkBucket(sh *shard, b uint32, f func(t *Txn, key []byte) bool)
 		if c.gens.any.Load() {
 			t.gen = c.gens.of(t.key, c.opts.Delimiter)
 		}
-		if c.gone(addr, head, t.gen) == Absent && !f(&t, t.key) {
+		if !t.removeGone() && !f(&t, t.key) {
 			more = false
 		}
 	}

@@ -19,7 +19,7 @@ type Txn struct {
 	sh   *shard
 	key  []byte
 	hash uint64
-	gen  uint32 // of the key's prefix
+	gen  uint32 // of the key's prefixes
 	slot *uint64
 	addr uint64
 	head uint32
@@ -42,14 +42,23 @@ func (c *Cache) Begin(t *Txn, key []byte) {
 	}
 	t.slot, t.addr = slot, slotAddr(*slot)
 	t.head = *c.word(t.addr)
-	if miss := c.gone(t.addr, t.head, t.gen); miss != Absent {
-		class, _ := c.classAt(t.addr, t.head)
-		if miss == Expired && t.head&markFetched == 0 {
-			sh.classes[class].ExpiredUnfetched++
-		}
-		c.unlink(sh, slot)
-		t.slot, t.Miss = nil, miss
+	t.removeGone()
+}
+
+// removeGone removes the item if it has expired or was flushed.
+func (t *Txn) removeGone() bool {
+	c := t.c
+	miss := c.gone(t.addr, t.head, t.gen)
+	if miss == Absent {
+		return false
 	}
+	if miss == Expired && t.head&markFetched == 0 {
+		class, _ := c.classAt(t.addr, t.head)
+		t.sh.classes[class].ExpiredUnfetched++
+	}
+	c.unlink(t.sh, t.slot)
+	t.slot, t.Miss = nil, miss
+	return true
 }
 
 // gone says whether an item that is linked is not there any more. The shard is locked.
@@ -57,13 +66,27 @@ func (c *Cache) gone(addr uint64, head, gen uint32) Miss {
 	if exp := *c.word(addr + 4); exp != 0 && exp <= c.Now() {
 		return Expired
 	}
-	if c.genAt(addr, head) != gen {
+	if c.outdated(addr, head, gen) {
 		return Flushed
 	}
 	if f := c.flushEpoch.Load(); f != 0 && c.regionOf(addr).epoch < f {
 		return Flushed
 	}
 	return Absent
+}
+
+// outdated reports whether a prefix, of which gen is the generation, or a tag was flushed after the item was stored.
+func (c *Cache) outdated(addr uint64, head, gen uint32) bool {
+	g := c.genAt(addr, head)
+	if gen > g {
+		return true
+	}
+	if head&markGen == 0 || !c.gens.any.Load() {
+		return false
+	}
+	// One above the last is of before the numbers began anew.
+	tags := c.tagsAt(addr, head)
+	return g > c.gens.last.Load() || tags != nil && c.gens.ofTags(tags) > g
 }
 
 // End unlocks the shard.
@@ -76,7 +99,10 @@ func (t *Txn) Found() bool { return t.slot != nil }
 func (t *Txn) Value() []byte { return t.c.valueAt(t.addr, t.head) }
 
 // Len is the length of the value.
-func (t *Txn) Len() int { return t.c.valueLen(t.addr, t.head) }
+func (t *Txn) Len() int { return t.c.valueLen(t.addr, t.head) - t.c.tagBytes(t.addr, t.head) }
+
+// Tags are the item's tags, with commas between them; nil: it has none. They are valid until End.
+func (t *Txn) Tags() []byte { return t.c.tagsAt(t.addr, t.head) }
 
 // Flags are the client's flags.
 func (t *Txn) Flags() uint32 { return t.c.flagsAt(t.addr, t.head) }
@@ -163,15 +189,36 @@ type Put struct {
 	Exp     uint32 // time, 0: never
 	Version uint64
 	Marks   Marks
-	Joined  bool // A or B is the value of the item that is replaced
+	Tags    []byte // with commas between; none may be empty; at most MaxTags bytes
+	Joined  bool   // A, B or Tags are of the item that is replaced
+}
+
+// tagged is the length and the generation of an item with tags: value and gen are those that it would have without.
+func (c *Cache) tagged(value int, gen uint32, tags []byte) (int, uint32) {
+	if len(tags) == 0 {
+		return value, gen
+	}
+	if c.gens.any.Load() {
+		gen = max(gen, c.gens.ofTags(tags))
+	}
+	return value + len(tags) + 1, gen | genTagged
+}
+
+// appendTags writes tags, and their length behind them, to the end of an item's value.
+func appendTags(payload, tags []byte) {
+	if len(tags) > 0 {
+		end := len(payload) - 1
+		copy(payload[end-len(tags):], tags)
+		payload[end] = byte(len(tags))
+	}
 }
 
 // Store stores an item under the key, in place of one that is there. ErrNoRoom: nothing has changed; call End and Room, and begin
 // again. After Store the Txn is at the new item.
 func (t *Txn) Store(p *Put) error {
 	c := t.c
-	n := len(p.A) + len(p.B)
-	head := makeHead(len(t.key), n, p.Flags, t.gen, p.Marks)
+	n, gen := c.tagged(len(p.A)+len(p.B), t.gen, p.Tags)
+	head := makeHead(len(t.key), n, p.Flags, gen, p.Marks)
 	size := itemSize(head, n)
 	t.size, t.exp = size, p.Exp
 	if t.slot != nil && !p.Joined && t.fits(head, size, p.Exp) {
@@ -179,7 +226,7 @@ func (t *Txn) Store(p *Put) error {
 		c.regionOf(t.addr).expireBy(p.Exp)
 		*c.word(t.addr) = head
 		t.head = head
-		t.write(p, n)
+		t.write(p, n, gen)
 		t.count(+1)
 		t.used()
 		return nil
@@ -200,16 +247,17 @@ func (t *Txn) Store(p *Put) error {
 	copy(c.bytes(addr+headerSize+uint64(extra(head)), len(t.key)), t.key)
 	old := t.addr
 	t.addr, t.head = addr, head
-	t.write(p, n)
+	t.write(p, n, gen)
 	t.addr = old
 	return t.link(addr, head, r)
 }
 
 // write writes all of an item but its head's place and its key.
-func (t *Txn) write(p *Put, n int) {
-	t.c.writeHeader(t.addr, t.head, n, p.Exp, t.c.Now(), p.Flags, t.gen, p.Version)
-	v := t.c.valueAt(t.addr, t.head)
+func (t *Txn) write(p *Put, n int, gen uint32) {
+	t.c.writeHeader(t.addr, t.head, n, p.Exp, t.c.Now(), p.Flags, gen, p.Version)
+	v := t.c.payloadAt(t.addr, t.head)
 	copy(v[copy(v, p.A):], p.B)
+	appendTags(v, p.Tags)
 }
 
 // fits reports whether a new item can be written over the old one. Not over one that is being read without the lock, not into a
@@ -308,23 +356,25 @@ type Reservation struct {
 	head uint32
 	gen  uint32
 	exp  uint32
-	n    int
+	n    int // the value's length, without tags
 }
 
 // Reserve takes room for an item, evicting others where it must. Until Commit or Abort the region can not be evicted.
-func (c *Cache) Reserve(key []byte, valueLen int, flags, exp uint32) (Reservation, error) {
+func (c *Cache) Reserve(key []byte, valueLen int, flags, exp uint32, tags []byte) (Reservation, error) {
 	gen := uint32(0)
 	if c.gens.any.Load() {
 		gen = c.gens.of(key, c.opts.Delimiter)
 	}
-	head := makeHead(len(key), valueLen, flags, gen, 0)
-	size := itemSize(head, valueLen)
+	n, gen := c.tagged(valueLen, gen, tags)
+	head := makeHead(len(key), n, flags, gen, 0)
+	size := itemSize(head, n)
 	for {
 		addr, r, ok := c.reserve(c.active(probation, size, exp), head, size, exp)
 		if ok {
 			v := Reservation{c, r, addr, head, gen, exp, valueLen}
-			c.writeHeader(addr, head, valueLen, exp, c.Now(), flags, gen, 0)
+			c.writeHeader(addr, head, n, exp, c.Now(), flags, gen, 0)
 			copy(c.keyAt(addr, head), key)
+			appendTags(c.payloadAt(addr, head), tags)
 			return v, nil
 		}
 		if err := c.roomFor(size, exp); err != nil {
@@ -359,7 +409,7 @@ func (v *Reservation) Abort() {
 // and the reservation is as before; Store what Value has. After any other result it is used up.
 func (t *Txn) Commit(v *Reservation, version uint64, marks Marks) error {
 	c := t.c
-	if v.gen != t.gen || v.r.epoch < c.flushEpoch.Load() {
+	if _, gen := c.tagged(0, t.gen, c.tagsAt(v.addr, v.head)); v.gen != gen || v.r.epoch < c.flushEpoch.Load() {
 		return ErrFlushed
 	}
 	head := v.head | uint32(marks&allMarks)<<8
