@@ -47,8 +47,7 @@ func runMemcached(ctx context.Context, env *environment, args []string) error {
 	case m.daemon && os.Getenv(daemonVariable) == "":
 		return daemonize(env, "memcached", args)
 	}
-	level := []slog.Level{slog.LevelWarn, slog.LevelInfo, slog.LevelDebug}[min(m.verbose, 2)]
-	log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: level}))
+	log := m.logger(env.stderr)
 	if os.Getenv("GOMAXPROCS") == "" {
 		// Most of a request is the kernel's work, which goes on beside: with a thread for each processor the two would be in each other's
 		// way, and the slowest requests twice as slow (bench: memcached-get-50).
@@ -62,6 +61,17 @@ func runMemcached(ctx context.Context, env *environment, args []string) error {
 	}
 	p := &memcachedProcess{m: m, log: log, out: env.stdout, stop: make(chan bool, 1), failed: make(chan error, 16)}
 	return p.run(ctx)
+}
+
+// logger logs as much as -v says, and then as the command verbosity does.
+func (m *memcachedConfig) logger(w io.Writer) *slog.Logger {
+	var level slog.LevelVar
+	m.opts.OnVerbosity = func(n int) {
+		level.Set([]slog.Level{slog.LevelWarn, slog.LevelInfo, slog.LevelDebug}[n])
+	}
+	m.opts.Verbose = min(m.verbose, 2)
+	m.opts.OnVerbosity(m.opts.Verbose)
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: &level}))
 }
 
 // memcachedGC trades memory for time: the heap that is collected has no items in it, and is small.

@@ -172,8 +172,14 @@ func TestMemcachedProcess(t *testing.T) {
 	if err != nil || !strings.Contains(string(body), "wheelhouse_memcached_items 1\n") || !strings.Contains(string(body), `wheelhouse_memcached_gets_total{result="hit"} 1`) {
 		t.Errorf("metrics: %v\n%s", err, body)
 	}
+	if got := c.Ask("verbosity 1"); got != "OK" || c.Stats("settings")["verbosity"] != "1" {
+		t.Errorf("verbosity 1: %q", got)
+	}
 	c.Send("shutdown")
 	p.waitEnd()
+	if text, err := os.ReadFile(p.log); err != nil || strings.Contains(string(text), "msg=ready") || !strings.Contains(string(text), "msg=\"stopping") {
+		t.Errorf("what was logged before and after the command verbosity: %v\n%s", err, text)
+	}
 }
 
 func (p *process) waitEnd() {

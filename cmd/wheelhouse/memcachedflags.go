@@ -56,7 +56,7 @@ func (m *memcachedConfig) flags() []gearmandFlag {
 		{"protocol", 'B', "NAME", "ascii, binary or auto (default: the first byte tells)", m.setProtocol},
 		{"max-item-size", 'I', "SIZE", "largest item, as 1m or 512k (default 1m, least 1k, most 1024m)", m.setMaxItem},
 		{"enable-sasl", 'S', "", "want SASL (PLAIN) in the binary protocol; users: MEMCACHED_SASL_PWDB or --sasl-file", yes(&m.sasl)},
-		{"disable-flush-all", 'F', "", "disable the commands flush_all and flush_prefix", yes(&o.NoFlush)},
+		{"disable-flush-all", 'F', "", "disable the commands flush_all, flush_prefix and flush_tag", yes(&o.NoFlush)},
 		{"disable-dumping", 'X', "", "disable stats cachedump, lru_crawler metadump and mgdump", yes(&o.NoDump)},
 		{"disable-watch", 'W', "", "disable the command watch", yes(&o.NoWatch)},
 		{"auth-file", 'Y', "FILE", "want authentication in the text protocol; lines USER:PASSWORD, read again on SIGHUP", text(&m.authFile)},

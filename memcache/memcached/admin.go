@@ -47,6 +47,8 @@ func (c *conn) admin(name, args []byte) error {
 		c.reply(quiet, c.flushAll(tok))
 	case "flush_prefix":
 		c.reply(quiet, c.flushPrefix(tok))
+	case "flush_tag":
+		c.reply(quiet, c.flushTag(tok))
 	case "version":
 		c.answer("VERSION " + Version)
 	case "verbosity":
@@ -96,7 +98,7 @@ func (c *conn) adminAllowed(name []byte) (text string, known bool) {
 		if c.s.opts.Snapshot == "" {
 			return "", false
 		}
-	case "flush_all", "flush_prefix", "verbosity", "stats", "cache_memlimit", "slabs", "lru", "lru_crawler", "watch", "shutdown", "extstore":
+	case "flush_all", "flush_prefix", "flush_tag", "verbosity", "stats", "cache_memlimit", "slabs", "lru", "lru_crawler", "watch", "shutdown", "extstore":
 	default:
 		return "", false
 	}
@@ -148,6 +150,20 @@ func (c *conn) flushPrefix(tok [][]byte) string {
 	return "OK"
 }
 
+func (c *conn) flushTag(tok [][]byte) string {
+	if c.s.opts.NoFlush {
+		return "CLIENT_ERROR flush_all not allowed"
+	}
+	if len(tok) != 1 || !validTags(tok[0]) || bytes.IndexByte(tok[0], ',') >= 0 {
+		return badFormat
+	}
+	c.stripe.add(cmdFlush)
+	if c.s.cache.FlushTag(string(tok[0])) != nil {
+		return "SERVER_ERROR too many tags have been flushed"
+	}
+	return "OK"
+}
+
 func (c *conn) verbosity(tok [][]byte) string {
 	if len(tok) == 0 {
 		return badFormat
@@ -156,8 +172,17 @@ func (c *conn) verbosity(tok [][]byte) string {
 	if !ok {
 		return badFormat
 	}
-	c.s.verbose.Store(int32(min(n, 2)))
+	c.s.setVerbose(n)
 	return "OK"
+}
+
+// setVerbose changes how much is logged. As with memcached, more than the most is the most.
+func (s *Server) setVerbose(n uint64) {
+	level := int(min(n, maxVerbose))
+	s.verbose.Store(int32(level))
+	if s.opts.OnVerbosity != nil {
+		s.opts.OnVerbosity(level)
+	}
 }
 
 func (c *conn) memlimit(tok [][]byte) string {

@@ -17,6 +17,7 @@ type addOptions struct {
 	createExp  uint32
 	touch      bool
 	exp        uint32
+	marks      segcache.Marks        // of an item that is made
 	after      func(t *segcache.Txn) // sees the item before the access ends
 }
 
@@ -77,7 +78,9 @@ func (c *conn) tryAdd(key []byte, delta uint64, up bool, o *addOptions) (uint64,
 		t.Overwrite(digits)
 		t.SetVersion(version)
 		t.SetExp(exp)
-	} else if err := t.Store(&segcache.Put{A: digits, Flags: t.Flags(), Exp: exp, Version: version, Marks: t.Marks() & segcache.BinaryKey}); err != nil {
+	} else if err := t.Store(&segcache.Put{
+		A: digits, Flags: t.Flags(), Exp: exp, Version: version, Marks: t.Marks() & segcache.BinaryKey, Tags: t.Tags(), Joined: true,
+	}); err != nil {
 		return 0, err
 	}
 	k := t.Class()
@@ -108,7 +111,8 @@ func (c *conn) addMiss(t *segcache.Txn, up bool, o *addOptions) (uint64, error) 
 	if version == 0 {
 		version = c.version()
 	}
-	if err := t.Store(&segcache.Put{A: strconv.AppendUint(text[:0], o.initial, 10), Exp: o.createExp, Version: version}); err != nil {
+	p := segcache.Put{A: strconv.AppendUint(text[:0], o.initial, 10), Exp: o.createExp, Version: version, Marks: o.marks}
+	if err := t.Store(&p); err != nil {
 		return 0, err
 	}
 	c.stripe.add(totalItems)

@@ -96,6 +96,16 @@ func TestACL(t *testing.T) {
 		{"bob", "touch public:a 0", denied},
 		{"bob", "gat 0 public:a", denied},
 		{"bob", "me alice:1", denied},
+		{"bob", "mg public:a T1", denied},
+		{"bob", "mg public:new N30", denied},
+		{"bob", "mg public:a R30", denied},
+		{"bob", "mt public:a Gx", denied},
+		{"bob", "ms public:a 1 Gx\r\nx", denied},
+		{"bob", "mt bob:1 Gx", "HD"},
+		{"alice", "flush_tag x", denied},
+		{"alice", "mg locked:a", denied},
+		{"root", "flush_tag x", "OK"},
+		{"alice", "mg bob:1", "EN"},
 		{"eve", "get bob:1", denied},
 		{"eve", "mg public:a", "HD"},
 		{"root", "flush_prefix public", "OK"},
@@ -109,6 +119,43 @@ func TestACL(t *testing.T) {
 		if tt.want == denied {
 			c.Nothing()
 		}
+	}
+}
+
+// What the binary protocol can do is allowed to the same users.
+func TestACLOfTheBinaryProtocol(t *testing.T) {
+	t.Parallel()
+	acl, err := ParseACL(strings.NewReader("* public: r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, Options{ACL: acl})
+	c := s.dial(t)
+	for _, tt := range []struct {
+		op                 byte
+		key, extras, value string
+		status             binStatus
+	}{
+		{opGet, "public:a", "", "", binNotFound},
+		{opGet, "a", "", "", binAuthFailure},
+		{opSet, "public:a", "12345678", "x", binAuthFailure},
+		{opAppend, "public:a", "", "x", binAuthFailure},
+		{opDelete, "public:a", "", "", binAuthFailure},
+		{opIncr, "public:a", strings.Repeat("\x00", 20), "", binAuthFailure},
+		{opTouch, "public:a", "\x00\x00\x00\x00", "", binAuthFailure},
+		{opGAT, "public:a", "\x00\x00\x00\x00", "", binAuthFailure},
+		{opFlush, "", "", "", binAuthFailure},
+		{opStat, "", "", "", binAuthFailure},
+		{opVerbosity, "", "\x00\x00\x00\x01", "", binAuthFailure},
+		{opVersion, "", "", "", binOK},
+	} {
+		c.Raw(packet(tt.op, tt.key, tt.extras, tt.value))
+		if status, body := binAnswer(t, c); status != tt.status {
+			t.Errorf("%#x %q: %#x %q; want %#x", tt.op, tt.key, status, body, tt.status)
+		}
+	}
+	if n := s.verbose.Load(); n != 0 {
+		t.Errorf("verbosity is %d after it was denied", n)
 	}
 }
 

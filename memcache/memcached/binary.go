@@ -213,7 +213,10 @@ func (c *conn) binary() (more bool, err error) {
 		c.binError(&h, binInvalid)
 		return false, c.endAfterFlush()
 	}
-	return true, c.binCommand(&h, rule, extras, key)
+	if c.s.slow.after == 0 {
+		return true, c.binCommand(&h, rule, extras, key)
+	}
+	return true, c.timedBinary(&h, rule, extras, key)
 }
 
 // endAfterFlush ends the connection once what it has been told is out.
@@ -242,7 +245,11 @@ func (c *conn) binCommand(h *binHead, rule *binRule, extras, key []byte) error {
 	case opVersion:
 		c.binReply(h, binOK, Version, 0)
 	case opVerbosity:
-		c.s.verbose.Store(int32(min(binary.BigEndian.Uint32(extras), 2)))
+		if !c.mayAdmin() {
+			c.binError(h, binAuthFailure)
+			break
+		}
+		c.s.setVerbose(uint64(binary.BigEndian.Uint32(extras)))
 		c.binReply(h, binOK, "", 0)
 	case opQuit, opQuitQ:
 		if !rule.quiet {
@@ -258,7 +265,7 @@ func (c *conn) binDelete(h *binHead, rule *binRule, key []byte) {
 		c.binError(h, binAuthFailure)
 		return
 	}
-	switch c.deleteKey(key, h.version, h.version != 0) {
+	switch c.deleteKey(key, h.version, h.version != 0, "delete") {
 	case nil:
 		if !rule.quiet {
 			c.binReply(h, binOK, "", 0)
@@ -355,6 +362,11 @@ func (c *conn) binGet(h *binHead, rule *binRule, extras, key []byte) error {
 			t.SetExp(c.s.clock.expiry(int32(binary.BigEndian.Uint32(extras))))
 		} else {
 			c.stripe.add(touchMisses)
+		}
+		if h.op != opTouch {
+			c.observeGet(key, found, touchHits)
+		}
+		if !found {
 			t.End()
 		}
 	} else {

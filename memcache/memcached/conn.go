@@ -50,8 +50,9 @@ type work struct {
 	tok    [maxTokens][]byte
 	meta   metaFlags
 	key    [maxKey + 6]byte // for a key that must outlive the buffer
-	bin    [256]byte        // for a key in base64
-	opaque uint32           // of a stat request
+	tags   [maxTagBytes]byte
+	bin    [256]byte // for a key in base64
+	opaque uint32    // of a stat request
 }
 
 func newWork() *work { return &work{in: make([]byte, readBuffer), out: make([]byte, 0, readBuffer)} }

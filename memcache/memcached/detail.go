@@ -81,7 +81,7 @@ func (d *detail) dump(out []byte) []byte {
 	slices.Sort(names)
 	for _, name := range names {
 		p := d.counts[name]
-		out = fmt.Appendf(out, "PREFIX %s get %d hit %d set %d del %d\r\n", name, p.gets, p.hits, p.sets, p.deletes)
+		out = fmt.Appendf(out, "PREFIX %s get %d hit %d set %d del %d\r\n", printable(name), p.gets, p.hits, p.sets, p.deletes)
 	}
 	return append(out, "END\r\n"...)
 }

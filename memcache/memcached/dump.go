@@ -54,3 +54,13 @@ func appendURI(b, key []byte) []byte {
 	}
 	return b
 }
+
+// printable is a key as it stands in a list of words: those that came in base64 may have blanks and line ends, which are escaped.
+func printable(key string) string {
+	for i := range len(key) {
+		if key[i] <= ' ' || key[i] == 0x7f {
+			return string(appendURI(nil, []byte(key)))
+		}
+	}
+	return key
+}

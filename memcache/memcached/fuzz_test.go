@@ -10,7 +10,7 @@ import (
 var requests = []string{
 	"get a\r\n", "gets a b  c\r\n", "set a 1 2 3\r\nabc\r\n", "cas a 0 0 1 5 noreply\r\nx\r\n", "append a 0 0 1\r\nx\r\n", "incr a 5\r\n", "touch a -1\r\n",
 	"gat 5 a b\r\n", "delete a 0\r\n", "mg a t v k Oabc N30 R5\r\n", "ms a 3 T5 C7 I MA N9\r\nabc\r\n", "md a I T5 q\r\n", "ma a N0 J5 D7 MD v\r\n", "me a b\r\n", "mn\r\n",
-	"mg Zm9v b k\r\n", "stats\r\nstats items\r\nstats detail dump\r\n", "lru_crawler metadump all\r\n", "slabs reassign -1 5\r\n", "lru tune 1 2 3 4\r\n",
+	"mg Zm9v b k\r\n", "ms a 1 Gx,y\r\nx\r\nmg a g\r\nmt a Gz\r\nflush_tag z\r\n", "stats\r\nstats items\r\nstats detail dump\r\n", "lru_crawler metadump all\r\n", "slabs reassign -1 5\r\n", "lru tune 1 2 3 4\r\n",
 	"flush_all 5 noreply\r\n", "flush_prefix p:\r\n", "verbosity 9\r\n", "cache_memlimit 9\r\n", "set a 0 0 99999999999\r\n", "set a 0 0 -1\r\n", "debugtime 5\r\n",
 	strings.Repeat("get ", 20) + "\r\n", "ms a S1\r\nx\r\n", "get " + strings.Repeat("k", 251) + "\r\n", "\r\n", " \n", "\x00\r\n",
 }
@@ -78,6 +78,26 @@ func FuzzMetaFlags(f *testing.F) {
 	})
 }
 
+func FuzzTags(f *testing.F) {
+	for _, s := range []string{"", "a", "a,b", ",", "a,,b", "a,", "a b", strings.Repeat("t", maxTagBytes), strings.Repeat("t,", maxTags) + "t"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, list []byte) {
+		if !validTags(list) || len(list) == 0 {
+			return
+		}
+		tags := bytes.Split(list, []byte{','})
+		if len(list) > maxTagBytes || len(tags) > maxTags {
+			t.Errorf("%d tags of %d bytes", len(tags), len(list))
+		}
+		for _, tag := range tags {
+			if len(tag) == 0 || bytes.ContainsAny(tag, " \r\n\x00") || !validTags(tag) {
+				t.Errorf("%q has the tag %q", list, tag)
+			}
+		}
+	})
+}
+
 func FuzzUDPHeader(f *testing.F) {
 	f.Add([]byte("\x00\x01\x00\x00\x00\x01\x00\x00get a\r\n"))
 	f.Add([]byte{})
@@ -118,10 +138,11 @@ func FuzzACL(f *testing.F) {
 
 func FuzzSnapshot(f *testing.F) {
 	f.Add([]byte(snapshotMagic + "\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00kv" + strings.Repeat("\x00", 20)))
+	f.Add([]byte(snapshotMagic + "\x01\x00\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00kx,yv" + strings.Repeat("\x00", 20)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n := 0
 		err := readSnapshot(bytes.NewReader(b), func(it snapshotItem) error {
-			n += len(it.key) + len(it.value)
+			n += len(it.key) + len(it.tags) + len(it.value)
 			return nil
 		})
 		if err == nil && n > len(b) {

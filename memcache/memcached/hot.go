@@ -22,9 +22,10 @@ type hotKeys struct {
 
 type hotKey struct{ count, over uint64 } // over: how much of count may not be its own
 
-// sample notes a hit, now and then. The turns are shared by all connections without care: a few that are lost do no harm.
-func (h *hotKeys) sample(c *conn, key []byte) {
-	if c.stripe.n[getHits].Load()%hotEvery == 0 {
+// sample notes a hit, which has been counted under hits, now and then. The turns are shared by all connections without care: a few that are
+// lost do no harm.
+func (h *hotKeys) sample(c *conn, key []byte, hits counter) {
+	if c.stripe.n[hits].Load()%hotEvery == 0 {
 		h.note(key)
 	}
 }
@@ -78,7 +79,7 @@ func (h *hotKeys) report(out []byte) []byte {
 	}
 	slices.SortFunc(rows, func(a, b row) int { return int(b.sure) - int(a.sure) })
 	for _, r := range rows[:min(len(rows), hotShown)] {
-		out = fmt.Appendf(out, "HOT %s %.2f\r\n", r.name, 100*float64(r.sure)/float64(h.taken))
+		out = fmt.Appendf(out, "HOT %s %.2f\r\n", printable(r.name), 100*float64(r.sure)/float64(h.taken))
 	}
 	return append(out, "END\r\n"...)
 }

@@ -42,7 +42,7 @@ func (c *conn) metaCommand(cmd byte, args []byte) error {
 	}
 	n, rest := split(args, w.tok[:])
 	switch cmd {
-	case 'g', 's', 'd', 'a', 'e':
+	case 'g', 's', 'd', 'a', 't', 'e':
 	default:
 		c.answer(plainError)
 		return nil
@@ -93,6 +93,8 @@ func (c *conn) metaOperation(cmd byte, tok [][]byte, tooLong bool) error {
 		c.metaDelete(key, f)
 	case 'a':
 		c.metaArithmetic(key, f)
+	case 't':
+		c.metaTag(key, f)
 	}
 	return nil
 }
@@ -108,18 +110,18 @@ func (c *conn) metaRead(cmd byte, tok []byte, flags [][]byte, f *metaFlags, tooL
 	if text = f.parse(cmd, flags, &c.s.clock); text != "" {
 		return nil, text
 	}
-	if key, text = c.metaKey(tok, f); text == "" && !c.may(key, metaPerm(cmd)) {
+	if key, text = c.metaKey(tok, f); text == "" && !c.may(key, metaPerm(cmd, f)) {
 		text = denied
 	}
 	return key, text
 }
 
-// metaPerm is what a command does.
-func metaPerm(cmd byte) perm {
-	switch cmd {
-	case 'g':
+// metaPerm is what a command does. A get that makes an item, changes its expiry time or takes its token is a change, too.
+func metaPerm(cmd byte, f *metaFlags) perm {
+	switch {
+	case cmd == 'g' && !f.has('N') && !f.has('T') && !f.has('R'):
 		return permRead
-	case 'a':
+	case cmd == 'g', cmd == 'a':
 		return permRead | permWrite
 	}
 	return permWrite
@@ -208,7 +210,7 @@ func (c *conn) metaSet(key []byte, size int, f *metaFlags) error {
 
 // metaPut makes a storage request of ms's flags. ok is false where there is no such mode.
 func metaPut(key []byte, f *metaFlags) (r putRequest, ok bool) {
-	r = putRequest{key: key, flags: f.flags, exp: f.exp, newVersion: f.newV, stale: f.has('I')}
+	r = putRequest{key: key, flags: f.flags, exp: f.exp, newVersion: f.newV, stale: f.has('I'), tags: f.tags}
 	if f.has('b') {
 		r.marks = segcache.BinaryKey
 	}
@@ -283,20 +285,9 @@ func (c *conn) metaDelete(key []byte, f *metaFlags) {
 
 func (c *conn) metaDeleteKey(key []byte, f *metaFlags) error {
 	if !f.has('I') && !f.has('x') {
-		return c.deleteKey(key, f.cas, f.has('C'))
+		return c.deleteKey(key, f.cas, f.has('C'), "md")
 	}
-	t := &c.w.txn
-	for {
-		c.s.cache.Begin(t, key)
-		err := c.metaInvalidate(t, f)
-		t.End()
-		if err != segcache.ErrNoRoom {
-			return err
-		}
-		if err := c.s.cache.Room(t); err != nil {
-			return err
-		}
-	}
+	return c.change(key, func(t *segcache.Txn) error { return c.metaInvalidate(t, f) })
 }
 
 // metaInvalidate marks an item stale (I), or empties it (x).
@@ -314,7 +305,7 @@ func (c *conn) metaInvalidate(t *segcache.Txn, f *metaFlags) error {
 	}
 	if f.has('x') {
 		marks := t.Marks() & segcache.BinaryKey
-		if err := t.Store(&segcache.Put{Exp: t.Exp(), Version: version, Marks: marks}); err != nil {
+		if err := t.Store(&segcache.Put{Exp: t.Exp(), Version: version, Marks: marks, Tags: t.Tags(), Joined: true}); err != nil {
 			return err
 		}
 	}
@@ -342,6 +333,9 @@ func (c *conn) metaArithmetic(key []byte, f *metaFlags) {
 		return
 	}
 	o := addOptions{newVersion: f.newV, create: f.has('N'), createExp: f.viv, initial: f.init, touch: f.has('T'), exp: f.exp}
+	if f.has('b') {
+		o.marks = segcache.BinaryKey
+	}
 	o.compare, o.version = f.cas != 0, f.cas // as memcached: here, C0 is none
 	var version uint64
 	var exp uint32

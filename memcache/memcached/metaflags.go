@@ -15,6 +15,7 @@ type metaFlags struct {
 	newV  uint64 // of E
 	delta uint64
 	init  uint64
+	tags  []byte // of G
 }
 
 func letterBit(b byte) uint64 {
@@ -28,7 +29,7 @@ func (f *metaFlags) has(b byte) bool { return f.seen&letterBit(b) != 0 }
 
 // metaLetters are the flags that each command knows. P and L are reserved for proxies, and accepted.
 var metaLetters = map[byte]string{
-	'g': "bcCfhklOqstuvENRTPL", 's': "bcCEFIkOqsTMNPL", 'd': "bCEIkOqTxPL", 'a': "bCENJDTMOqtcvkPL",
+	'g': "bcCfghklOqstuvENRTPL", 's': "bcCEFGIkOqsTMNPL", 'd': "bCEIkOqTxPL", 'a': "bCENJDTMOqtcvkPL", 't': "bCGkOqPL",
 }
 
 var metaMasks = func() (m [256]uint64) {
@@ -42,7 +43,7 @@ var metaMasks = func() (m [256]uint64) {
 
 // parseMeta reads the flags of a command. The text is the error's answer, or "".
 func (f *metaFlags) parse(cmd byte, tok [][]byte, clock *clock) string {
-	f.n, f.seen, f.mode, f.flags, f.exp, f.exp0, f.delta, f.init, f.newV, f.cas = 0, 0, 0, 0, 0, 0, 1, 0, 0, 0
+	f.n, f.seen, f.mode, f.flags, f.exp, f.exp0, f.delta, f.init, f.newV, f.cas, f.tags = 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, nil
 	for _, t := range tok {
 		b := t[0]
 		if b|0x20 < 'a' || b|0x20 > 'z' {
@@ -93,6 +94,8 @@ func (f *metaFlags) token(cmd, b byte, v []byte, clock *clock) string {
 		f.cas, ok = parseU64(v)
 	case 'E':
 		f.newV, ok = parseU64(v)
+	case 'G':
+		f.tags, ok = v, validTags(v)
 	case 'M':
 		if len(v) == 0 {
 			return "CLIENT_ERROR incorrect length for M token"

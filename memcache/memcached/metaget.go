@@ -28,7 +28,7 @@ func (c *conn) metaGet(key []byte, f *metaFlags) error {
 		if err == nil {
 			c.stripe.add(totalItems)
 			c.metaMiss(touching, why)
-			c.observeGet(key, false)
+			c.observeGet(key, false, getHits)
 			return c.metaHit(key, f, true)
 		}
 		t.End()
@@ -43,7 +43,7 @@ func (c *conn) metaGet(key []byte, f *metaFlags) error {
 	}
 	if !t.Found() {
 		c.metaMiss(touching, t.Miss)
-		c.observeGet(key, false)
+		c.observeGet(key, false, getHits)
 		t.End()
 		if !f.has('q') {
 			c.metaStatus("EN", key, f)
@@ -59,7 +59,7 @@ func (c *conn) metaGet(key []byte, f *metaFlags) error {
 	}
 	c.stripe.add(cmdGet)
 	c.stripe.add(getHits)
-	c.observeGet(key, true)
+	c.observeGet(key, true, getHits)
 	return c.metaHit(key, f, false)
 }
 
@@ -124,6 +124,8 @@ func (c *conn) metaGetFlags(out, key []byte, f *metaFlags, exp uint32) []byte {
 			out = strconv.AppendUint(append(out, " c"...), t.Version(), 10)
 		case 'f':
 			out = strconv.AppendUint(append(out, " f"...), uint64(t.Flags()), 10)
+		case 'g':
+			out = append(append(out, " g"...), t.Tags()...)
 		case 'h':
 			out = append(out, " h0"...)
 			if t.Marks()&segcache.Fetched != 0 {

@@ -26,11 +26,14 @@ const (
 	maxTokens    = 24
 	maxMeta      = 20 // tokens of a meta command
 	maxWatchers  = 20
+	maxVerbose   = 2
 	maxUsers     = 8 << 10  // users of the authentication file
 	maxAuth      = 16384    // bytes of "user password"
 	maxUnread    = 16 << 20 // bytes of answers, of all connections, that are kept for slow readers
 	maxBinary    = 1<<31 - 3
 	maxOpaque    = 32
+	maxTags      = 8       // of an item
+	maxTagBytes  = 250     // of them together, with the commas between
 	maxDumpBytes = 2 << 20 // of stats cachedump
 )
 
@@ -61,6 +64,10 @@ type Options struct {
 	LeastItem int
 	// ChunkMax is the size of the last class, in bytes (-o slab_chunk_max). Default 512 KiB.
 	ChunkMax int
+	// Verbose (-v) is how much is logged, 0 to 2, for "stats settings"; the command verbosity calls OnVerbosity, if it is not nil, with another
+	// number.
+	Verbose     int
+	OnVerbosity func(level int)
 	// Batch is how many requests of a connection are answered before others have a turn (-R). Default 20.
 	Batch int
 	// Protocol is what connections speak (-B). Default: their first byte tells.
@@ -147,6 +154,9 @@ func (o Options) Validate() error {
 	}
 	if o.ChunkMax < 1<<10 || o.ChunkMax > pageSize {
 		bad("ChunkMax (-o slab_chunk_max) is %d bytes; want 1 KiB to 1 MiB", o.ChunkMax)
+	}
+	if o.Verbose < 0 || o.Verbose > maxVerbose {
+		bad("Verbose (-v) is %d; want 0 to %d", o.Verbose, maxVerbose)
 	}
 	if o.Batch < 1 {
 		bad("Batch (-R) is %d; want at least 1", o.Batch)

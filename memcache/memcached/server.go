@@ -79,6 +79,7 @@ func Open(opts Options) (*Server, error) {
 	s.SetUsers(o.Users)
 	s.SetACL(o.ACL)
 	s.knobs.init()
+	s.verbose.Store(int32(o.Verbose))
 	s.detail.on.Store(o.Detail)
 	s.slow.after = o.SlowAfter
 	s.watch.init(s)

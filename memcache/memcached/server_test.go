@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"wheelhouse/memcache/memcachetest"
+	"wheelhouse/memcache/segcache"
 )
 
 func TestMultigetOfManyKeys(t *testing.T) {
@@ -381,6 +382,70 @@ func TestSlowLog(t *testing.T) {
 	if list := c.Until("stats slow", "END"); len(list) != 1 || !strings.HasSuffix(list[0], " mg something") {
 		t.Errorf("%q", list)
 	}
+	s := serve(t, Options{SlowAfter: 1})
+	b, text := s.dial(t), s.dial(t)
+	b.Raw(packet(opDelete, "a key", "", ""))
+	binAnswer(t, b)
+	if list := text.Until("stats slow", "END"); len(list) != 1 || !strings.HasSuffix(list[0], " binary 0x04 a%20key") {
+		t.Errorf("of the binary protocol: %q", list)
+	}
+}
+
+// Reads of every kind are seen by those who look at single ones.
+func TestEveryReadIsSeen(t *testing.T) {
+	t.Parallel()
+	for name, ask := range map[string]string{
+		"get": "get p:a\r\n", "mg": "mg p:a\r\n", "mg T": "mg p:a T0\r\n", "gat": "gat 0 p:a\r\n",
+		"binary get": packet(opGet, "p:a", "", ""), "binary gat": packet(opGAT, "p:a", "\x00\x00\x00\x00", ""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, Options{Detail: true})
+			w, c, text := s.dial(t), s.dial(t), s.dial(t)
+			if got := w.Ask("watch fetchers"); got != "OK" {
+				t.Fatal(got)
+			}
+			if got := text.Ask("set p:a 0 0 1\r\nx"); got != "STORED" {
+				t.Fatal(got)
+			}
+			var sending sync.WaitGroup
+			sending.Go(func() { c.Raw(strings.Repeat(ask, hotEvery)) })
+			for range hotEvery {
+				if l := w.Line(); !strings.Contains(l, "type=item_get key=p%3Aa status=found") {
+					t.Fatalf("the watcher sees %q", l)
+				}
+			}
+			sending.Wait()
+			if got := text.Until("stats hotkeys", "END"); !slices.Equal(got, []string{"HOT p:a 100.00"}) {
+				t.Errorf("hot keys: %q", got)
+			}
+			if got, want := text.Until("stats detail dump", "END"), fmt.Sprintf("PREFIX p get %d hit %d set 1 del 0", hotEvery, hotEvery); !slices.Equal(got, []string{want}) {
+				t.Errorf("detail: %q; want %s", got, want)
+			}
+		})
+	}
+}
+
+// Past half of the names that can be remembered, those that no item needs are forgotten in the background.
+func TestFlushedTagsAreForgotten(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Options{})
+	c := s.dial(t)
+	for _, ask := range []string{"ms a 1 Gt1\r\nx", "ms b 1 Gother\r\nx"} {
+		if got := c.Ask(ask); got != "HD" {
+			t.Fatal(got)
+		}
+	}
+	for i := range segcache.MaxFlushed/2 + 1 {
+		c.Send(fmt.Sprintf("flush_tag t%d noreply", i))
+	}
+	c.Nothing()
+	eventually(t, "flushed tags are forgotten", func() bool { _, n := s.cache.Flushed(); return n == 0 })
+	for ask, want := range map[string]string{"mg a": "EN", "mg b": "HD"} {
+		if got := c.Ask(ask); got != want {
+			t.Errorf("%s: %s; want %s", ask, got, want)
+		}
+	}
 }
 
 func TestSnapshot(t *testing.T) {
@@ -389,13 +454,13 @@ func TestSnapshot(t *testing.T) {
 	s := serve(t, Options{Snapshot: file})
 	c := s.dial(t)
 	big := strings.Repeat("b", 500_000)
-	go c.Raw(fmt.Sprintf("set a 5 0 5\r\nhello\r\nset t 0 1000 1\r\nx\r\nms Zm9v 3 b\r\nbar\r\nset big 0 0 %d\r\n%s\r\nsnapshot\r\n", len(big), big))
+	go c.Raw(fmt.Sprintf("set a 5 0 5\r\nhello\r\nset t 0 1000 1\r\nx\r\nms Zm9v 3 b Gred,blue\r\nbar\r\nset big 0 0 %d\r\n%s\r\nsnapshot\r\n", len(big), big))
 	c.Expect("STORED", "STORED", "HD", "STORED", "OK 4")
 	d := serve(t, Options{Snapshot: file}).dial(t)
 	if got := d.Until("get a big", "END"); !slices.Equal(got, []string{"VALUE a 5 5", "hello", fmt.Sprintf("VALUE big 0 %d", len(big)), big}) {
 		t.Errorf("%.100q", got)
 	}
-	if got := d.Ask("mg foo k s"); got != "HD kZm9v b s3" {
+	if got := d.Ask("mg foo k s g"); got != "HD kZm9v b s3 gred,blue" {
 		t.Error(got)
 	}
 	if got := d.Ask("mg t t"); !strings.HasPrefix(got, "HD t9") && got != "HD t1000" {

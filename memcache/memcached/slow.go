@@ -42,6 +42,15 @@ func (l *slowLog) note(c *conn, text string, took time.Duration) {
 	l.next = (l.next + 1) % slowKept
 }
 
+// timedBinary is binCommand for the list, where it is "binary", its opcode and its key.
+func (c *conn) timedBinary(h *binHead, rule *binRule, extras, key []byte) error {
+	begun := time.Now()
+	text := fmt.Sprintf("binary %#02x %s", h.op, printable(string(key[:min(len(key), slowText)])))
+	err := c.binCommand(h, rule, extras, key)
+	c.s.slow.note(c, text, time.Since(begun))
+	return err
+}
+
 // report lists them, the latest first: "SLOW unix-time microseconds address command".
 func (l *slowLog) report(out []byte) []byte {
 	l.mu.Lock()

@@ -15,9 +15,9 @@ import (
 	"wheelhouse/memcache/segcache"
 )
 
-// A snapshot is a file: the line snapshotMagic, then for each item a header of 16 bytes — length of the key (1), marks (1), 2 zeros, flags
-// (4), expiry time (4, Unix, 0: never), length of the value (4), little endian —, key and value; a header of zeros; and the CRC-32C of
-// all before (4).
+// A snapshot is a file: the line snapshotMagic, then for each item a header of 16 bytes — length of the key (1), marks (1), length of the
+// tags (1), a zero, flags (4), expiry time (4, Unix, 0: never), length of the value (4), little endian —, key, tags with commas between, and
+// value; a header of zeros; and the CRC-32C of all before (4).
 const (
 	snapshotMagic  = "wheelhouse memcached snapshot 1\n"
 	snapshotHeader = 16
@@ -76,11 +76,12 @@ func (s *Server) WriteSnapshot(file string) (items int, err error) {
 }
 
 func appendSnapshot(b []byte, t *segcache.Txn, key []byte) []byte {
-	b = append(b, byte(len(key)), byte(t.Marks()), 0, 0)
+	tags := t.Tags()
+	b = append(b, byte(len(key)), byte(t.Marks()), byte(len(tags)), 0)
 	b = binary.LittleEndian.AppendUint32(b, t.Flags())
 	b = binary.LittleEndian.AppendUint32(b, t.Exp())
 	b = binary.LittleEndian.AppendUint32(b, uint32(t.Len()))
-	return append(append(b, key...), t.Value()...)
+	return append(append(append(b, key...), tags...), t.Value()...)
 }
 
 // loadSnapshot stores what a file has. A file that is not there is none; one that is damaged is an error, before anything is stored.
@@ -133,9 +134,10 @@ func verifySnapshot(f *os.File) error {
 	return nil
 }
 
-// snapshotItem is one item of a snapshot; key and value are valid until the next.
+// snapshotItem is one item of a snapshot; key, tags and value are valid until the next.
 type snapshotItem struct {
-	key, value []byte
+	key, tags, value []byte
+
 	flags, exp uint32
 	marks      segcache.Marks
 }
@@ -155,13 +157,13 @@ func readSnapshot(r io.Reader, f func(snapshotItem) error) error {
 		if h == [snapshotHeader]byte{} {
 			return nil
 		}
-		keyLen, n := int(h[0]), int(binary.LittleEndian.Uint32(h[12:]))
+		keyLen, tagLen, n := int(h[0]), int(h[2]), int(binary.LittleEndian.Uint32(h[12:]))
 		if keyLen == 0 || keyLen > maxKey || n > 1<<30 {
 			return errSnapshot
 		}
 		// Memory is taken as bytes come, not as they are announced.
 		buf = buf[:0]
-		for want := keyLen + n; len(buf) < want; {
+		for want := keyLen + tagLen + n; len(buf) < want; {
 			step := min(want-len(buf), 1<<20)
 			buf = append(buf, make([]byte, step)...)
 			if _, err := io.ReadFull(r, buf[len(buf)-step:]); err != nil {
@@ -169,8 +171,11 @@ func readSnapshot(r io.Reader, f func(snapshotItem) error) error {
 			}
 		}
 		item := snapshotItem{
-			key: buf[:keyLen], value: buf[keyLen:], marks: segcache.Marks(h[1]),
+			key: buf[:keyLen], tags: buf[keyLen : keyLen+tagLen], value: buf[keyLen+tagLen:], marks: segcache.Marks(h[1]),
 			flags: binary.LittleEndian.Uint32(h[4:]), exp: binary.LittleEndian.Uint32(h[8:]),
+		}
+		if !validTags(item.tags) {
+			return errSnapshot
 		}
 		if err := f(item); err != nil {
 			return err
@@ -186,7 +191,7 @@ func (s *Server) addLoaded(h snapshotItem) error {
 	var t segcache.Txn
 	for {
 		s.cache.Begin(&t, h.key)
-		err := t.Store(&segcache.Put{A: h.value, Flags: h.flags, Exp: h.exp, Marks: h.marks, Version: s.cache.NextVersion()})
+		err := t.Store(&segcache.Put{A: h.value, Flags: h.flags, Exp: h.exp, Marks: h.marks, Version: s.cache.NextVersion(), Tags: h.tags})
 		t.End()
 		if err == nil || !errors.Is(err, segcache.ErrNoRoom) {
 			return err

@@ -508,7 +508,7 @@ func (c *conn) cacheDump(tok [][]byte) {
 			return len(c.w.out)-begun <= maxDumpBytes && (limit == 0 || n < limit)
 		}
 		n++
-		c.w.out = fmt.Appendf(c.w.out, "ITEM %s [%d b; %d s]\r\n", key, t.Len(), t.Exp())
+		c.w.out = fmt.Appendf(c.w.out, "ITEM %s [%d b; %d s]\r\n", printable(string(key)), t.Len(), t.Exp())
 		return true
 	})
 	c.answer("END")

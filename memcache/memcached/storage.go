@@ -36,6 +36,7 @@ type putRequest struct {
 	create     bool   // append and prepend store where there is nothing (meta, N)
 	createExp  uint32
 	marks      segcache.Marks
+	tags       []byte                // with commas between
 	reserved   *segcache.Reservation // has the value already
 }
 
@@ -117,6 +118,7 @@ func (c *conn) receive(r *putRequest, size, end int) error {
 	}
 	if w.n-w.r < size+end { // it has not all arrived
 		r.key = w.key[:copy(w.key[:], r.key)]
+		r.tags = w.tags[:copy(w.tags[:], r.tags)]
 		if size > streamAbove {
 			return c.stream(r, size, end)
 		}
@@ -254,7 +256,7 @@ func (c *conn) notePut(t *segcache.Txn, r *putRequest, err error) {
 
 // tryPut decides whether to store, and does.
 func (c *conn) tryPut(t *segcache.Txn, r *putRequest) error {
-	p := segcache.Put{A: r.value, Flags: r.flags, Exp: r.exp, Version: r.newVersion, Marks: r.marks}
+	p := segcache.Put{A: r.value, Flags: r.flags, Exp: r.exp, Version: r.newVersion, Marks: r.marks, Tags: r.tags}
 	if !t.Found() {
 		switch {
 		case r.create && (r.mode == modeAppend || r.mode == modePrepend):
@@ -289,7 +291,7 @@ func (c *conn) tryPut(t *segcache.Txn, r *putRequest) error {
 	default:
 		return c.commit(t, r, &p)
 	}
-	p.Joined, p.Flags, p.Exp = true, t.Flags(), t.Exp()
+	p.Joined, p.Flags, p.Exp, p.Tags = true, t.Flags(), t.Exp(), t.Tags()
 	p.Marks |= t.Marks() & segcache.BinaryKey
 	if c.s.opts.itemTotal(len(r.key), len(p.A)+len(p.B), p.Flags != 0) > c.s.opts.MaxItem {
 		return segcache.ErrTooLarge

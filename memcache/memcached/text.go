@@ -200,7 +200,7 @@ func (c *conn) lookup(key []byte) bool {
 	} else {
 		c.countMiss(t.Miss)
 	}
-	c.observeGet(key, found)
+	c.observeGet(key, found, getHits)
 	if !found {
 		t.End()
 	}
@@ -226,14 +226,14 @@ func (c *conn) countMiss(why segcache.Miss) {
 	}
 }
 
-// observeGet tells those who look at single accesses, if there are any.
-func (c *conn) observeGet(key []byte, found bool) {
+// observeGet tells those who look at single accesses, if there are any. hits is where a hit has been counted.
+func (c *conn) observeGet(key []byte, found bool, hits counter) {
 	s := c.s
 	if s.detail.on.Load() {
 		s.detail.get(key, s.opts.Delimiter, found)
 	}
 	if found {
-		s.hot.sample(c, key)
+		s.hot.sample(c, key, hits)
 	}
 	if s.watch.wants(watchFetch) {
 		s.watch.fetch(c, key, &c.w.txn)
@@ -294,7 +294,7 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 		c.stripe.add(cmdTouch)
 		if !t.Found() {
 			c.stripe.add(touchMisses)
-			c.observeGet(key, false)
+			c.observeGet(key, false, touchHits)
 			t.End()
 			continue
 		}
@@ -302,7 +302,7 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 		t.Class().TouchHits++
 		t.Bump()
 		t.SetExp(at)
-		c.observeGet(key, true)
+		c.observeGet(key, true, touchHits)
 		c.appendValueLine(key, t.Flags(), t.Len(), t.Version(), withVersion)
 		if err := c.appendValue(t); err != nil {
 			return err
@@ -378,7 +378,7 @@ func (c *conn) deleteCommand(args []byte) {
 		c.reply(quiet, denied)
 		return
 	}
-	if c.deleteKey(tok[0], 0, false) == nil {
+	if c.deleteKey(tok[0], 0, false, "delete") == nil {
 		c.reply(quiet, "DELETED")
 	} else {
 		c.reply(quiet, "NOT_FOUND")
@@ -393,8 +393,8 @@ var (
 	errNotNumeric = errors.New("not numeric")
 )
 
-// deleteKey deletes; with compare, only if the item has that version.
-func (c *conn) deleteKey(key []byte, version uint64, compare bool) error {
+// deleteKey deletes; with compare, only if the item has that version. Watchers are told cmd.
+func (c *conn) deleteKey(key []byte, version uint64, compare bool, cmd string) error {
 	t := &c.w.txn
 	c.s.cache.Begin(t, key)
 	defer t.End()
@@ -411,7 +411,7 @@ func (c *conn) deleteKey(key []byte, version uint64, compare bool) error {
 	c.stripe.add(deleteHits)
 	t.Class().DeleteHits++
 	if c.s.watch.wants(watchDelete) {
-		c.s.watch.deleted(c, key, t, "delete")
+		c.s.watch.deleted(c, key, t, cmd)
 	}
 	t.Delete()
 	return nil

@@ -2,24 +2,33 @@ package memcachetest
 
 import (
 	"bytes"
-	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 )
 
-// StartDebian runs Debian's memcached on a free port of the loopback interface until the test ends, and returns its address.
+// StartDebian runs Debian's memcached on a port of the loopback interface that it chooses, until the test ends, and returns its address.
 func StartDebian(t testing.TB, flags ...string) string {
 	t.Helper()
-	addr := freePort(t)
-	_, port, _ := net.SplitHostPort(addr)
-	args := append([]string{"-l", "127.0.0.1", "-p", port}, flags...)
-	if os.Geteuid() == 0 { // it refuses to be root by accident
-		args = append(args, "-u", "nobody")
+	args := append([]string{"-l", "127.0.0.1", "-p", "-1", "-U", "0"}, flags...)
+	dir, err := os.MkdirTemp("", "memcached")
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if os.Geteuid() == 0 { // it refuses to be root by accident, and writes its port as the other user
+		args = append(args, "-u", "nobody")
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ports := filepath.Join(dir, "ports") // it is put there when it is complete
 	cmd := exec.Command("memcached", args...)
+	cmd.Env = append(os.Environ(), "MEMCACHED_PORT_FILENAME="+ports)
 	var log syncBuffer
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
@@ -32,25 +41,17 @@ func StartDebian(t testing.TB, flags ...string) string {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(Wait); ; <-tick.C {
-		nc, err := net.Dial("tcp", addr)
-		if err == nil {
-			_ = nc.Close()
-			return addr
+		if text, err := os.ReadFile(ports); err == nil {
+			_, port, ok := strings.Cut(strings.TrimSpace(string(text)), "TCP INET: ")
+			if !ok {
+				t.Fatalf("memcached listens on %q", text)
+			}
+			return "127.0.0.1:" + port
 		}
 		if time.Now().After(end) {
-			t.Fatalf("memcached does not answer: %v\n%s", err, log.String())
+			t.Fatalf("memcached does not tell its port\n%s", log.String())
 		}
 	}
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // syncBuffer is a bytes.Buffer for a process's output.

@@ -51,10 +51,14 @@ func (g *generations) ofTags(tags []byte) (gen uint32) {
 	if len(g.tags) == 0 {
 		return 0
 	}
-	for tag := range bytes.SplitSeq(tags, []byte{','}) {
-		gen = max(gen, g.tags[string(tag)])
+	for { // without an iterator, lest tags escape to the heap
+		i := bytes.IndexByte(tags, ',')
+		if i < 0 {
+			return max(gen, g.tags[string(tags)])
+		}
+		gen = max(gen, g.tags[string(tags[:i])])
+		tags = tags[i+1:]
 	}
-	return gen
 }
 
 // note gives a name in one of the maps a new generation.
