@@ -206,7 +206,7 @@ func TestMemcachedUnixSocket(t *testing.T) {
 	if err != nil || st.Mode().Perm() != 0o666 {
 		t.Errorf("the socket: %v %v", st.Mode(), err)
 	}
-	if conns := c.Stats("conns"); conns["1:addr"] != "unix:"+sock {
+	if conns := c.Stats("conns"); conns["1:addr"] != "unix:"+sock || conns["2:addr"] != "unix:"+sock {
 		t.Errorf("stats conns: %v", conns)
 	}
 	p.cmd.Process.Signal(syscall.SIGTERM)

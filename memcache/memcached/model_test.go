@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +19,7 @@ type modelItem struct {
 	stale   bool
 	token   bool
 	fetched bool
+	tags    string // with commas between
 }
 
 // model does what the server is to do, in the simplest way.
@@ -157,12 +159,22 @@ func (m *model) step() {
 		m.metaGet(key)
 	case n < 840:
 		m.metaInvalidate(key)
-	case n < 900:
+	case n < 880:
 		m.metaStale(key)
+	case n < 900:
+		m.tag(key)
 	case n < 960:
 		m.metaNumbers(key)
 	case n < 995:
 		m.s.clock.add(int64(m.rng.IntN(3)))
+	case n < 997 && !(m.evicts && m.rng.IntN(20) > 0):
+		tag := m.tags(1)
+		m.ask("flush_tag "+tag+"\r\n", "OK\r\n")
+		for k, it := range m.items {
+			if slices.Contains(strings.Split(it.tags, ","), tag) {
+				delete(m.items, k)
+			}
+		}
 	case n < 999 && !(m.evicts && m.rng.IntN(20) > 0):
 		p := m.rng.IntN(4)
 		m.ask(fmt.Sprintf("flush_prefix p%d\r\n", p), "OK\r\n")
@@ -207,9 +219,9 @@ func (m *model) store(key string) {
 		m.ask(request, "EXISTS\r\n")
 		return
 	case mode == "append":
-		fresh = &modelItem{value: it.value + value, flags: it.flags, exp: it.exp}
+		fresh = &modelItem{value: it.value + value, flags: it.flags, exp: it.exp, tags: it.tags}
 	case mode == "prepend":
-		fresh = &modelItem{value: value + it.value, flags: it.flags, exp: it.exp}
+		fresh = &modelItem{value: value + it.value, flags: it.flags, exp: it.exp, tags: it.tags}
 	}
 	if len(fresh.value) > 200_000 {
 		return
@@ -217,6 +229,35 @@ func (m *model) store(key string) {
 	m.ask(request, "STORED\r\n")
 	m.items[key] = fresh
 	m.changed(key, fresh)
+}
+
+// tags is a list of n tags.
+func (m *model) tags(n int) string {
+	var list []string
+	for range n {
+		list = append(list, []string{"t", "tag", "another", strings.Repeat("long", 15)}[m.rng.IntN(4)])
+	}
+	return strings.Join(list, ",")
+}
+
+// tag stores an item with tags, or gives one others.
+func (m *model) tag(key string) {
+	tags := m.tags(m.rng.IntN(4))
+	it := m.find(key)
+	if m.rng.IntN(3) > 0 {
+		value := m.value()
+		m.ask(fmt.Sprintf("ms %s %d G%s T50\r\n%s\r\n", key, len(value), tags, value), "HD\r\n")
+		it = &modelItem{value: value, exp: m.s.cache.Now() + 50, tags: tags}
+		m.items[key] = it
+		m.changed(key, it)
+		return
+	}
+	if it == nil {
+		m.ask("mt "+key+" G"+tags+"\r\n", "NF\r\n")
+		return
+	}
+	m.ask("mt "+key+" G"+tags+"\r\n", "HD\r\n")
+	it.tags = tags
 }
 
 func (m *model) get(key string) {
@@ -320,7 +361,7 @@ func (m *model) ttl(exp uint32) int64 {
 
 func (m *model) metaGet(key string) {
 	it := m.find(key)
-	request := "mg " + key + " t f s v h c k Oq"
+	request := "mg " + key + " t f s v h c k g Oq"
 	vivify := m.rng.IntN(6) == 0
 	recache := uint32(m.rng.IntN(2) * 15)
 	if vivify {
@@ -344,7 +385,7 @@ func (m *model) metaGet(key string) {
 	if it.fetched {
 		h = 1
 	}
-	want := fmt.Sprintf("VA %d t%d f%d s%d h%d c%d k%s Oq", len(it.value), m.ttl(it.exp), it.flags, len(it.value), h, it.version, key)
+	want := fmt.Sprintf("VA %d t%d f%d s%d h%d c%d k%s g%s Oq", len(it.value), m.ttl(it.exp), it.flags, len(it.value), h, it.version, key, it.tags)
 	want += m.hit(it, recache) + "\r\n" + it.value + "\r\n"
 	it.fetched = true
 	m.ask(request+"\r\n", want)

@@ -49,8 +49,8 @@ type Server struct {
 	mu        sync.Mutex // guards all below
 	conns     map[*conn]struct{}
 	lastConn  uint64
-	listeners map[net.Listener]struct{}
-	packets   map[*net.UDPConn]struct{}
+	listeners map[net.Listener]uint64 // by the numbers that stats conns shows
+	packets   map[*net.UDPConn]uint64
 	closed    bool
 }
 
@@ -60,8 +60,8 @@ func Open(opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		opts: opts.withDefaults(), started: time.Now(), conns: map[*conn]struct{}{}, listeners: map[net.Listener]struct{}{},
-		packets: map[*net.UDPConn]struct{}{},
+		opts: opts.withDefaults(), started: time.Now(), conns: map[*conn]struct{}{}, listeners: map[net.Listener]uint64{},
+		packets: map[*net.UDPConn]uint64{},
 	}
 	s.log = s.opts.Log
 	o := &s.opts
@@ -112,7 +112,8 @@ func (s *Server) Serve(ln net.Listener) error {
 		ln.Close()
 		return ErrServerClosed
 	}
-	s.listeners[ln] = struct{}{}
+	s.lastConn++
+	s.listeners[ln] = s.lastConn
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()

@@ -291,7 +291,8 @@ func TestStats(t *testing.T) {
 	if sizes := c.Stats("sizes"); sizes["96"] != "1" {
 		t.Errorf("stats sizes: %v", sizes)
 	}
-	if conns := c.Stats("conns"); len(conns) != 4 || conns["1:state"] != "conn_parse_cmd" {
+	if conns := c.Stats("conns"); len(conns) != 7 || conns["2:state"] != "conn_parse_cmd" ||
+		conns["2:listen_addr"] != "tcp:"+s.addr || conns["1:addr"] != "tcp:"+s.addr || conns["1:state"] != "conn_listening" {
 		t.Errorf("stats conns: %v", conns)
 	}
 	if got := c.Ask("stats reset"); got != "RESET" {

@@ -2,6 +2,7 @@ package memcached
 
 import (
 	"fmt"
+	"maps"
 	"math/bits"
 	"os"
 	"slices"
@@ -462,6 +463,31 @@ func (c *conn) connStats() {
 		}
 		c.stat(id+":state", state)
 		c.stat(id+":secs_since_last_cmd", now-x.last.Load())
+	}
+	c.listenerStats()
+}
+
+// listenerStats are the lines of "stats conns" for what waits for connections or datagrams.
+func (c *conn) listenerStats() {
+	type row struct{ addr, state string }
+	s, rows := c.s, map[uint64]row{}
+	s.mu.Lock()
+	for ln, id := range s.listeners {
+		network := "tcp:"
+		if ln.Addr().Network() == "unix" {
+			network = "unix:"
+		}
+		rows[id] = row{network + ln.Addr().String(), "conn_listening"}
+	}
+	for p, id := range s.packets {
+		rows[id] = row{"udp:" + p.LocalAddr().String(), "conn_read"}
+	}
+	s.mu.Unlock()
+	for _, n := range slices.Sorted(maps.Keys(rows)) {
+		id := strconv.FormatUint(n, 10)
+		c.stat(id+":addr", rows[n].addr)
+		c.stat(id+":state", rows[n].state)
+		c.stat(id+":secs_since_last_cmd", int(time.Since(s.started).Seconds()))
 	}
 }
 

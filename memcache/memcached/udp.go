@@ -34,7 +34,8 @@ func (s *Server) ServeUDP(p *net.UDPConn) error {
 		p.Close()
 		return ErrServerClosed
 	}
-	s.packets[p] = struct{}{}
+	s.lastConn++
+	s.packets[p] = s.lastConn
 	s.serving.Add(1)
 	s.mu.Unlock()
 	defer s.serving.Done()
