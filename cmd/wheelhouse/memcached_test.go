@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -263,64 +262,24 @@ func TestMemcachedWarmRestart(t *testing.T) {
 	}
 }
 
-// Killed under load, the server comes up again and serves.
-func TestMemcachedKill(t *testing.T) {
-	t.Parallel()
-	file := filepath.Join(t.TempDir(), "items")
-	for range 3 {
-		p := start(t, "memcached", "-p", "0", "-m", "8", "-e", file, "-c", "100")
-		var clients sync.WaitGroup
-		answers := make(chan struct{}, 1<<16)
-		for i := range 4 {
-			nc, err := net.Dial("tcp", p.memcached())
-			if err != nil {
-				t.Fatal(err)
-			}
-			clients.Go(func() {
-				defer nc.Close()
-				value := strings.Repeat("v", 500)
-				buf := make([]byte, 64)
-				for j := 0; ; j++ {
-					if _, err := fmt.Fprintf(nc, "set k%d-%d 0 0 500\r\n%s\r\n", i, j, value); err != nil {
-						return
-					}
-					if _, err := nc.Read(buf); err != nil {
-						return
-					}
-					select {
-					case answers <- struct{}{}:
-					default:
-					}
-				}
-			})
-		}
-		for range 20_000 { // more than fits
-			<-answers
-		}
-		p.kill()
-		clients.Wait()
-	}
-	p := start(t, "memcached", "-p", "0", "-m", "8", "-e", file)
-	if got := memcachetest.Dial(t, p.memcached()).Ask("set a 0 0 1\r\nx"); got != "STORED" {
-		t.Error(got)
-	}
-}
-
 // The process's memory stays within 1.05 of -m and 64 MB, whatever is stored.
 func TestMemcachedMemory(t *testing.T) {
 	t.Parallel()
-	const limit = 96
+	limit, most := 96, 300_000
+	if raceMemory > 1 { // what takes a second takes ten
+		limit, most = 32, 40_000
+	}
 	p := start(t, "memcached", "-p", "0", "-m", strconv.Itoa(limit), "-I", "4m")
 	c := memcachetest.Dial(t, p.memcached())
 	big := strings.Repeat("x", 3_000_000)
 	for round, size := range []int{20, 300, 5000, 100_000, 3_000_000, 50, 1000} {
-		for i := range min(2*limit<<20/(size+60), 300_000) {
+		for i := range min(2*limit<<20/(size+60), most) {
 			c.Send(fmt.Sprintf("set r%d-%d 0 0 %d noreply", round, i, size), big[:size])
 		}
 		c.Nothing()
 		rss := residentBytes(t, p.cmd.Process.Pid)
-		if most := raceMemory * int64(limit<<20*105/100+64<<20); rss > most {
-			t.Errorf("with values of %d bytes the process has %d bytes; at most %d are allowed", size, rss, most)
+		if allowed := raceMemory * int64(limit<<20*105/100+64<<20); rss > allowed {
+			t.Errorf("with values of %d bytes the process has %d bytes; at most %d are allowed", size, rss, allowed)
 		}
 	}
 	c.Send("set big 0 0 3000000", big)
@@ -337,8 +296,8 @@ func TestMemcachedMemory(t *testing.T) {
 		before = n
 		return settled
 	})
-	if rss, most := residentBytes(t, p.cmd.Process.Pid), raceMemory*int64(limit<<20*105/100+64<<20); rss > most {
-		t.Errorf("with %d slow readers the process has %d bytes; at most %d are allowed", 2*slow, rss, most)
+	if rss, allowed := residentBytes(t, p.cmd.Process.Pid), raceMemory*int64(limit<<20*105/100+64<<20); rss > allowed {
+		t.Errorf("with %d slow readers the process has %d bytes; at most %d are allowed", 2*slow, rss, allowed)
 	}
 	if got := c.Ask("cache_memlimit 24"); got != "OK" {
 		t.Error(got)

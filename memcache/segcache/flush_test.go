@@ -73,6 +73,41 @@ func TestTags(t *testing.T) {
 	c.check(t)
 }
 
+// Items of all sizes take each other's place, where they fit and where they do not.
+func TestTagsAndSizes(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, Options{Limit: 8 << 20})
+	for i, p := range []Put{
+		{A: make([]byte, 10)},
+		{A: make([]byte, 10), Tags: []byte("abcdefg")},
+		{A: make([]byte, 18)},
+		{A: make([]byte, 18), Tags: []byte("abcdefg")},
+		{A: make([]byte, 10), Tags: []byte("abcdefghijklmno")},
+		{A: make([]byte, 20), Tags: []byte("abcde")},
+		{A: make([]byte, 18), Tags: []byte("x")},
+		{A: make([]byte, 10), Tags: []byte("y")},
+		{A: make([]byte, 12)},
+		{A: make([]byte, 2), Tags: []byte("abcdefghi")},
+		{},
+		{Tags: []byte("abc")},
+	} {
+		for n := range 20 {
+			for _, key := range []string{"k", fmt.Sprint("k", n)} {
+				q := p
+				q.A = bytes.Repeat([]byte{byte('a' + i)}, max(len(p.A)-n, 0))
+				if err := set(c, key, &q); err != nil {
+					t.Fatal(err)
+				}
+				v, _ := get(c, key)
+				if tags, _ := tagsOf(c, key); v != string(q.A) || tags != string(p.Tags) {
+					t.Fatalf("step %d, %d: %q with %q; want %q with %q", i, n, v, tags, q.A, p.Tags)
+				}
+			}
+		}
+	}
+	c.check(t)
+}
+
 // A reservation has its tags from the beginning; a flush of one that comes between is not lost.
 func TestReserveWithTags(t *testing.T) {
 	t.Parallel()

@@ -88,6 +88,9 @@ func (c *Cache) check(t testing.TB) {
 		for i := c.segs.queue[q].head; i >= 0; i = c.segs.regions[i].next {
 			r := &c.segs.regions[i]
 			used += r.count
+			if left := c.walkLog(i, r); left != 0 {
+				t.Errorf("the log of region %d ends %d bytes after its last item", i, left)
+			}
 			if r.live.Load() != live[r] {
 				t.Errorf("region %d says %d live bytes; there are %d", i, r.live.Load(), live[r])
 			}
@@ -97,6 +100,18 @@ func (c *Cache) check(t testing.TB) {
 	if len(live) > 0 || used != c.segs.used {
 		t.Errorf("%d regions are in no queue; %d segments in queues, %d in use", len(live), used, c.segs.used)
 	}
+}
+
+// walkLog goes from item to item, as evicting does, and returns how much is left at the end.
+func (c *Cache) walkLog(i int32, r *region) int64 {
+	left := int64(r.end.Load())
+	for addr := c.startOf(i); left > 0; {
+		head := *c.word(addr)
+		n := int64(itemSize(head, c.valueLen(addr, head)))
+		addr += uint64(n)
+		left -= n
+	}
+	return left
 }
 
 func TestStoreAndGet(t *testing.T) {

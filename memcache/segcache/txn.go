@@ -264,7 +264,7 @@ func (t *Txn) write(p *Put, n int, gen uint32) {
 // region that a flush has ended or is going to, and not where it would outlive those around it.
 func (t *Txn) fits(head uint32, size int, exp uint32) bool {
 	c := t.c
-	if itemSize(t.head, t.Len()) != size || extra(head) != extra(t.head) || c.epoch.Load() != c.regionOf(t.addr).epoch {
+	if itemSize(t.head, c.valueLen(t.addr, t.head)) != size || extra(head) != extra(t.head) || c.epoch.Load() != c.regionOf(t.addr).epoch {
 		return false
 	}
 	now := c.Now()
