@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"wheelhouse/internal/accept"
 )
 
 // Server is a job server. Its methods are safe for concurrent use.
@@ -107,29 +109,11 @@ func (s *Server) Serve(ln net.Listener) error {
 		s.mu.Unlock()
 		ln.Close()
 	}()
-	var pause time.Duration
-	for {
-		nc, err := ln.Accept()
-		if err == nil {
-			pause = 0
-			s.ServeConn(nc)
-			continue
-		}
-		if s.isStopping() {
-			return ErrServerClosed
-		}
-		if ne, ok := errors.AsType[net.Error](err); !ok || ne.Timeout() || !temporary(err) {
-			return err
-		}
-		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		s.log.Warn("accept failed", "addr", ln.Addr(), "err", err, "dur", pause)
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-s.quit:
-		}
-		t.Stop()
+	err := accept.All(ln, s.log, s.quit, s.ServeConn)
+	if s.isStopping() {
+		return ErrServerClosed
 	}
+	return err
 }
 
 // ServeConn adopts a connection and returns at once.

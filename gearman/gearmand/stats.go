@@ -1,10 +1,6 @@
 package gearmand
 
-import (
-	"errors"
-	"sync/atomic"
-	"syscall"
-)
+import "sync/atomic"
 
 // counters are the live form of Stats.
 type counters struct {
@@ -52,14 +48,4 @@ func (s *Server) Stats() Stats {
 	st.Connections, st.Functions, st.Running = len(s.conns), len(s.functions), s.running
 	st.Jobs = len(s.jobs) + len(s.foreign)
 	return st
-}
-
-// temporary reports whether accepting may work again in a moment.
-func temporary(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.ECONNABORTED} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }

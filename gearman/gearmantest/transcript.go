@@ -1,17 +1,14 @@
 package gearmantest
 
 import (
-	"bufio"
-	"bytes"
 	"embed"
-	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"wheelhouse/gearman/packet"
+	"wheelhouse/internal/transcript"
 )
 
 //go:embed testdata/*.txt
@@ -34,55 +31,10 @@ var transcripts embed.FS
 // An argument is a word or a Go string in quotes; $name is given a value by the server's packet where it comes first, * is any
 // value. In a line of text, $name stands alike.
 func Run(t *testing.T, start func(t *testing.T) string, peer bool) {
-	files, err := transcripts.ReadDir("testdata")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		text, err := transcripts.ReadFile("testdata/" + f.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, s := range scenes(text) {
-			if peer && s.ours {
-				continue
-			}
-			t.Run(strings.TrimSuffix(f.Name(), ".txt")+"/"+s.name, func(t *testing.T) {
-				t.Parallel()
-				p := &player{t: t, addr: start(t), conns: map[string]*Conn{}, vars: map[string]string{}}
-				for _, l := range s.lines {
-					p.play(f.Name(), l)
-				}
-			})
-		}
-	}
-}
-
-type scene struct {
-	name  string
-	ours  bool
-	lines []numbered
-}
-
-type numbered struct {
-	n    int
-	text string
-}
-
-func scenes(text []byte) (list []scene) {
-	n := 0
-	for s := bufio.NewScanner(bytes.NewReader(text)); s.Scan(); {
-		n++
-		line := s.Text()
-		if name, ok := strings.CutPrefix(line, "== "); ok {
-			name, ours := strings.CutSuffix(name, " (ours)")
-			list = append(list, scene{name: name, ours: ours})
-		} else if line != "" && line[0] != '#' && len(list) > 0 {
-			last := &list[len(list)-1]
-			last.lines = append(last.lines, numbered{n, line})
-		}
-	}
-	return list
+	transcript.Run(t, transcripts, peer, func(t *testing.T) func(transcript.Line) {
+		p := &player{t: t, addr: start(t), conns: map[string]*Conn{}, vars: map[string]string{}}
+		return p.play
+	})
 }
 
 // player plays one transcript.
@@ -93,39 +45,33 @@ type player struct {
 	vars  map[string]string
 }
 
-var lineForm = regexp.MustCompile(`^([CS])( \w+)?: (.*)$`)
-
-func (p *player) play(file string, l numbered) {
+func (p *player) play(l transcript.Line) {
 	p.t.Helper()
-	m := lineForm.FindStringSubmatch(l.text)
-	if m == nil {
-		p.t.Fatalf("%s:%d: what is %q?", file, l.n, l.text)
-	}
-	c := p.conns[m[2]]
+	c := p.conns[l.Conn]
 	if c == nil {
 		c = Dial(p.t, p.addr)
-		p.conns[m[2]] = c
+		p.conns[l.Conn] = c
 	}
-	where := fmt.Sprintf("%s:%d: %s", file, l.n, l.text)
-	text, isText := strings.CutPrefix(m[3], "> ")
+	where := l.Where
+	text, isText := strings.CutPrefix(l.Text, "> ")
 	switch {
-	case m[1] == "C" && isText:
+	case l.Client && isText:
 		c.Raw(p.subst(text) + "\n")
 	case isText:
 		got := strings.TrimSuffix(c.Line(), "\r")
 		if want := p.subst(strings.ReplaceAll(text, `\t`, "\t")); got != want && want != "*" {
 			p.t.Fatalf("%s\ngot %q", where, got)
 		}
-	case m[3] == "closes":
+	case l.Text == "closes":
 		p.close(c)
-	case m[3] == "nothing":
+	case l.Text == "nothing":
 		c.Nothing()
-	case m[3] == "closed":
+	case l.Text == "closed":
 		c.Closed()
-	case m[1] == "C":
-		p.send(c, where, words(p.t, where, m[3]))
+	case l.Client:
+		p.send(c, where, words(p.t, where, l.Text))
 	default:
-		p.expect(c, where, words(p.t, where, m[3]))
+		p.expect(c, where, words(p.t, where, l.Text))
 	}
 }
 

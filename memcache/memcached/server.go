@@ -7,9 +7,9 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
+	"wheelhouse/internal/accept"
 	"wheelhouse/memcache/segcache"
 )
 
@@ -52,6 +52,7 @@ type Server struct {
 	listeners map[net.Listener]uint64 // by the numbers that stats conns shows
 	packets   map[*net.UDPConn]uint64
 	closed    bool
+	quit      chan struct{} // closed with it
 }
 
 // Open makes a server, which Close must end.
@@ -61,7 +62,7 @@ func Open(opts Options) (*Server, error) {
 	}
 	s := &Server{
 		opts: opts.withDefaults(), started: time.Now(), conns: map[*conn]struct{}{}, listeners: map[net.Listener]uint64{},
-		packets: map[*net.UDPConn]uint64{},
+		packets: map[*net.UDPConn]uint64{}, quit: make(chan struct{}),
 	}
 	s.log = s.opts.Log
 	o := &s.opts
@@ -121,40 +122,11 @@ func (s *Server) Serve(ln net.Listener) error {
 		s.mu.Unlock()
 		ln.Close()
 	}()
-	for pause := time.Duration(0); ; {
-		nc, err := ln.Accept()
-		if err == nil {
-			pause = 0
-			s.ServeConn(nc)
-			continue
-		}
-		if s.isClosed() {
-			return ErrServerClosed
-		}
-		if !temporary(err) {
-			return err
-		}
-		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		s.log.Warn("accept failed", "addr", ln.Addr(), "err", err, "dur", pause)
-		s.rest(pause)
+	err := accept.All(ln, s.log, s.quit, s.ServeConn)
+	if s.isClosed() {
+		return ErrServerClosed
 	}
-}
-
-// rest waits, unless the server is closed.
-func (s *Server) rest(d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	<-t.C
-}
-
-// temporary reports whether accepting may work again in a moment.
-func temporary(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.ECONNABORTED} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return err
 }
 
 // ServeConn adopts a connection and returns at once. One above the limit is told so and closed.
@@ -235,7 +207,10 @@ func (s *Server) dueFlush() {
 // close ends all but the cache.
 func (s *Server) end() {
 	s.mu.Lock()
-	s.closed = true
+	if !s.closed {
+		s.closed = true
+		close(s.quit)
+	}
 	for ln := range s.listeners {
 		ln.Close()
 	}

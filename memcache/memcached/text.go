@@ -317,15 +317,24 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 	return nil
 }
 
-func (c *conn) touch(args []byte) {
+// keyArgs splits the arguments of a command about a key, of which there must be least. It answers if they are wrong; ok is false then.
+func (c *conn) keyArgs(args []byte, least int) (tok [][]byte, quiet, ok bool) {
 	n, _ := split(args, c.w.tok[:])
-	tok, quiet := noReply(c.w.tok[:n])
+	tok, quiet = noReply(c.w.tok[:n])
 	switch {
-	case len(tok) < 2:
+	case len(tok) < least:
 		c.reply(quiet, plainError)
-		return
 	case len(tok[0]) > maxKey:
 		c.reply(quiet, badFormat)
+	default:
+		ok = true
+	}
+	return tok, quiet, ok
+}
+
+func (c *conn) touch(args []byte) {
+	tok, quiet, ok := c.keyArgs(args, 2)
+	if !ok {
 		return
 	}
 	exp, ok := parseI32(tok[1])
@@ -361,14 +370,9 @@ func (c *conn) touchKey(key []byte, exp uint32) (found bool) {
 }
 
 func (c *conn) deleteCommand(args []byte) {
-	n, _ := split(args, c.w.tok[:])
-	tok, quiet := noReply(c.w.tok[:n])
+	tok, quiet, ok := c.keyArgs(args, 1)
 	switch {
-	case len(tok) < 1:
-		c.reply(quiet, plainError)
-		return
-	case len(tok[0]) > maxKey:
-		c.reply(quiet, badFormat)
+	case !ok:
 		return
 	case len(tok) > 2 || len(tok) == 2 && string(tok[1]) != "0":
 		// 1.6.42 takes no notice of them, and fails memccapable by that; a time was once allowed, and a client that means one is told.
@@ -418,14 +422,8 @@ func (c *conn) deleteKey(key []byte, version uint64, compare bool, cmd string) e
 }
 
 func (c *conn) arithmetic(args []byte, up bool) {
-	n, _ := split(args, c.w.tok[:])
-	tok, quiet := noReply(c.w.tok[:n])
-	switch {
-	case len(tok) < 2:
-		c.reply(quiet, plainError)
-		return
-	case len(tok[0]) > maxKey:
-		c.reply(quiet, badFormat)
+	tok, quiet, ok := c.keyArgs(args, 2)
+	if !ok {
 		return
 	}
 	delta, ok := parseU64(tok[1])

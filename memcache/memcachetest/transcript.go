@@ -1,14 +1,13 @@
 package memcachetest
 
 import (
-	"bufio"
-	"bytes"
 	"embed"
-	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"wheelhouse/internal/transcript"
 )
 
 //go:embed testdata/*.txt
@@ -30,55 +29,10 @@ var transcripts embed.FS
 // In a line of the server, $name is a number that is remembered where it comes first and the same later on, and * is anything; in a
 // line of the client, $name is that number. {x*300} is 300 times x.
 func Run(t *testing.T, start func(t *testing.T) string, peer bool) {
-	files, err := transcripts.ReadDir("testdata")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		text, err := transcripts.ReadFile("testdata/" + f.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, s := range scenes(text) {
-			if peer && s.ours {
-				continue
-			}
-			t.Run(strings.TrimSuffix(f.Name(), ".txt")+"/"+s.name, func(t *testing.T) {
-				t.Parallel()
-				p := &player{t: t, addr: start(t), conns: map[string]*Conn{}, vars: map[string]string{}}
-				for _, l := range s.lines {
-					p.play(f.Name(), l)
-				}
-			})
-		}
-	}
-}
-
-type scene struct {
-	name  string
-	ours  bool
-	lines []numbered
-}
-
-type numbered struct {
-	n    int
-	text string
-}
-
-func scenes(text []byte) (list []scene) {
-	n := 0
-	for s := bufio.NewScanner(bytes.NewReader(text)); s.Scan(); {
-		n++
-		line := s.Text()
-		if name, ok := strings.CutPrefix(line, "== "); ok {
-			name, ours := strings.CutSuffix(name, " (ours)")
-			list = append(list, scene{name: name, ours: ours})
-		} else if line != "" && line[0] != '#' && len(list) > 0 {
-			last := &list[len(list)-1]
-			last.lines = append(last.lines, numbered{n, line})
-		}
-	}
-	return list
+	transcript.Run(t, transcripts, peer, func(t *testing.T) func(transcript.Line) {
+		p := &player{t: t, addr: start(t), conns: map[string]*Conn{}, vars: map[string]string{}}
+		return p.play
+	})
 }
 
 // player plays one transcript.
@@ -90,24 +44,19 @@ type player struct {
 }
 
 var (
-	lineForm   = regexp.MustCompile(`^([CS])( \w+)?: ?(.*)$`)
 	repeatForm = regexp.MustCompile(`\{(.)\*(\d+)\}`)
 	varForm    = regexp.MustCompile(`\$\w+`)
 )
 
-func (p *player) play(file string, l numbered) {
+func (p *player) play(l transcript.Line) {
 	p.t.Helper()
-	m := lineForm.FindStringSubmatch(l.text)
-	where := fmt.Sprintf("%s:%d: %s", file, l.n, l.text)
-	if m == nil {
-		p.t.Fatalf("%s\nwhat is that?", where)
-	}
-	c := p.conns[m[2]]
+	where := l.Where
+	c := p.conns[l.Conn]
 	if c == nil {
 		c = Dial(p.t, p.addr)
-		p.conns[m[2]] = c
+		p.conns[l.Conn] = c
 	}
-	text := repeatForm.ReplaceAllStringFunc(m[3], func(s string) string {
+	text := repeatForm.ReplaceAllStringFunc(l.Text, func(s string) string {
 		f := repeatForm.FindStringSubmatch(s)
 		n, _ := strconv.Atoi(f[2])
 		return strings.Repeat(f[1], n)
@@ -121,9 +70,9 @@ func (p *player) play(file string, l numbered) {
 	}
 	end, isUntil := strings.CutPrefix(text, "until ")
 	switch {
-	case m[1] == "C" && isRaw:
+	case l.Client && isRaw:
 		c.Raw(raw)
-	case m[1] == "C":
+	case l.Client:
 		c.Raw(varForm.ReplaceAllStringFunc(text, func(name string) string { return p.vars[name] }) + "\r\n")
 	case isRaw:
 		if got := string(c.ReadN(len(raw))); got != raw {
