@@ -11,7 +11,8 @@ import (
 const pointsPerWeight = 100
 
 // ring is a circle of hash values on which nodes lie many times each: a key belongs to the first node at or after its own value,
-// so that when a node comes or goes only its share of the keys moves.
+// so that when a node comes or goes only its share of the keys moves. The ring of package memcache is another thing: its points and hashes are
+// libmemcached's, bit by bit, because other clients must find the same keys; this one only has to be even, and can pass over nodes.
 type ring []point
 
 type point struct {

@@ -237,7 +237,7 @@ func (p *balancerProcess) announce() {
 		line += " metrics_listen=http://" + p.metrics.ln.Addr().String()
 	}
 	fmt.Fprintln(p.out, line)
-	if err := (&gearmandConfig{syslog: true}).detach(); err != nil { // only a process in the background detaches, and it logs to syslog
+	if err := detach(false); err != nil { // only a process in the background detaches, and it logs to syslog
 		p.log.Warn("the process could not detach", "err", err)
 	}
 	if err := service.NotifyReady(); err != nil {

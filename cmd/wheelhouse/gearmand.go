@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,7 +22,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wheelhouse/gearman/gearmand"
-	"wheelhouse/internal/service"
 )
 
 // gearmandLevels are gearmand's, as far as ours tell them apart.
@@ -261,10 +259,7 @@ func (p *gearmandProcess) serve(list []endpoint) {
 	for _, l := range list {
 		serve := p.srv.Serve
 		if l.scheme == "http" {
-			p.web = &http.Server{
-				Handler: gearmandWeb(p.srv), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second, MaxHeaderBytes: 64 << 10,
-				ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
-			}
+			p.web = daemonWeb(gearmandWeb(p.srv), p.log)
 			serve = p.web.Serve
 		}
 		p.serving.Go(func() {
@@ -282,14 +277,8 @@ func (p *gearmandProcess) announce(list []endpoint) {
 		addr := l.ln.Addr().String()
 		line += " " + l.scheme + "=" + l.scheme + "://" + addr
 	}
-	fmt.Fprintln(p.out, line)
-	if err := p.g.detach(); err != nil {
-		p.log.Warn("the process could not detach", "err", err)
-	}
-	if err := service.NotifyReady(); err != nil {
-		p.log.Warn("systemd was not told", "err", err)
-	}
-	p.log.Info("ready", "addr", strings.TrimPrefix(line, "ready "), "version", gearmand.Version)
+	stderrIsLog := !p.g.syslog && (p.g.logFile == "" || p.g.logFile == "stderr")
+	announceDaemon(p.out, p.log, line, gearmand.Version, stderrIsLog)
 }
 
 // wait waits until the server is to end, and returns whether gracefully, and why if it must.
@@ -382,15 +371,19 @@ func (g *gearmandConfig) logger(stderr io.Writer) (log *slog.Logger, closeLog fu
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: gearmandLevels[g.level]})), closeLog, nil
 }
 
-func (g *gearmandConfig) writePID() error {
-	if g.pidFile == "" {
+// setFiles sets how many files the process may have open.
+func (g *gearmandConfig) setFiles() error {
+	if g.files <= 0 {
 		return nil
 	}
-	return os.WriteFile(g.pidFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644) // for others to read
-}
-
-func (g *gearmandConfig) removePID() {
-	if g.pidFile != "" {
-		os.Remove(g.pidFile) // another user's directory may not allow it
+	var lim syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
+		return fmt.Errorf("--file-descriptors: %w", err)
 	}
+	lim.Cur = uint64(g.files)
+	lim.Max = max(lim.Max, lim.Cur)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
+		return fmt.Errorf("--file-descriptors %d: %w", g.files, err)
+	}
+	return nil
 }

@@ -54,7 +54,7 @@ func TestGearmandFlags(t *testing.T) {
 		}
 		want := &gearmandConfig{port: "1234", level: "NOTICE", httpPort: "8080", clientAuth: "off", keepalive: keepalive{-1, -1, -1}}
 		tt.want(want)
-		if d := cmp.Diff(want, got, cmp.AllowUnexported(gearmandConfig{}, gearmandQueue{}, keepalive{})); d != "" {
+		if d := cmp.Diff(want, got, cmp.AllowUnexported(gearmandConfig{}, daemonFiles{}, gearmandQueue{}, keepalive{})); d != "" {
 			t.Errorf("%q:\n%s", tt.args, d)
 		}
 	}

@@ -15,11 +15,12 @@ import (
 
 // gearmandConfig is the command line of gearmand, or its file.
 type gearmandConfig struct {
-	opts                      gearmand.Options
-	port                      string
-	listen                    []string
-	backlog, files            int
-	logFile, pidFile, user    string
+	opts           gearmand.Options
+	port           string
+	listen         []string
+	backlog, files int
+	logFile        string
+	daemonFiles
 	level                     string
 	syslog, daemon, version   bool
 	help                      bool
@@ -39,19 +40,19 @@ type gearmandConfig struct {
 // keepalive is how dead peers are found; what is negative is the system's.
 type keepalive struct{ idle, interval, count int }
 
-// gearmandFlag is one flag: gearmand's own, by its own names, or one of ours.
-type gearmandFlag struct {
+// daemonFlag is one flag: gearmand's or memcached's own, by its own names, or one of ours.
+type daemonFlag struct {
 	long  string
 	short byte   // 0: none
 	arg   string // "" for a switch
-	help  string // "" for a flag of gearmand's that means nothing here
+	help  string // "" for a flag of theirs that means nothing here
 	set   func(string) error
 }
 
 // flags lists all, in the order in which -h shows them.
-func (g *gearmandConfig) flags() []gearmandFlag {
+func (g *gearmandConfig) flags() []daemonFlag {
 	o := &g.opts
-	return append([]gearmandFlag{
+	return append([]daemonFlag{
 		{"listen", 'L', "ADDR", "address: HOST, HOST:PORT or unix:FILE; may be repeated (default 127.0.0.1)", appendTo(&g.listen)},
 		{"port", 'p', "N", "port (default 4730, or GEARMAND_PORT); 0: any free one", text(&g.port)},
 		{"backlog", 'b', "N", "connections that wait to be accepted", number(&g.backlog)},
@@ -185,7 +186,7 @@ func (g *gearmandConfig) parse(args []string) error {
 			g.configFile = arg[1:]
 		case strings.HasPrefix(arg, "--") && len(arg) > 2:
 			name, value, given := strings.Cut(arg[2:], "=")
-			f := findFlag(flags, func(f *gearmandFlag) bool { return f.long == name })
+			f := findFlag(flags, func(f *daemonFlag) bool { return f.long == name })
 			if f == nil {
 				return usagef("there is no flag --%s", name)
 			}
@@ -195,7 +196,7 @@ func (g *gearmandConfig) parse(args []string) error {
 			}
 		case len(arg) > 1 && arg[0] == '-' && arg[1] != '-':
 			for rest := arg[1:]; rest != ""; {
-				f := findFlag(flags, func(f *gearmandFlag) bool { return f.short == rest[0] })
+				f := findFlag(flags, func(f *daemonFlag) bool { return f.short == rest[0] })
 				if f == nil {
 					return usagef("there is no flag -%c", rest[0])
 				}
@@ -217,7 +218,7 @@ func (g *gearmandConfig) parse(args []string) error {
 	return nil
 }
 
-func findFlag(list []gearmandFlag, is func(*gearmandFlag) bool) *gearmandFlag {
+func findFlag(list []daemonFlag, is func(*daemonFlag) bool) *daemonFlag {
 	for i := range list {
 		if is(&list[i]) {
 			return &list[i]
@@ -227,7 +228,7 @@ func findFlag(list []gearmandFlag, is func(*gearmandFlag) bool) *gearmandFlag {
 }
 
 // apply sets a flag and returns the arguments that are left.
-func (f *gearmandFlag) apply(name, value string, given bool, args []string) ([]string, error) {
+func (f *daemonFlag) apply(name, value string, given bool, args []string) ([]string, error) {
 	switch {
 	case f.arg == "" && given:
 		return nil, usagef("%s takes no value", name)
@@ -265,7 +266,7 @@ func (g *gearmandConfig) readFile(name string) error {
 		}
 		key, value, given := strings.Cut(line, "=")
 		key, value = strings.TrimPrefix(strings.TrimSpace(key), "--"), strings.TrimSpace(value)
-		f := findFlag(flags, func(f *gearmandFlag) bool { return f.long == key })
+		f := findFlag(flags, func(f *daemonFlag) bool { return f.long == key })
 		if f == nil {
 			return fmt.Errorf("%s:%d: there is no flag %s", file.Name(), n, key)
 		}

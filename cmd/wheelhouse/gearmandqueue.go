@@ -22,8 +22,8 @@ type gearmandQueue struct {
 	libpq                                           string
 }
 
-func (q *gearmandQueue) flags(nothing func(string) func(string) error) []gearmandFlag {
-	return []gearmandFlag{
+func (q *gearmandQueue) flags(nothing func(string) func(string) error) []daemonFlag {
+	return []daemonFlag{
 		{"queue-type", 'q', "TYPE", "where background jobs are kept: builtin (memory), libsqlite3, mysql or postgres", q.setKind},
 		{"queue-database", 0, "URL", "the same by the database's address: sqlite:FILE, mysql://… or postgres://…", text(&q.url)},
 		{"queue-name", 0, "NAME", "apart from other job servers' jobs in the same database (default default)", text(&q.name)},

@@ -20,11 +20,9 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"wheelhouse/internal/atomicfile"
 	"wheelhouse/internal/faultfs"
-	"wheelhouse/internal/service"
 	"wheelhouse/memcache/memcached"
 	"wheelhouse/memcache/segcache"
 )
@@ -135,7 +133,7 @@ func (p *memcachedProcess) run(ctx context.Context) (err error) {
 			e.close() // closed already, unless the start failed
 		}
 	}()
-	files := &gearmandConfig{pidFile: p.m.pidFile, user: p.m.user}
+	files := p.m.daemonFiles
 	if os.Geteuid() != 0 {
 		files.user = "" // as memcached: only root can
 	}
@@ -292,10 +290,7 @@ func (p *memcachedProcess) serve(list []memcachedEndpoint) {
 		case "udp":
 			serve = func() error { return p.srv.ServeUDP(e.udp) }
 		case "http":
-			p.web = &http.Server{
-				Handler: memcachedWeb(p.srv), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second, MaxHeaderBytes: 64 << 10,
-				ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
-			}
+			p.web = daemonWeb(memcachedWeb(p.srv), p.log)
 			serve = func() error { return p.web.Serve(e.ln) }
 		}
 		p.serving.Go(func() {
@@ -324,14 +319,7 @@ func (p *memcachedProcess) announce(list []memcachedEndpoint) error {
 			return err
 		}
 	}
-	fmt.Fprintln(p.out, line)
-	if err := (&gearmandConfig{}).detach(); err != nil {
-		p.log.Warn("the process could not detach", "err", err)
-	}
-	if err := service.NotifyReady(); err != nil {
-		p.log.Warn("systemd was not told", "err", err)
-	}
-	p.log.Info("ready", "addr", strings.TrimPrefix(line, "ready "), "version", memcached.Version)
+	announceDaemon(p.out, p.log, line, memcached.Version, true)
 	return nil
 }
 

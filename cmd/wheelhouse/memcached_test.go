@@ -54,7 +54,7 @@ func TestMemcachedFlags(t *testing.T) {
 		want := &memcachedConfig{port: 11211, mask: "700"}
 		want.tls.minVersion = 2
 		tt.want(want)
-		opts := cmp.AllowUnexported(memcachedConfig{}, memcachedTLS{}, memcached.Options{})
+		opts := cmp.AllowUnexported(memcachedConfig{}, daemonFiles{}, memcachedTLS{}, memcached.Options{})
 		if d := cmp.Diff(want, got, opts); d != "" {
 			t.Errorf("%q:\n%s", tt.args, d)
 		}

@@ -13,12 +13,12 @@ import (
 
 // memcachedConfig is the command line of memcached.
 type memcachedConfig struct {
-	opts                        memcached.Options
-	port, udpPort               int
-	listen                      []string
-	socket, mask                string
-	threads, backlog, verbose   int
-	user, pidFile               string
+	opts                      memcached.Options
+	port, udpPort             int
+	listen                    []string
+	socket, mask              string
+	threads, backlog, verbose int
+	daemonFiles
 	daemon, version, help, ssl  bool
 	license, shutdown, sasl     bool
 	authFile, saslFile, aclFile string
@@ -27,9 +27,9 @@ type memcachedConfig struct {
 }
 
 // flags lists all, in the order in which -h shows them. A flag without help means nothing here.
-func (m *memcachedConfig) flags() []gearmandFlag {
+func (m *memcachedConfig) flags() []daemonFlag {
 	o := &m.opts
-	return []gearmandFlag{
+	return []daemonFlag{
 		{"port", 'p', "N", "TCP port (default 11211); 0 or -1: any free one", number(&m.port)},
 		{"udp-port", 'U', "N", "UDP port (default 0: none); -1: any free one", number(&m.udpPort)},
 		{"unix-socket", 's', "FILE", "listen on a Unix socket, and not on TCP and UDP", text(&m.socket)},
@@ -231,7 +231,7 @@ func parseMemcached(args []string) (*memcachedConfig, error) {
 		switch {
 		case strings.HasPrefix(arg, "--") && len(arg) > 2:
 			name, value, given := strings.Cut(arg[2:], "=")
-			f := findFlag(flags, func(f *gearmandFlag) bool { return f.long == name && name != "" })
+			f := findFlag(flags, func(f *daemonFlag) bool { return f.long == name && name != "" })
 			if f == nil {
 				return nil, usagef("there is no flag --%s", name)
 			}
@@ -249,9 +249,9 @@ func parseMemcached(args []string) (*memcachedConfig, error) {
 }
 
 // applyShort reads joined short flags; what follows one that wants a value is the value.
-func applyShort(flags []gearmandFlag, rest string, args []string) ([]string, error) {
+func applyShort(flags []daemonFlag, rest string, args []string) ([]string, error) {
 	for rest != "" {
-		f := findFlag(flags, func(f *gearmandFlag) bool { return f.short == rest[0] })
+		f := findFlag(flags, func(f *daemonFlag) bool { return f.short == rest[0] })
 		if f == nil {
 			return nil, usagef("there is no flag -%c", rest[0])
 		}

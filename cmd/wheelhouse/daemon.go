@@ -5,44 +5,50 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/user"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
+
+	"wheelhouse/internal/service"
 )
 
-// setFiles sets how many files the process may have open.
-func (g *gearmandConfig) setFiles() error {
-	if g.files <= 0 {
+// What the servers that take another daemon's flags have in common.
+
+// daemonFiles are the flags for a process's id and its user.
+type daemonFiles struct{ pidFile, user string }
+
+func (d *daemonFiles) writePID() error {
+	if d.pidFile == "" {
 		return nil
 	}
-	var lim syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
-		return fmt.Errorf("--file-descriptors: %w", err)
+	return os.WriteFile(d.pidFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644) // for others to read
+}
+
+func (d *daemonFiles) removePID() {
+	if d.pidFile != "" {
+		os.Remove(d.pidFile) // another user's directory may not allow it
 	}
-	lim.Cur = uint64(g.files)
-	lim.Max = max(lim.Max, lim.Cur)
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
-		return fmt.Errorf("--file-descriptors %d: %w", g.files, err)
-	}
-	return nil
 }
 
 // changeUser gives up what the process may do beyond a user of the system.
-func (g *gearmandConfig) changeUser() error {
-	if g.user == "" {
+func (d *daemonFiles) changeUser() error {
+	if d.user == "" {
 		return nil
 	}
-	u, err := user.Lookup(g.user)
+	u, err := user.Lookup(d.user)
 	if err != nil {
 		return fmt.Errorf("--user: %w", err)
 	}
 	uid, uerr := strconv.Atoi(u.Uid)
 	gid, gerr := strconv.Atoi(u.Gid)
 	if err := errors.Join(uerr, gerr); err != nil {
-		return fmt.Errorf("--user %s: %w", g.user, err)
+		return fmt.Errorf("--user %s: %w", d.user, err)
 	}
 	if uid == os.Geteuid() {
 		return nil
@@ -53,10 +59,30 @@ func (g *gearmandConfig) changeUser() error {
 		func() error { return syscall.Setuid(uid) },
 	} {
 		if err := step(); err != nil {
-			return fmt.Errorf("--user %s: %w", g.user, err)
+			return fmt.Errorf("--user %s: %w", d.user, err)
 		}
 	}
 	return nil
+}
+
+// announceDaemon prints the line that scripts wait for, which begins with ready, and lets go of the terminal.
+func announceDaemon(out io.Writer, log *slog.Logger, line, version string, stderrIsLog bool) {
+	fmt.Fprintln(out, line)
+	if err := detach(stderrIsLog); err != nil {
+		log.Warn("the process could not detach", "err", err)
+	}
+	if err := service.NotifyReady(); err != nil {
+		log.Warn("systemd was not told", "err", err)
+	}
+	log.Info("ready", "addr", strings.TrimPrefix(line, "ready "), "version", version)
+}
+
+// daemonWeb serves what operators look at.
+func daemonWeb(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
 }
 
 // daemonVariable tells the process in the background that it is there.
@@ -87,8 +113,8 @@ func daemonize(env *environment, name string, args []string) error {
 	return cmd.Process.Release()
 }
 
-// detach lets go of what a process in the background holds of whoever started it. Standard error stays if it is the log.
-func (g *gearmandConfig) detach() error {
+// detach lets go of what a process in the background holds of whoever started it; of standard error, too, unless that is the log.
+func detach(stderrIsLog bool) error {
 	if os.Getenv(daemonVariable) == "" {
 		return nil
 	}
@@ -98,7 +124,7 @@ func (g *gearmandConfig) detach() error {
 	}
 	defer null.Close()
 	fds := []int{0, 1}
-	if g.syslog || (g.logFile != "" && g.logFile != "stderr") {
+	if !stderrIsLog {
 		fds = append(fds, 2)
 	}
 	for _, fd := range fds {
