@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os/exec"
 	"strings"
 	"sync"
@@ -131,4 +132,47 @@ func (c *child) end() error {
 		return fmt.Errorf("%s: %w: %s", c.name, c.err, c.out)
 	}
 	return nil
+}
+
+// waitAnswers waits until something answers on addr, for a program that prints no line when it is ready.
+func (c *child) waitAnswers(ctx context.Context, addr string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyWithin, fmt.Errorf("%s does not answer after %v", c.name, readyWithin))
+	defer cancel()
+	t := time.NewTicker(20 * time.Millisecond)
+	defer t.Stop()
+	for {
+		if nc, err := net.Dial("tcp", addr); err == nil {
+			return nc.Close()
+		}
+		select {
+		case <-c.exited:
+			return fmt.Errorf("%s ended: %w: %s", c.name, c.err, c.out)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-t.C:
+		}
+	}
+}
+
+// measureProcess lets run load a process for a while: how often something was done, how long each took, and the processor's time for each.
+func measureProcess(pid int, run func() (times []time.Duration, done int64, elapsed time.Duration, err error)) (reading, error) {
+	before, err := cpuTime([]int{pid})
+	if err != nil {
+		return reading{}, err
+	}
+	times, done, elapsed, err := run()
+	if err != nil {
+		return reading{}, err
+	}
+	after, err := cpuTime([]int{pid})
+	if err != nil {
+		return reading{}, err
+	}
+	if done == 0 {
+		return reading{}, errors.New("nothing was done")
+	}
+	return reading{
+		Rate: float64(done) / elapsed.Seconds(), CPU: micros(after-before) / float64(done),
+		P50: micros(percentile(times, 0.5)), P99: micros(percentile(times, 0.99)),
+	}, nil
 }

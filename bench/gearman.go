@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
 	"strings"
 	"time"
@@ -64,25 +62,7 @@ type gearmanServer struct {
 
 func (s *gearmanServer) measure(ctx context.Context, load gearmanLoad, span time.Duration) (reading, error) {
 	load.addr = s.addr
-	before, err := cpuTime([]int{s.pid})
-	if err != nil {
-		return reading{}, err
-	}
-	times, jobs, elapsed, err := load.run(ctx, span)
-	if err != nil {
-		return reading{}, err
-	}
-	after, err := cpuTime([]int{s.pid})
-	if err != nil {
-		return reading{}, err
-	}
-	if jobs == 0 {
-		return reading{}, errors.New("no job was done")
-	}
-	return reading{
-		Rate: float64(jobs) / elapsed.Seconds(), CPU: micros(after-before) / float64(jobs),
-		P50: micros(percentile(times, 0.5)), P99: micros(percentile(times, 0.99)),
-	}, nil
+	return measureProcess(s.pid, func() ([]time.Duration, int64, time.Duration, error) { return load.run(ctx, span) })
 }
 
 func (l *lab) startOurGearmand(ctx context.Context) (*gearmanServer, error) {
@@ -111,22 +91,10 @@ func (l *lab) startGearmand(ctx context.Context) (*gearmanServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, readyWithin, fmt.Errorf("gearmand does not answer after %v", readyWithin))
-	defer cancel()
-	t := time.NewTicker(20 * time.Millisecond)
-	defer t.Stop()
-	for {
-		if nc, err := net.Dial("tcp", addr); err == nil {
-			return &gearmanServer{addr, c.pid()}, nc.Close()
-		}
-		select {
-		case <-c.exited:
-			return nil, fmt.Errorf("gearmand ended: %w: %s", c.err, c.out)
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-t.C:
-		}
+	if err := c.waitAnswers(ctx, addr); err != nil {
+		return nil, err
 	}
+	return &gearmanServer{addr, c.pid()}, nil
 }
 
 // gearmanIdleConns is how many connections idle.

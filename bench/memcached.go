@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -78,25 +76,7 @@ type memcachedServer struct {
 
 func (s *memcachedServer) measure(ctx context.Context, load memcachedLoad, span time.Duration) (reading, error) {
 	load.addr = s.addr
-	before, err := cpuTime([]int{s.pid})
-	if err != nil {
-		return reading{}, err
-	}
-	times, ops, elapsed, err := load.run(ctx, span)
-	if err != nil {
-		return reading{}, err
-	}
-	after, err := cpuTime([]int{s.pid})
-	if err != nil {
-		return reading{}, err
-	}
-	if ops == 0 {
-		return reading{}, errors.New("nothing was answered")
-	}
-	return reading{
-		Rate: float64(ops) / elapsed.Seconds(), CPU: micros(after-before) / float64(ops),
-		P50: micros(percentile(times, 0.5)), P99: micros(percentile(times, 0.99)),
-	}, nil
+	return measureProcess(s.pid, func() ([]time.Duration, int64, time.Duration, error) { return load.run(ctx, span) })
 }
 
 func (l *lab) startBothMemcached(ctx context.Context, megabytes string, flags ...string) (ours, peer *memcachedServer, err error) {
@@ -137,20 +117,8 @@ func (l *lab) startMemcached(ctx context.Context, megabytes string, flags ...str
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, readyWithin, fmt.Errorf("memcached does not answer after %v", readyWithin))
-	defer cancel()
-	t := time.NewTicker(20 * time.Millisecond)
-	defer t.Stop()
-	for {
-		if nc, err := net.Dial("tcp", addr); err == nil {
-			return &memcachedServer{addr: addr, pid: c.pid()}, nc.Close()
-		}
-		select {
-		case <-c.exited:
-			return nil, fmt.Errorf("memcached ended: %w: %s", c.err, c.out)
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-t.C:
-		}
+	if err := c.waitAnswers(ctx, addr); err != nil {
+		return nil, err
 	}
+	return &memcachedServer{addr: addr, pid: c.pid()}, nil
 }
