@@ -135,6 +135,28 @@ func (b *backend) do(ctx context.Context, again bool, f func(*conn) error) error
 	}
 	err := b.try(ctx, again, f)
 	b.settle(judge(err))
+	return b.named(err)
+}
+
+// hold is do with a request that may be sent twice, and leaves the connection to the caller, who releases it.
+func (b *backend) hold(ctx context.Context, f func(*conn) error) (*conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, unsent{err}
+	}
+	if !b.admit() {
+		return nil, unsent{fmt.Errorf("%w: %s", ErrUnavailable, b.server.Addr())}
+	}
+	c, err := b.attempt(ctx, true, f)
+	b.settle(judge(err))
+	if err != nil {
+		b.release(c)
+		return nil, b.named(err)
+	}
+	return c, nil
+}
+
+// named says which server an error is of, unless it is an answer.
+func (b *backend) named(err error) error {
 	if err == nil || answered(err) {
 		return err
 	}
@@ -142,30 +164,51 @@ func (b *backend) do(ctx context.Context, again bool, f func(*conn) error) error
 }
 
 func (b *backend) try(ctx context.Context, again bool, f func(*conn) error) error {
-	if err := b.slot(ctx); err != nil {
-		return unsent{err}
+	c, err := b.attempt(ctx, again, f)
+	b.release(c)
+	return err
+}
+
+// release gives back what attempt has returned.
+func (b *backend) release(c *conn) {
+	if c != nil {
+		b.give(c)
+		<-b.slots
 	}
-	defer func() { <-b.slots }()
+}
+
+// attempt is try, and leaves the caller the connection, which is whole and nobody else's until release; nil when it had to be closed.
+func (b *backend) attempt(ctx context.Context, again bool, f func(*conn) error) (*conn, error) {
+	if err := b.slot(ctx); err != nil {
+		return nil, unsent{err}
+	}
+	c, err := b.send(ctx, again, f)
+	if c == nil {
+		<-b.slots
+	}
+	return c, err
+}
+
+func (b *backend) send(ctx context.Context, again bool, f func(*conn) error) (*conn, error) {
 	for {
 		c, err := b.take()
 		if err != nil {
-			return unsent{err}
+			return nil, unsent{err}
 		}
 		fresh := c == nil
 		if fresh {
 			if c, err = dial(ctx, b.server, b.opts); err != nil {
-				return unsent{err}
+				return nil, unsent{err}
 			}
 		}
 		c.got = false
 		err = c.under(ctx, func() error { return f(c) })
 		if reusable(err) && !c.spoilt() {
-			b.give(c)
-			return err
+			return c, err
 		}
 		_ = c.nc.Close()
 		if err == nil || answered(err) || fresh || !again || c.got || judge(err) != failed || errors.Is(err, context.DeadlineExceeded) || isTimeout(err) {
-			return err
+			return nil, err
 		}
 		// The server closed an idle connection at this moment. Sending the request once more does no harm.
 	}
@@ -200,7 +243,8 @@ func isTimeout(err error) bool {
 // answered tells whether an error is what the server has to say: it works.
 func answered(err error) bool {
 	var refused *ServerError
-	return errors.As(err, &refused) || errors.Is(err, ErrCacheMiss) || errors.Is(err, ErrNotStored) || errors.Is(err, ErrCASConflict)
+	return errors.As(err, &refused) || errors.Is(err, ErrCacheMiss) || errors.Is(err, ErrNotStored) || errors.Is(err, ErrCASConflict) ||
+		errors.Is(err, ErrNoLeases)
 }
 
 // reusable tells whether the connection is between two replies. After ERROR and CLIENT_ERROR servers differ in what they do with the data

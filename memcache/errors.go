@@ -22,6 +22,10 @@ var (
 	ErrTooLarge = errors.New("memcache: value larger than the client's limit")
 	// ErrCompression: a value was to be compressed or decompressed and could not be.
 	ErrCompression = errors.New("memcache: compression")
+	// ErrNoLeases: the server does not speak the meta protocol, in which leases are (memcached does from 1.6 on).
+	ErrNoLeases = errors.New("memcache: the server does not speak the meta protocol")
+	// ErrSpread: keys that must be of one server are of several.
+	ErrSpread = errors.New("memcache: keys of different servers")
 	// ErrClosed: the client was closed.
 	ErrClosed = errors.New("memcache: client closed")
 )

@@ -15,6 +15,8 @@ type header struct {
 	flags uint32
 	size  int // bytes; -1: there is no value
 	cas   uint64
+	won   bool // W: who has this reply is the one to store the value
+	stale bool // X: the value was marked as old
 }
 
 var (
@@ -71,7 +73,7 @@ func parseSize(text, line []byte, limit int) (int, error) {
 }
 
 // parseMeta reads a reply of the meta protocol: a code, a size if the code is VA, flags (protocol.txt, "Meta Commands"). It keeps the
-// flags c, f and k, and passes over others. limit is the greatest size.
+// flags c, f, k, W and X, and passes over others. limit is the greatest size.
 func parseMeta(line []byte, limit int) (code string, h header, err error) {
 	f := bytes.Split(bytes.TrimRight(line, " "), space)
 	h.size = -1
@@ -102,6 +104,10 @@ func parseMeta(line []byte, limit int) (code string, h header, err error) {
 			h.flags = uint32(flags)
 		case 'k':
 			h.key, err = token, checkKey(token)
+		case 'W':
+			h.won = true
+		case 'X':
+			h.stale = true
 		}
 		if err != nil {
 			return "", header{}, unexpected(line)

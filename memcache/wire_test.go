@@ -49,6 +49,12 @@ func FuzzParseMeta(f *testing.F) {
 		if h.key != "" {
 			printed += " k" + h.key
 		}
+		if h.won {
+			printed += " W"
+		}
+		if h.stale {
+			printed += " X"
+		}
 		if code2, again, err := parseMeta([]byte(printed), 1000); err != nil || again != h || code2 != code {
 			t.Fatalf("%q: %s %+v; printed as %q: %s %+v, %v", line, code, h, printed, code2, again, err)
 		}
@@ -75,6 +81,7 @@ func FuzzReplies(f *testing.F) {
 	for _, s := range []string{
 		"VALUE a 0 1 5\r\nx\r\nEND\r\n", "VA 1 c5 f0\r\nx\r\n", "HD\r\n", "STORED\r\n", "STAT a b\r\nEND\r\n", "5 \r\n", "EN\r\n", "MN\r\n",
 		"VALUE a 0 1 5\r\nxyzEND\r\n", "VA 1 ka c5 f0\r\nx\r\nMN\r\n", "SERVER_ERROR x\r\n", "VALUE a 0 1073741824 5\r\n", "ERROR\r\n", "\r\n", "VA 0 kb\r\n\r\n",
+		"VA 0 c7 f0 W\r\n\r\nVA 1 c8 f0 X\r\nx\r\n", "HD\r\nNF\r\n",
 	} {
 		f.Add([]byte(s), true)
 		f.Add([]byte(s), false)
@@ -99,8 +106,13 @@ func FuzzReplies(f *testing.F) {
 				return err
 			},
 			"store": func(c *conn) error { _, err := c.store(casWord, &Item{Key: "a"}, nil, 0); return err },
-			"touch": func(c *conn) error { return c.touch("a", 1) },
-			"stats": func(c *conn) error { _, err := c.stats(""); return err },
+			"leases": func(c *conn) error {
+				c.meta = true
+				return c.leases([]string{"a", "b"}, 10, make([]Found, 2))
+			},
+			"discard": func(c *conn) error { return c.discard([]string{"a", "b"}) },
+			"touch":   func(c *conn) error { return c.touch("a", 1) },
+			"stats":   func(c *conn) error { _, err := c.stats(""); return err },
 		} {
 			c := &conn{r: bufio.NewReaderSize(bytes.NewReader(reply), MaxLine+2), w: bufio.NewWriter(&bytes.Buffer{}), meta: meta, limit: 1 << 20}
 			if err := ask(c); err == nil && len(reply) == 0 {
@@ -131,6 +143,7 @@ func TestErrorsAreJudged(t *testing.T) {
 		{ErrCacheMiss, worked, true},
 		{ErrNotStored, worked, true},
 		{ErrCASConflict, worked, true},
+		{ErrNoLeases, worked, true},
 		{&ServerError{"SERVER_ERROR out of memory"}, worked, true},
 		{&ServerError{"CLIENT_ERROR bad data chunk"}, worked, false},
 		{&ServerError{"ERROR"}, worked, false},
