@@ -230,4 +230,7 @@ type Administration interface {
 	Settings(ctx context.Context) (map[string]string, error)
 	// SetSetting sets one, or removes it when value is "".
 	SetSetting(ctx context.Context, key, value string) error
+	// SwapSetting sets one to value if it is old, in one step, and reports whether it was. "" is that of a setting that is not
+	// there: as old it must not be set, as value it is removed.
+	SwapSetting(ctx context.Context, key, old, value string) (swapped bool, err error)
 }

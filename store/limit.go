@@ -13,6 +13,9 @@ const (
 	limitPrefix     = "limit."
 )
 
+// ReservedSettings begins the keys of settings that programs make for themselves: operators neither see nor change them.
+const ReservedSettings = "metacache."
+
 // LimitSetting is the key that limits a kind of operation; what is bytes or objects.
 func LimitSetting(kind OperationKind, what string) string {
 	return limitPrefix + string(kind) + "." + what
@@ -47,6 +50,9 @@ func ParseRate(s string) (float64, error) {
 
 // CheckSetting reports what is wrong with the value of a setting; nil for settings that are not known.
 func CheckSetting(key, value string) error {
+	if strings.HasPrefix(key, ReservedSettings) {
+		return fmt.Errorf("setting %q: the programs keep it for themselves", key)
+	}
 	switch key {
 	case SettingDeadAfter:
 		_, err := ParseDeadAfter(value)

@@ -48,7 +48,10 @@ func (c *SQLite) Fence(ctx context.Context, largest store.ObjectID) error {
 		exec(`UPDATE counter SET value=? WHERE name='next_object_id'`, int64(fence))
 		exec(`UPDATE deleted_object SET deleted_at=?`, c.now())
 		exec(`DELETE FROM counter WHERE name='backup_due'`)
-		return err
+		if err != nil {
+			return err
+		}
+		return t.dropReserved()
 	})
 }
 
@@ -120,7 +123,7 @@ func (c *SQLite) Adopt(ctx context.Context, list []Found, later func(a, b store.
 				return fmt.Errorf("adopt object %d: %w", list[i].Object.ID, err)
 			}
 		}
-		return nil
+		return t.dropReserved()
 	})
 	return did, err
 }
@@ -241,7 +244,7 @@ func (c *SQLite) Forget(ctx context.Context, ids []store.ObjectID) (removed int,
 				removed++
 			}
 		}
-		return nil
+		return t.dropReserved()
 	})
 	return removed, err
 }
@@ -271,7 +274,7 @@ func (c *SQLite) Relocate(ctx context.Context, list []Known) error {
 			t.count(o.Cluster, -1, -o.Size, 0)
 			t.count(k.Cluster, 1, o.Size, 0)
 		}
-		return nil
+		return t.dropReserved()
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -241,7 +242,11 @@ func (a *api) repair(r *http.Request) (any, error) {
 	return nil, a.cat.EnqueueRepair(r.Context(), o.ID, 0)
 }
 
-func (a *api) settings(r *http.Request) (any, error) { return a.cat.Settings(r.Context()) }
+func (a *api) settings(r *http.Request) (any, error) {
+	all, err := a.cat.Settings(r.Context())
+	maps.DeleteFunc(all, func(key, _ string) bool { return strings.HasPrefix(key, store.ReservedSettings) })
+	return all, err
+}
 
 func (a *api) setSetting(r *http.Request) (any, error) {
 	var in struct{ Key, Value string }

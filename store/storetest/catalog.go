@@ -71,6 +71,7 @@ func Catalog(t *testing.T, open func(t *testing.T, now func() time.Time) Catalog
 		{"Owed", catalogOwed},
 		{"Accounts", catalogAccounts},
 		{"Settings", catalogSettings},
+		{"SwapSetting", catalogSwapSetting},
 		{"Operations", catalogOperations},
 		{"OperationLeases", catalogOperationLeases},
 		{"OperationLeaseSetBack", catalogOperationLeaseSetBack},

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"wheelhouse/store"
@@ -214,6 +215,61 @@ func catalogSettings(t *catalogTest) {
 	t.ok(t.Catalog.SetSetting(t.ctx, "store.a", ""))
 	t.ok(t.Catalog.SetSetting(t.ctx, "store.c", ""))
 	check(map[string]string{"store.b": "zwei\x00ü"})
+}
+
+func catalogSwapSetting(t *catalogTest) {
+	swap := func(old, value string, want bool) {
+		t.Helper()
+		got, err := t.Catalog.SwapSetting(t.ctx, "store.x", old, value)
+		t.ok(err)
+		if got != want {
+			t.Errorf("SwapSetting(%q, %q) = %v; want %v", old, value, got, want)
+		}
+	}
+	is := func(want string) {
+		t.Helper()
+		all, err := t.Catalog.Settings(t.ctx)
+		t.ok(err)
+		if got := all["store.x"]; got != want {
+			t.Errorf("the setting is %q; want %q", got, want)
+		}
+	}
+	swap("a", "b", false)
+	is("")
+	swap("", "a", true)
+	swap("", "b", false)
+	swap("b", "c", false)
+	is("a")
+	swap("a", "a", true)
+	swap("a", "b", true)
+	is("b")
+	swap("b", "", true)
+	is("")
+	swap("", "", true)
+	is("")
+	if all, err := t.Catalog.Settings(t.ctx); err != nil || len(all) != 0 {
+		t.Errorf("settings: %q, %v; want none", all, err)
+	}
+	// Of many who count up together none loses a step.
+	t.together(8, func(int) {
+		for done := 0; done < 5; {
+			all, err := t.Catalog.Settings(t.ctx)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			old := all["store.x"]
+			swapped, err := t.Catalog.SwapSetting(t.ctx, "store.x", old, old+"i")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if swapped {
+				done++
+			}
+		}
+	})
+	is(strings.Repeat("i", 40))
 }
 
 // catalogContext: a context that has ended means that nothing was done.
