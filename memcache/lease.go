@@ -147,11 +147,28 @@ func (l *Leases) Fill(ctx context.Context, i int, item *Item) error {
 	if err != nil {
 		return err
 	}
-	f.Won = false
-	err = l.c.under(ctx, func() error {
+	return l.use(ctx, f, func() error {
 		_, err := l.c.store(casWord, &fill, value, flags)
 		return err
 	})
+}
+
+// Abandon says that the key at place i, which the caller has won, will not be filled: the next reader wins it, without waiting. Errors as of Fill.
+func (l *Leases) Abandon(ctx context.Context, i int) error {
+	if l.c == nil {
+		return ErrClosed
+	}
+	f := &l.found[i]
+	if !f.Won {
+		return ErrCASConflict
+	}
+	return l.use(ctx, f, func() error { return l.c.condition("md %s C%d\r\n", f.key, f.cas) })
+}
+
+// use does a request that ends the lease of one key.
+func (l *Leases) use(ctx context.Context, f *Found, request func() error) error {
+	f.Won = false
+	err := l.c.under(ctx, request)
 	if !reusable(err) || l.c.spoilt() {
 		_ = l.c.nc.Close()
 		<-l.b.slots

@@ -64,6 +64,24 @@ func TestLeases(t *testing.T) {
 		if err := l.Fill(ctx, 0, &memcache.Item{Value: []byte("twice")}); !errors.Is(err, memcache.ErrCASConflict) {
 			t.Errorf("a second fill: %v", err)
 		}
+		// Who does not fill after all can say so, and takes nothing from others.
+		_, l = leases(t, c, "n")
+		if err := l.Abandon(ctx, 0); err != nil {
+			t.Fatal(err)
+		}
+		if f, _ := leases(t, c, "n"); !f[0].Won {
+			t.Errorf("after Abandon: %+v; want to win", f)
+		}
+		_, l = leases(t, c, "m")
+		if err := c.Set(ctx, &memcache.Item{Key: "m", Value: []byte("set")}); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Abandon(ctx, 0); !errors.Is(err, memcache.ErrCASConflict) {
+			t.Errorf("Abandon of what others have stored: %v", err)
+		}
+		if f, _ := leases(t, c, "m"); string(f[0].Value) != "set" {
+			t.Errorf("after that: %+v", f)
+		}
 	})
 }
 
