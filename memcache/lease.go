@@ -183,47 +183,124 @@ func (l *Leases) Release() {
 	l.c = nil
 }
 
+// Mark is a key under which there is, or was, an empty item that nobody fills; see [Client.Mark].
+type Mark struct {
+	Key string
+	cas uint64 // 0: there is none
+}
+
+// Mark makes keys, all of which must be of one server ([ErrSpread]), such that GetLeases finds nothing and nobody wins, for up to wait (in whole
+// seconds, at least one) or until Unmark: for who is about to change what they stand for. Leases from before it cannot be filled. Needs the
+// meta protocol ([ErrNoLeases]). After an error the keys may or may not be marked. It may be sent twice.
+func (c *Client) Mark(ctx context.Context, wait time.Duration, keys ...string) ([]Mark, error) {
+	marks := make([]Mark, len(keys))
+	for i, k := range keys {
+		marks[i].Key = k
+	}
+	seconds := Expire(max(wait, time.Second))
+	err := c.marking(ctx, marks, func(cn *conn) error {
+		if !cn.meta {
+			return ErrNoLeases
+		}
+		return cn.mark(marks, seconds)
+	})
+	return marks, err
+}
+
+// Unmark deletes what Mark has stored. Where it finds something else, it stores a mark anew, for up to wait: another one who changes the same, and
+// has marked the key too, is still at it. When it returns nil nothing is there any more that was there before, and no lease from before it can be
+// filled, whether or not the marks were still there. It may be sent twice.
+func (c *Client) Unmark(ctx context.Context, wait time.Duration, marks ...Mark) error {
+	seconds := Expire(max(wait, time.Second))
+	return c.marking(ctx, marks, func(cn *conn) error { return cn.unmark(marks, seconds) })
+}
+
 // Discard deletes keys, all of which must be of one server ([ErrSpread]), in one round trip. When it returns nil none of them is there any
 // more, or has been since Discard began, and no lease from before it can be filled. It may be sent twice.
 func (c *Client) Discard(ctx context.Context, keys ...string) error {
-	if len(keys) == 0 {
+	marks := make([]Mark, len(keys))
+	for i, k := range keys {
+		marks[i].Key = k
+	}
+	return c.Unmark(ctx, 0, marks...)
+}
+
+func (c *Client) marking(ctx context.Context, marks []Mark, f func(*conn) error) error {
+	if len(marks) == 0 {
 		return nil
 	}
-	if len(keys) > window {
-		return fmt.Errorf("memcache: discard of %d keys; the limit is %d", len(keys), window)
+	if len(marks) > window {
+		return fmt.Errorf("memcache: marks of %d keys; the limit is %d", len(marks), window)
+	}
+	keys := make([]string, len(marks))
+	for i := range marks {
+		keys[i] = marks[i].Key
 	}
 	at, err := c.oneServer(keys)
 	if err != nil {
 		return err
 	}
-	return c.backends[at].do(ctx, true, func(cn *conn) error { return cn.discard(keys) })
+	return c.backends[at].do(ctx, true, f)
 }
 
-func (c *conn) discard(keys []string) error {
-	word := "delete"
-	if c.meta {
-		word = "md"
+func (c *conn) mark(marks []Mark, seconds int32) error {
+	for _, m := range marks {
+		fmt.Fprintf(c.w, "ms %s 0 c T%d\r\n\r\n", m.Key, seconds)
 	}
-	for _, k := range keys {
-		fmt.Fprintf(c.w, "%s %s\r\n", word, k)
+	return c.each(len(marks), func(i int, line []byte) error {
+		code, h, err := parseMeta(line, c.limit)
+		if err == nil && code != "HD" {
+			err = unexpected(line)
+		}
+		marks[i].cas = h.cas
+		return err
+	})
+}
+
+func (c *conn) unmark(marks []Mark, seconds int32) error {
+	for _, m := range marks {
+		switch {
+		case m.cas != 0:
+			fmt.Fprintf(c.w, "md %s C%d\r\n", m.Key, m.cas)
+		case c.meta:
+			fmt.Fprintf(c.w, "md %s\r\n", m.Key)
+		default:
+			fmt.Fprintf(c.w, "delete %s\r\n", m.Key)
+		}
 	}
+	var others []Mark
+	err := c.each(len(marks), func(i int, line []byte) error {
+		switch string(line) {
+		case "HD", "NF", "DELETED", "NOT_FOUND":
+			return nil
+		case "EX":
+			others = append(others, marks[i])
+			return nil
+		}
+		return unexpected(line)
+	})
+	if err != nil || len(others) == 0 {
+		return err
+	}
+	return c.mark(others, seconds)
+}
+
+// each sends what was written and reads n lines. A refusal of one request that leaves the connection usable is returned when all were read.
+func (c *conn) each(n int, f func(i int, line []byte) error) error {
 	if err := c.w.Flush(); err != nil {
 		return err
 	}
 	var refused error
-	for range keys {
+	for i := range n {
 		line, err := c.line()
+		if err == nil {
+			err = f(i, line)
+		}
 		if err != nil {
 			if !reusable(err) {
 				return err
 			}
 			refused = err
-			continue
-		}
-		switch string(line) {
-		case "HD", "NF", "DELETED", "NOT_FOUND":
-		default:
-			return unexpected(line)
 		}
 	}
 	return refused

@@ -127,6 +127,74 @@ func TestLeaseIsLost(t *testing.T) {
 	})
 }
 
+// While somebody changes what a key stands for nobody reads the old value, and nobody stores it.
+func TestMarks(t *testing.T) {
+	eachServer(t, func(t *testing.T, c *memcache.Client, _ string) {
+		ctx := t.Context()
+		if err := c.Set(ctx, &memcache.Item{Key: "a", Value: []byte("old")}); err != nil {
+			t.Fatal(err)
+		}
+		_, before := leases(t, c, "b")
+		mark := func() []memcache.Mark {
+			t.Helper()
+			m, err := c.Mark(ctx, 60*time.Second, "a", "b")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m
+		}
+		unmark := func(m []memcache.Mark) {
+			t.Helper()
+			if err := c.Unmark(ctx, 60*time.Second, m...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := func(what string, won bool) {
+			t.Helper()
+			f, l := leases(t, c, "a", "b")
+			for i := range f {
+				if f[i].Value != nil || f[i].Won != won {
+					t.Errorf("%s: %+v; want won %v", what, f[i], won)
+				}
+				if won {
+					if err := l.Abandon(ctx, i); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		one := mark()
+		if err := before.Fill(ctx, 0, &memcache.Item{Value: []byte("old")}); !errors.Is(err, memcache.ErrCASConflict) {
+			t.Errorf("a lease from before the mark: %v", err)
+		}
+		want("marked", false)
+		unmark(one)
+		want("unmarked", true)
+		// Two at a time: as long as one is at it, the keys stay marked, whoever ends first.
+		one, two := mark(), mark()
+		unmark(one)
+		want("one of two is at it", false)
+		unmark(two)
+		want("marked anew for want of knowing that the other has ended", false)
+		if err := c.Discard(ctx, "a", "b"); err != nil {
+			t.Fatal(err)
+		}
+		want("discarded", true)
+		// A mark that was lost, and what came in its place: gone after Unmark.
+		one = mark()
+		if err := c.Discard(ctx, "a"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Set(ctx, &memcache.Item{Key: "b", Value: []byte("old")}); err != nil {
+			t.Fatal(err)
+		}
+		unmark(one)
+		if f, _ := leases(t, c, "a", "b"); !f[0].Won || f[1].Won || f[1].Value != nil {
+			t.Errorf("after Unmark: %+v", f)
+		}
+	})
+}
+
 // A lease has the connection to itself: when it was cut the fill fails, even if the server that is there now has the same versions.
 func TestLeaseOfAnEndedServer(t *testing.T) {
 	ln := listen(t, "tcp", "127.0.0.1:0")

@@ -81,7 +81,7 @@ func FuzzReplies(f *testing.F) {
 	for _, s := range []string{
 		"VALUE a 0 1 5\r\nx\r\nEND\r\n", "VA 1 c5 f0\r\nx\r\n", "HD\r\n", "STORED\r\n", "STAT a b\r\nEND\r\n", "5 \r\n", "EN\r\n", "MN\r\n",
 		"VALUE a 0 1 5\r\nxyzEND\r\n", "VA 1 ka c5 f0\r\nx\r\nMN\r\n", "SERVER_ERROR x\r\n", "VALUE a 0 1073741824 5\r\n", "ERROR\r\n", "\r\n", "VA 0 kb\r\n\r\n",
-		"VA 0 c7 f0 W\r\n\r\nVA 1 c8 f0 X\r\nx\r\n", "HD\r\nNF\r\n",
+		"VA 0 c7 f0 W\r\n\r\nVA 1 c8 f0 X\r\nx\r\n", "HD\r\nNF\r\n", "EX\r\nHD\r\nHD c9\r\n",
 	} {
 		f.Add([]byte(s), true)
 		f.Add([]byte(s), false)
@@ -110,9 +110,10 @@ func FuzzReplies(f *testing.F) {
 				c.meta = true
 				return c.leases([]string{"a", "b"}, 10, make([]Found, 2))
 			},
-			"discard": func(c *conn) error { return c.discard([]string{"a", "b"}) },
-			"touch":   func(c *conn) error { return c.touch("a", 1) },
-			"stats":   func(c *conn) error { _, err := c.stats(""); return err },
+			"mark":   func(c *conn) error { return c.mark([]Mark{{Key: "a"}, {Key: "b"}}, 10) },
+			"unmark": func(c *conn) error { return c.unmark([]Mark{{Key: "a", cas: 7}, {Key: "b"}}, 10) },
+			"touch":  func(c *conn) error { return c.touch("a", 1) },
+			"stats":  func(c *conn) error { _, err := c.stats(""); return err },
 		} {
 			c := &conn{r: bufio.NewReaderSize(bytes.NewReader(reply), MaxLine+2), w: bufio.NewWriter(&bytes.Buffer{}), meta: meta, limit: 1 << 20}
 			if err := ask(c); err == nil && len(reply) == 0 {

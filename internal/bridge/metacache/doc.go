@@ -22,7 +22,9 @@
 // c, and whoever filled asked the catalog after that. If E was before what the writer saw, then a server that is in or joining had been seen
 // out for 1.1 T by 5, and one that is out by 3 or 4 when the writer returned: by 1 nobody takes answers under E any more.
 //
-// Between commit and acknowledgement readers may see either state, in any order, and so they may after a commit whose writer died before it
-// could delete: until the entry expires ([Options.TTL]). A server must not be started with items that are older than its end, such as an old
+// Beyond that, a writer marks the key before it commits, so that readers ask the catalog until it has deleted: who has seen the new state does not see
+// the old one again, and a writer that dies between commit and delete leaves a mark, which expires. A mark can be lost, when a server is started anew or has
+// no room; then readers may see either state, in any order, until the write is acknowledged, or, if its writer has died, until the entry expires
+// ([Options.TTL]). A server must not be started with items that are older than its end, such as an old
 // snapshot: it would have what was deleted since.
 package metacache

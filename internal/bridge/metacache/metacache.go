@@ -22,7 +22,7 @@ const (
 	DefaultTTL     = time.Minute
 	// leaseTime is T: how long a process believes what it has read of the record. A write waits 1.1 times this when a server does not answer.
 	leaseTime = 500 * time.Millisecond
-	// fillWait is how long others leave it to the one who has won.
+	// fillWait is how long others leave it to the one who has won, and how long a change may take while readers leave caches alone.
 	fillWait = 10 * time.Second
 	// settleTime is how long a write waits for caches and catalog, at the most, after it was committed.
 	settleTime = 20 * time.Second
@@ -45,6 +45,7 @@ type Options struct {
 	now   func() time.Time
 	sleep func(context.Context, time.Duration) error
 	dial  memcache.DialFunc
+	rest  time.Duration // how long a server that does not answer is left alone, at first; 0: minRest
 	// What tests leave out, to see that it is missed.
 	noDelete, noWait bool
 }
@@ -59,6 +60,7 @@ func (o Options) withDefaults() Options {
 	if o.now == nil {
 		o.now = time.Now
 	}
+	o.rest = cmp.Or(o.rest, minRest)
 	if o.sleep == nil {
 		o.sleep = sleep
 	}
@@ -196,9 +198,9 @@ const (
 )
 
 // ready reports whether a reader may ask the server. Of those who come when it has been left alone for long enough one may.
-func (s *server) ready(now time.Time) bool {
+func (s *server) ready(now time.Time, rest time.Duration) bool {
 	until := s.restUntil.Load()
-	return until == 0 || now.UnixNano() >= until && s.restUntil.CompareAndSwap(until, now.Add(minRest).UnixNano())
+	return until == 0 || now.UnixNano() >= until && s.restUntil.CompareAndSwap(until, now.Add(rest).UnixNano())
 }
 
 func (s *server) works() {

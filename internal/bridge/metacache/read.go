@@ -130,7 +130,7 @@ func (c *Cache) askServer(ctx context.Context, l *lease, m *seen, keys ...string
 		return nil
 	}
 	s, err := c.serverOf(m.server)
-	if err != nil || !s.ready(c.opts.now()) {
+	if err != nil || !s.ready(c.opts.now(), c.opts.rest) {
 		c.stats.avoided.Add(1)
 		return nil
 	}
@@ -148,7 +148,7 @@ func (c *Cache) askServer(ctx context.Context, l *lease, m *seen, keys ...string
 // failed leaves a server alone for a time, which doubles up to maxRest.
 func (c *Cache) failed(s *server, err error) {
 	c.stats.failures.Add(1)
-	rest := min(max(2*s.rest.Load(), int64(minRest)), int64(maxRest))
+	rest := min(max(2*s.rest.Load(), int64(c.opts.rest)), int64(maxRest))
 	s.rest.Store(rest)
 	s.restUntil.Store(c.opts.now().UnixNano() + rest)
 	if errors.Is(err, memcache.ErrNoLeases) {

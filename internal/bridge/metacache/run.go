@@ -52,7 +52,7 @@ func (c *Cache) advance(ctx context.Context, l *lease) error {
 			r[i].state, changed = in, true
 		case out:
 			s, err := c.serverOf(m.server)
-			if err == nil && s.ready(now) && s.probing.CompareAndSwap(false, true) {
+			if err == nil && s.ready(now, c.opts.rest) && s.probing.CompareAndSwap(false, true) {
 				if !c.background(func() { c.probe(ctx, s, m.server) }) {
 					s.probing.Store(false)
 				}
@@ -89,7 +89,7 @@ func (c *Cache) probe(ctx context.Context, s *server, addr memcache.Server) {
 	if err != nil {
 		if ctx.Err() == nil {
 			c.failed(s, err)
-			s.restUntil.Add(rand.Int64N(int64(minRest))) // so that processes do not all come at once
+			s.restUntil.Add(rand.Int64N(int64(c.opts.rest))) // so that processes do not all come at once
 		}
 		return
 	}

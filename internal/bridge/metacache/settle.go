@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	"wheelhouse/memcache"
 	"wheelhouse/store"
 )
 
@@ -39,28 +41,122 @@ func refused(err error) bool {
 	return false
 }
 
-// changed ends a change of the catalog: it returns err, or why what was changed must not be acknowledged yet. Errors make no difference: after some the
-// change may have been made, and others (there is no such object) tell the caller what somebody changed who could not tell the caches.
-func (c *Cache) changed(ctx context.Context, err error, targets ...target) error {
-	if settleErr := c.settle(ctx, targets); settleErr != nil {
+// change makes a change of the catalog, of targets; nil are what is only known when it is made, by more. It returns the change's error, or why what
+// was changed must not be acknowledged yet. Errors make no difference: after some the change may have been made, and others (there is no such object)
+// tell the caller what somebody changed who could not tell the caches.
+func (c *Cache) change(ctx context.Context, targets []target, do func() error, more func() []target) error {
+	s := settling{done: map[uint64]bool{}, marks: map[string]memcache.Mark{}, targets: targets}
+	c.mark(ctx, &s)
+	err := do()
+	if more != nil {
+		s.targets = append(s.targets, more()...)
+	}
+	return c.settled(ctx, err, &s)
+}
+
+func (c *Cache) settled(ctx context.Context, err error, s *settling) error {
+	if settleErr := c.settle(ctx, s); settleErr != nil {
 		return errors.Join(err, fmt.Errorf("metacache: the change may be made, but caches may not know of it: %w", settleErr))
 	}
 	return err
 }
 
-// changedRarely is changed for what makes all void, and is left alone when it was refused.
-func (c *Cache) changedRarely(ctx context.Context, err error) error {
+// changedAll ends a change that makes all void. Where it was refused nothing is.
+func (c *Cache) changedAll(ctx context.Context, err error) error {
 	if refused(err) {
 		return err
 	}
-	return c.changed(ctx, err, anything...)
+	return c.settled(ctx, err, &settling{done: map[uint64]bool{}, targets: anything})
+}
+
+// settling is what is done about one change.
+type settling struct {
+	targets []target
+	marks   map[string]memcache.Mark // set before the change, by their keys
+	done    map[uint64]bool          // epochs in which all is deleted
+}
+
+// mark keeps readers from caches while a change is under way: until it is acknowledged they ask the catalog, so that nobody who has seen the new state sees
+// the old one. If it cannot be done the change is made all the same.
+func (c *Cache) mark(ctx context.Context, s *settling) {
+	if c.opts.noDelete || len(s.targets) == 0 {
+		return
+	}
+	l, err := c.need(ctx, 0)
+	if err != nil || len(l.members) == 0 {
+		return
+	}
+	keys, bump := l.keys(s.targets)
+	var mu sync.Mutex // guards s.marks
+	errs := eachMember(keys, func(i int) error {
+		srv, err := c.serverOf(l.members[i].server)
+		if err != nil {
+			return err
+		}
+		marks, err := srv.client.Mark(ctx, fillWait, keys[i]...)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, m := range marks {
+			s.marks[m.Key] = m
+		}
+		return nil
+	})
+	failed := false
+	for i, err := range errs {
+		if bump[i] = err != nil; bump[i] {
+			failed = true
+			c.tellTimeout(l.members[i].server, err)
+		}
+	}
+	if failed && ctx.Err() == nil {
+		_, _ = c.bump(ctx, l, bump) // else it is done after the change
+	}
+}
+
+// bump takes members out of use, each with a fresh epoch.
+func (c *Cache) bump(ctx context.Context, l *lease, which []bool) (swapped bool, err error) {
+	r := l.record()
+	for i := range r {
+		if which[i] {
+			r[i].epoch, r[i].state = newEpoch(), out
+		}
+	}
+	return c.swap(ctx, l, r)
+}
+
+func (c *Cache) tellTimeout(server memcache.Server, err error) {
+	c.stats.timeouts.Add(1)
+	c.opts.Log.Warn("a cache server does not take deletes, and is put out of use", "addr", server.String(), "err", err)
+}
+
+// eachMember calls f for the members of which there are keys, all at once, and returns what came of it.
+func eachMember(keys [][]string, f func(i int) error) []error {
+	errs := make([]error, len(keys))
+	last := -1
+	var wait sync.WaitGroup
+	for i := range keys {
+		if keys[i] == nil {
+			continue
+		}
+		if at := last; at >= 0 {
+			wait.Go(func() { errs[at] = f(at) })
+		}
+		last = i
+	}
+	if last >= 0 {
+		errs[last] = f(last) // mostly the only one
+	}
+	wait.Wait()
+	return errs
 }
 
 // settle returns when no reader can be given from a cache what was true before now.
-func (c *Cache) settle(ctx context.Context, targets []target) error {
+func (c *Cache) settle(ctx context.Context, s *settling) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
-	done := map[uint64]bool{} // epochs in which all is deleted
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		l, err := c.need(ctx, 0)
 		if err == nil && !c.still(l) {
@@ -68,7 +164,7 @@ func (c *Cache) settle(ctx context.Context, targets []target) error {
 		}
 		if err == nil {
 			var settled bool
-			if settled, err = c.tell(ctx, l, targets, done); settled {
+			if settled, err = c.tell(ctx, l, s); settled {
 				return nil
 			}
 		}
@@ -81,106 +177,95 @@ func (c *Cache) settle(ctx context.Context, targets []target) error {
 	}
 }
 
-// tell does what a lease says is to be done, as the writer of targets: false when there is another record to go by.
-func (c *Cache) tell(ctx context.Context, l *lease, targets []target, done map[uint64]bool) (settled bool, err error) {
-	if c.opts.noDelete {
+// tell does what a lease says is to be done: false when there is another record to go by.
+func (c *Cache) tell(ctx context.Context, l *lease, s *settling) (settled bool, err error) {
+	if c.opts.noDelete || len(s.targets) == 0 {
 		return true, nil
 	}
 	if len(l.members) == 0 {
 		return true, c.waitSince(ctx, l.since)
 	}
-	keys := make([][]string, len(l.members))
-	bump := make([]bool, len(l.members))
-	for _, t := range targets {
-		l.concerned(t, keys, bump)
-	}
-	quietSince := time.Time{} // when the last of those that are out was first seen so
-	for i := range l.members {
-		m := &l.members[i]
-		if m.state == out && (keys[i] != nil || bump[i]) {
-			keys[i], bump[i] = nil, false
-			if m.since.After(quietSince) {
-				quietSince = m.since
-			}
-		}
-		if done[m.epoch] {
+	keys, bump := l.keys(s.targets)
+	quietSince := l.quiet(s.targets)
+	for i := range keys {
+		if s.done[l.members[i].epoch] {
 			keys[i] = nil
 		}
 	}
-	if c.discard(ctx, l, keys, bump, done) {
+	errs := eachMember(keys, func(i int) error { return c.discard(ctx, &l.members[i], keys[i], s.marks) })
+	again := false
+	for i, err := range errs {
+		switch {
+		case err != nil:
+			bump[i] = true
+			c.tellTimeout(l.members[i].server, err)
+		case keys[i] != nil:
+			s.done[l.members[i].epoch] = true
+			c.stats.deletes.Add(1)
+		}
+		again = again || bump[i]
+	}
+	if !again {
 		return true, c.waitSince(ctx, quietSince)
 	}
-	r := l.record()
-	for i := range r {
-		if bump[i] {
-			r[i].epoch, r[i].state = newEpoch(), out
-		}
-	}
-	if swapped, err := c.swap(ctx, l, r); err != nil || !swapped {
+	if swapped, err := c.bump(ctx, l, bump); err != nil || !swapped {
 		return false, err
 	}
 	return true, c.waitSince(ctx, c.opts.now())
 }
 
-// concerned adds the keys of a target to those of the members that may have them.
-func (l *lease) concerned(t target, keys [][]string, bump []bool) {
-	switch t.kind {
-	case kindObject:
-		i := l.ring.Place(placeOf(t.bucket, t.name))
-		keys[i] = append(keys[i], objectKey(l.members[i].epoch, t.bucket, t.name))
-	case kindBucket:
-		for i := range keys { // each has it, beside the objects
-			keys[i] = append(keys[i], bucketKey(l.members[i].epoch, t.name))
-		}
-	default:
-		for i := range bump {
-			bump[i] = true
+// keys returns what is to be deleted at each member, and which members are to be taken out of use; nothing of those that are out.
+func (l *lease) keys(targets []target) (keys [][]string, bump []bool) {
+	keys, bump = make([][]string, len(l.members)), make([]bool, len(l.members))
+	add := func(i int, key string) {
+		if l.members[i].state != out && !slices.Contains(keys[i], key) {
+			keys[i] = append(keys[i], key)
 		}
 	}
+	for _, t := range targets {
+		switch t.kind {
+		case kindObject:
+			i := l.ring.Place(placeOf(t.bucket, t.name))
+			add(i, objectKey(l.members[i].epoch, t.bucket, t.name))
+		case kindBucket:
+			for i := range l.members { // each has it, beside the objects
+				add(i, bucketKey(l.members[i].epoch, t.name))
+			}
+		default:
+			for i := range l.members {
+				bump[i] = l.members[i].state != out
+			}
+		}
+	}
+	return keys, bump
 }
 
-// discard deletes keys at members, and says in bump who has not done it. It reports whether nobody is to be bumped.
-func (c *Cache) discard(ctx context.Context, l *lease, keys [][]string, bump []bool, done map[uint64]bool) bool {
-	errs := make([]error, len(keys))
-	one := func(i int) {
-		s, err := c.serverOf(l.members[i].server)
-		if err == nil {
-			err = s.client.Discard(ctx, keys[i]...)
-		}
-		errs[i] = err
-	}
-	last := -1
-	var wait sync.WaitGroup
-	for i := range keys {
-		if keys[i] == nil || bump[i] {
-			continue
-		}
-		if last >= 0 {
-			at := last
-			wait.Go(func() { one(at) })
-		}
-		last = i
-	}
-	if last >= 0 {
-		one(last) // mostly the only one
-	}
-	wait.Wait()
-	settled := true
-	for i := range keys {
-		switch {
-		case bump[i]:
-			settled = false
-		case keys[i] == nil:
-		case errs[i] != nil:
-			settled, bump[i] = false, true
-			c.stats.timeouts.Add(1)
-			c.opts.Log.Warn("a cache server does not take deletes, and is put out of use", "addr", l.members[i].server.String(), "err", errs[i])
-		default:
-			done[l.members[i].epoch] = true
-			c.stats.deletes.Add(1)
+// quiet returns when the last of those members that may have the targets and are out was first seen so.
+func (l *lease) quiet(targets []target) (since time.Time) {
+	for i := range l.members {
+		m := &l.members[i]
+		concerned := slices.ContainsFunc(targets, func(t target) bool {
+			return t.kind != kindObject || l.ring.Place(placeOf(t.bucket, t.name)) == i
+		})
+		if concerned && m.state == out && m.since.After(since) {
+			since = m.since
 		}
 	}
-	return settled
+	return since
+}
+
+// discard deletes keys at a member.
+func (c *Cache) discard(ctx context.Context, m *seen, keys []string, marks map[string]memcache.Mark) error {
+	s, err := c.serverOf(m.server)
+	if err != nil {
+		return err
+	}
+	list := make([]memcache.Mark, len(keys))
+	for i, k := range keys {
+		list[i] = marks[k]
+		list[i].Key = k
+	}
+	return s.client.Unmark(ctx, fillWait, list...)
 }
 
 // waitSince returns when nobody believes any more what was true before t.

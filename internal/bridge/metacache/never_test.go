@@ -1,0 +1,471 @@
+package metacache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"wheelhouse/memcache"
+	"wheelhouse/memcache/memcached"
+	"wheelhouse/memcache/segcache"
+	"wheelhouse/store"
+)
+
+// history is what was done to one name, by one writer. Its steps are numbered; a step is a version, or that there is nothing.
+type history struct {
+	what  string
+	acked atomic.Int64
+	mu    sync.Mutex // guards gone and begun
+	gone  []bool     // by step
+	begun int
+	seen  atomic.Int64 // by any reader
+}
+
+func newHistory(what string) *history { return &history{what: what, gone: []bool{true}} }
+
+// begin returns the number of a new step.
+func (h *history) begin(gone bool) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.gone = append(h.gone, gone)
+	h.begun = len(h.gone) - 1
+	return h.begun
+}
+
+func (h *history) ack(step int) { h.acked.Store(int64(step)) }
+
+// judge says what is wrong with a reader having seen a version, or nothing (-1), who began when floor was acknowledged.
+func (h *history) judge(floor int64, version int) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if version >= 0 {
+		if int64(version) < floor || version > h.begun || h.gone[version] {
+			return fmt.Errorf("%s: read version %d after %d was acknowledged (begun: %d)", h.what, version, floor, h.begun)
+		}
+		return nil
+	}
+	for step := int(floor); step <= h.begun; step++ {
+		if h.gone[step] {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s: read nothing after version %d was acknowledged (begun: %d)", h.what, floor, h.begun)
+}
+
+// daemon is a cache server that can be ended and started again at its address.
+type daemon interface {
+	addr() string
+	kill()
+	start()
+	pause(bool)
+}
+
+// debian is Debian's memcached, a process.
+type debian struct {
+	t    testing.TB
+	port string
+	cmd  *exec.Cmd
+}
+
+func (d *debian) addr() string { return "127.0.0.1:" + d.port }
+
+func (d *debian) start() {
+	args := []string{"-l", "127.0.0.1", "-p", d.port, "-m", "64"}
+	if os.Geteuid() == 0 {
+		args = append(args, "-u", "nobody")
+	}
+	d.cmd = exec.Command("memcached", args...)
+	if err := d.cmd.Start(); err != nil {
+		d.t.Fatalf("%v (make tools)", err)
+	}
+	awaitServer(d.t, d.addr())
+}
+
+func (d *debian) kill() {
+	_ = d.cmd.Process.Kill()
+	_ = d.cmd.Wait()
+}
+
+func (d *debian) pause(on bool) {
+	sig := syscall.SIGCONT
+	if on {
+		sig = syscall.SIGSTOP
+	}
+	if err := d.cmd.Process.Signal(sig); err != nil {
+		d.t.Error(err)
+	}
+}
+
+// warm is our server, which keeps its items when it is started again.
+type warm struct {
+	t      testing.TB
+	port   string
+	file   string
+	meta   *segcache.Meta
+	srv    *memcached.Server
+	served chan error
+}
+
+func (w *warm) addr() string { return "127.0.0.1:" + w.port }
+
+func (w *warm) start() {
+	var ln net.Listener
+	eventually(w.t, "the port is free again", func() (ok bool) {
+		var err error
+		ln, err = net.Listen("tcp", w.addr())
+		return err == nil
+	})
+	var err error
+	if w.srv, err = memcached.Open(memcached.Options{File: w.file, Meta: w.meta}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.served = make(chan error, 1)
+	go func() { w.served <- w.srv.Serve(ln) }()
+}
+
+func (w *warm) kill() {
+	var err error
+	if w.meta, err = w.srv.Shutdown(); err != nil {
+		w.t.Error(err)
+	}
+	<-w.served
+}
+
+func (w *warm) pause(bool) {}
+
+func freePort(t testing.TB) string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+}
+
+func awaitServer(t testing.TB, addr string) {
+	eventually(t, "the server answers", func() bool {
+		nc, err := net.Dial("tcp", addr)
+		if err == nil {
+			_ = nc.Close()
+		}
+		return err == nil
+	})
+}
+
+// trial is several dispatchers, readers and writers on each, and servers to which everything happens.
+type trial struct {
+	*testing.T
+	site    *site
+	daemons []daemon
+	links   [][]*link // by dispatcher and server
+	parts   []*running
+	objects []*history
+	bucket  *history
+	ids     atomic.Uint64
+	wrote   chan struct{} // one for each write that was acknowledged
+	read    atomic.Int64
+}
+
+const (
+	dispatchers = 3
+	names       = 4
+	// A short time to believe in, so that faults are gone through quickly, and a short one to wait for answers.
+	trialLease   = 100 * time.Millisecond
+	trialTimeout = 50 * time.Millisecond
+)
+
+func newTrial(t *testing.T) *trial {
+	tr := &trial{T: t, wrote: make(chan struct{}, 1), bucket: newHistory("bucket")}
+	tr.daemons = []daemon{&debian{t: t, port: freePort(t)}, &warm{t: t, port: freePort(t), file: filepath.Join(t.TempDir(), "items")}}
+	var addrs []string
+	for _, d := range tr.daemons {
+		d.start()
+		t.Cleanup(d.kill)
+		addrs = append(addrs, d.addr())
+	}
+	tr.site = newSite(t, addrs...)
+	tr.ids.Store(uint64(tr.site.next))
+	for i := range names {
+		tr.objects = append(tr.objects, newHistory(fmt.Sprint("object ", i)))
+	}
+	for range dispatchers {
+		var links []*link
+		for _, a := range addrs {
+			links = append(links, newLink(t, a))
+		}
+		c, err := New(tr.site.open(), Options{Servers: tr.site.members, Timeout: trialTimeout, lease: trialLease, rest: trialTimeout, dial: through(links...)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := run(t, c)
+		t.Cleanup(func() {
+			r.stop()
+			if err := c.CloseServers(); err != nil {
+				t.Error(err)
+			}
+		})
+		tr.links, tr.parts = append(tr.links, links), append(tr.parts, r)
+	}
+	return tr
+}
+
+// any returns one of the dispatchers.
+func (tr *trial) any() *Cache { return tr.parts[rand.IntN(len(tr.parts))].Cache }
+
+// writeObject does one step of one object.
+func (tr *trial) writeObject(ctx context.Context, i int) error {
+	h, c, name := tr.objects[i], tr.any(), fmt.Sprint("o", i)
+	kind := rand.IntN(10)
+	if h.gone[len(h.gone)-1] { // this writer's own last step
+		kind = 0
+	}
+	step := h.begin(kind == 9)
+	var err error
+	switch {
+	case kind == 9:
+		_, err = c.Delete(ctx, tr.site.bucket.ID, name, store.Condition{})
+	case kind >= 7:
+		var o store.Object
+		if _, o, err = c.Catalog.Find(ctx, "b", name); err == nil {
+			o.CacheControl = strconv.Itoa(step)
+			err = c.Update(ctx, o)
+		}
+	default:
+		o := store.Object{ID: store.ObjectID(tr.ids.Add(1)), Bucket: tr.site.bucket.ID, Name: name, Cluster: 1, CacheControl: strconv.Itoa(step)}
+		_, err = c.Commit(ctx, store.Commit{Object: o})
+	}
+	if err == nil {
+		h.ack(step)
+	}
+	return err
+}
+
+// writeBucket does one step of the bucket that is changed all the time.
+func (tr *trial) writeBucket(ctx context.Context) error {
+	h, c := tr.bucket, tr.any()
+	b := store.Bucket{Name: "moving"}
+	if h.gone[len(h.gone)-1] {
+		step := h.begin(false)
+		b.CacheControl = strconv.Itoa(step)
+		_, err := c.CreateBucket(ctx, b)
+		if err == nil {
+			h.ack(step)
+		}
+		return err
+	}
+	kind := rand.IntN(4)
+	step := h.begin(kind < 2)
+	var err error
+	switch kind {
+	case 0:
+		err = c.DeleteBucket(ctx, "moving", false)
+	case 1:
+		err = c.RenameBucket(ctx, "moving", fmt.Sprint("moved", step))
+	default:
+		if b, err = c.Catalog.Bucket(ctx, "moving"); err == nil {
+			b.CacheControl = strconv.Itoa(step)
+			err = c.UpdateBucket(ctx, b)
+		}
+	}
+	if err == nil {
+		h.ack(step)
+	}
+	return err
+}
+
+func version(text string, gone bool) (int, error) {
+	if gone {
+		return -1, nil
+	}
+	return strconv.Atoi(text)
+}
+
+// readOne looks something up at one dispatcher.
+func (tr *trial) readOne(ctx context.Context, c *Cache) error {
+	tr.read.Add(1)
+	if rand.IntN(6) == 0 {
+		floor := tr.bucket.acked.Load()
+		b, err := c.Bucket(ctx, "moving")
+		if err != nil && !errors.Is(err, store.ErrNoBucket) {
+			return err
+		}
+		v, err := version(b.CacheControl, err != nil)
+		return errors.Join(err, tr.bucket.judge(floor, v))
+	}
+	i := rand.IntN(names)
+	floor := tr.objects[i].acked.Load()
+	_, o, err := c.Find(ctx, "b", fmt.Sprint("o", i))
+	if err != nil && !errors.Is(err, store.ErrNoObject) {
+		return err
+	}
+	v, err := version(o.CacheControl, err != nil)
+	return errors.Join(err, tr.objects[i].judge(floor, v))
+}
+
+// begin starts readers and writers; the function returned ends them.
+func (tr *trial) begin() (end func()) {
+	ctx, cancel := context.WithCancel(tr.Context())
+	var wait sync.WaitGroup
+	loop := func(f func() error) {
+		wait.Go(func() {
+			for ctx.Err() == nil && !tr.Failed() {
+				if err := f(); err != nil && ctx.Err() == nil {
+					tr.Error(err)
+				}
+			}
+		})
+	}
+	write := func(f func(context.Context) error) {
+		loop(func() error {
+			err := f(context.WithoutCancel(ctx)) // to know whether it was done
+			select {
+			case tr.wrote <- struct{}{}:
+			default:
+			}
+			for range 40 { // writing all the time it would keep everybody from caches all the time
+				err = errors.Join(err, tr.readOne(context.WithoutCancel(ctx), tr.any()))
+			}
+			return err
+		})
+	}
+	for i := range names {
+		write(func(ctx context.Context) error { return tr.writeObject(ctx, i) })
+	}
+	write(tr.writeBucket)
+	for _, p := range tr.parts {
+		for range 2 {
+			loop(func() error { return tr.readOne(ctx, p.Cache) })
+		}
+	}
+	return func() { cancel(); wait.Wait() }
+}
+
+// writes waits until some more writes were acknowledged.
+func (tr *trial) writes(n int) {
+	tr.Helper()
+	late := time.After(patience)
+	for range n {
+		select {
+		case <-tr.wrote:
+		case <-late:
+			tr.Fatal("writers do not come on")
+		}
+		if tr.Failed() {
+			tr.FailNow()
+		}
+	}
+}
+
+func (tr *trial) hits() (n int64) {
+	for _, p := range tr.parts {
+		n += p.Stats().Hits
+	}
+	return n
+}
+
+// allIn waits until all dispatchers read from all servers.
+func (tr *trial) allIn() {
+	tr.Helper()
+	before := tr.hits()
+	eventually(tr, "all servers are in use again", func() bool {
+		for _, p := range tr.parts {
+			if servers, used := p.States(); used < servers && !tr.Failed() {
+				return false
+			}
+		}
+		return tr.hits() > before || tr.Failed()
+	})
+}
+
+// TestNeverOlderThanAcknowledged: whatever happens to servers and to the ways to them, no reader, at whichever dispatcher, is given what is older than what was
+// acknowledged, by whichever dispatcher, before it asked.
+func TestNeverOlderThanAcknowledged(t *testing.T) {
+	tr := newTrial(t)
+	end := tr.begin()
+	defer end()
+	tr.allIn()
+	client := func(d daemon, f func(*memcache.Client) error) {
+		servers, err := memcache.ParseServers(d.addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := memcache.New(servers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := f(c); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, fault := range []struct {
+		name string
+		do   func(d daemon, ways []*link) (heal func())
+	}{
+		{"nothing", func(daemon, []*link) func() { return func() {} }},
+		{"killed and started again", func(d daemon, _ []*link) func() { d.kill(); return d.start }},
+		{"killed and started at once", func(d daemon, _ []*link) func() { d.kill(); d.start(); return func() {} }},
+		{"stopped", func(d daemon, _ []*link) func() { d.pause(true); return func() { d.pause(false) } }},
+		{"cut off from one", func(_ daemon, w []*link) func() { w[0].setCut(true); return w[0].heal }},
+		{"connections broken", func(_ daemon, w []*link) func() {
+			for _, l := range w {
+				l.setCut(true)
+				l.heal()
+			}
+			return func() {}
+		}},
+		{"requests of one held", func(_ daemon, w []*link) func() { w[1].hold(requests, true); return w[1].heal }},
+		{"replies to one held", func(_ daemon, w []*link) func() { w[2].hold(replies, true); return w[2].heal }},
+		{"all cut off", func(_ daemon, w []*link) func() {
+			for _, l := range w {
+				l.setCut(true)
+			}
+			return func() {
+				for _, l := range w {
+					l.heal()
+				}
+			}
+		}},
+		{"flushed", func(d daemon, _ []*link) func() {
+			client(d, func(c *memcache.Client) error { return c.FlushAll(context.WithoutCancel(t.Context())) })
+			return func() {}
+		}},
+	} {
+		for i, d := range tr.daemons {
+			ways := make([]*link, dispatchers)
+			for j := range ways {
+				ways[j] = tr.links[(i+j)%dispatchers][i]
+			}
+			heal := fault.do(d, ways)
+			tr.writes(60)
+			heal()
+			tr.writes(30)
+			tr.allIn()
+			if t.Failed() {
+				t.Fatalf("while server %d was: %s", i, fault.name)
+			}
+		}
+	}
+	end()
+	var s Stats
+	for _, p := range tr.parts {
+		q := p.Stats()
+		s.Hits, s.Misses, s.Avoided, s.Failures, s.Swaps = s.Hits+q.Hits, s.Misses+q.Misses, s.Avoided+q.Avoided, s.Failures+q.Failures, s.Swaps+q.Swaps
+		s.Fills, s.Lost, s.Timeouts, s.Waits, s.Deletes = s.Fills+q.Fills, s.Lost+q.Lost, s.Timeouts+q.Timeouts, s.Waits+q.Waits, s.Deletes+q.Deletes
+	}
+	t.Logf("%d look-ups; %+v", tr.read.Load(), s)
+	if s.Hits == 0 || s.Fills == 0 || s.Timeouts == 0 || s.Waits == 0 || s.Deletes == 0 {
+		t.Errorf("%+v: not all of it was put to the test", s)
+	}
+}
