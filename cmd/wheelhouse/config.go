@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"wheelhouse/internal/bridge/metacache"
 	"wheelhouse/internal/config"
 	"wheelhouse/internal/imaging"
 	"wheelhouse/internal/service"
@@ -92,6 +93,11 @@ type Config struct {
 		Listen string      `toml:"listen" doc:"address of a cache server inside up, HOST:PORT or the path of a socket; empty: none"`
 		Limit  config.Size `toml:"limit" doc:"memory of that cache server"`
 	} `toml:"memcached"`
+	Metacache struct {
+		Servers []string        `toml:"servers" doc:"cache servers for look-ups, in the same order in all processes: HOST:PORT or unix:/PATH of memcached 1.6 or later, or local, one inside up on a socket in the data directory; empty: none (up keeps look-ups in its own memory: catalog.cache)"`
+		Memory  config.Size     `toml:"memory" doc:"memory of the server local"`
+		Timeout config.Duration `toml:"timeout" doc:"how long a cache server may take for an answer before the catalog is asked"`
+	} `toml:"metacache"`
 	HTTP struct {
 		MaxConns    int             `toml:"max_conns" doc:"open connections on one address; 0: no limit but the system's"`
 		IdleTimeout config.Duration `toml:"idle_timeout" doc:"how long a connection may be silent between requests"`
@@ -129,6 +135,7 @@ func defaultConfig() *Config {
 	c.Images.Enabled, c.Images.MaxPixels, c.Images.MaxBytes = true, imaging.DefaultMaxPixels, 64<<20
 	c.Images.MaxVariants, c.Images.Timeout = 64, config.Duration(30*time.Second)
 	c.Memcached.Limit = 64 << 20
+	c.Metacache.Memory, c.Metacache.Timeout = 64<<20, config.Duration(metacache.DefaultTimeout)
 	c.HTTP.IdleTimeout, c.HTTP.HeadTimeout = config.Duration(75*time.Second), config.Duration(10*time.Second)
 	c.HTTP.BodyTimeout = config.Duration(time.Minute)
 	return c
@@ -259,6 +266,8 @@ func (c *Config) Validate() error {
 	if c.Memcached.Limit < 1<<20 {
 		bad("memcached.limit", fmt.Errorf("%s: want at least 1 MiB", c.Memcached.Limit))
 	}
+	_, err = c.metacacheOptions()
+	bad("metacache", err)
 	seen := map[uint32]bool{}
 	for _, s := range c.Storage {
 		if seen[s.ID] {

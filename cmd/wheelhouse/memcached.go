@@ -409,22 +409,5 @@ func (a *app) openMemcached(_ context.Context) error {
 	if err != nil {
 		return fmt.Errorf("memcached.listen: %w", err)
 	}
-	s, err := memcached.Open(memcached.Options{Limit: int64(c.Limit), Log: a.log})
-	if err != nil {
-		return errors.Join(err, ln.Close())
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := s.Serve(ln); !errors.Is(err, memcached.ErrServerClosed) {
-			a.log.Error("memcached ended", "err", err)
-		}
-	})
-	a.onClose(func() error {
-		err := s.Close()
-		serving.Wait()
-		return err
-	})
-	a.metrics.memcached(s)
-	a.log.Info("memcached serves", "addr", ln.Addr())
-	return nil
+	return a.serveCache(ln, int64(c.Limit), a.metrics.memcached)
 }

@@ -7,6 +7,7 @@ import (
 
 	"wheelhouse/internal/http1"
 	"wheelhouse/internal/service"
+	"wheelhouse/store"
 )
 
 // role is one of the parts as a process of its own.
@@ -56,17 +57,18 @@ func runDispatcher(ctx context.Context, env *environment, args []string) error {
 		name: "dispatcher", endpoint: service.Endpoint{Name: endpointHTTP},
 		shortcuts: map[string]string{"data": "data", "listen": "dispatcher.listen", "auth": "dispatcher.auth"},
 		open: func(a *app, ctx context.Context) (http1.Handler, error) {
-			if err := a.openShared(ctx, "dispatcher"); err != nil {
-				return nil, err
-			}
-			if err := a.ensureRoot(ctx, a.cat); err != nil {
-				return nil, err
-			}
-			h, err := a.dispatcherHandler(a.cat)
+			cat, err := a.openShared(ctx, "dispatcher")
 			if err != nil {
 				return nil, err
 			}
-			return h, a.register(a.cat, "dispatcher")
+			if err := a.ensureRoot(ctx, cat); err != nil {
+				return nil, err
+			}
+			h, err := a.dispatcherHandler(cat)
+			if err != nil {
+				return nil, err
+			}
+			return h, a.register(cat, "dispatcher")
 		},
 	})
 }
@@ -77,13 +79,14 @@ func runWorker(ctx context.Context, env *environment, args []string) error {
 		name: "worker", endpoint: service.Endpoint{Name: endpointHealth},
 		shortcuts: map[string]string{"data": "data", "listen": "worker.listen"},
 		open: func(a *app, ctx context.Context) (http1.Handler, error) {
-			if err := a.openShared(ctx, "worker"); err != nil {
+			cat, err := a.openShared(ctx, "worker")
+			if err != nil {
 				return nil, err
 			}
-			if err := a.startWorker(a.cat); err != nil {
+			if err := a.startWorker(cat); err != nil {
 				return nil, err
 			}
-			if err := a.register(a.cat, "worker"); err != nil {
+			if err := a.register(cat, "worker"); err != nil {
 				return nil, err
 			}
 			return a.withHealth(http1.HandlerFunc(func(x http1.Exchange) {
@@ -94,18 +97,22 @@ func runWorker(ctx context.Context, env *environment, args []string) error {
 }
 
 // openShared opens a catalog that other processes may have open too.
-func (a *app) openShared(ctx context.Context, role string) error {
+func (a *app) openShared(ctx context.Context, role string) (store.Catalog, error) {
 	if err := a.lock(role, true); err != nil {
-		return err
+		return nil, err
 	}
 	if err := a.ensureSecret(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := a.openCatalog(ctx); err != nil {
-		return err
+		return nil, err
+	}
+	cat, err := a.openMetacache(role)
+	if err != nil {
+		return nil, err
 	}
 	a.openFleet()
-	return nil
+	return cat, nil
 }
 
 // runStoraged serves storages to dispatchers and workers elsewhere.

@@ -15,7 +15,6 @@ import (
 	"wheelhouse/internal/http1"
 	"wheelhouse/internal/service"
 	"wheelhouse/store"
-	"wheelhouse/store/catalog"
 	"wheelhouse/store/control"
 	"wheelhouse/store/storaged"
 )
@@ -66,8 +65,10 @@ func (a *app) openUp(ctx context.Context, addrs map[string]net.Addr) (*service.O
 	if err := a.openCatalog(ctx); err != nil {
 		return nil, err
 	}
-	// Every write to the catalog goes through this process, so its cache is never wrong.
-	cat := catalog.Cached(a.cat, int64(a.cfg.Catalog.Cache))
+	cat, err := a.openLookups(ctx)
+	if err != nil {
+		return nil, err
+	}
 	list := a.cfg.Storage
 	if len(list) == 0 {
 		for i := range upStorages {

@@ -250,3 +250,13 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return ctx.Err()
 	}
 }
+
+// Forget removes what processes have agreed on from a catalog that no other process has open: for one that is about to change it without a Cache. Whatever
+// caches hold then is never read again.
+func Forget(ctx context.Context, catalog store.Administration) error {
+	all, err := catalog.Settings(ctx)
+	if err != nil || all[recordKey] == "" {
+		return err
+	}
+	return catalog.SetSetting(ctx, recordKey, "")
+}
