@@ -453,3 +453,60 @@ func TestRestoredCatalog(t *testing.T) {
 	again.find("x")
 	again.want("x", 1, false) // and not what is there from the time before
 }
+
+// A server that joins is not read from: a writer may still believe that it is out, and not delete there.
+func TestJoiningIsNotRead(t *testing.T) {
+	s := newSite(t, startOurs(t))
+	c := newClock()
+	r, w, a := s.process(c, Options{}), s.process(c, Options{}), s.process(c, Options{})
+	w.commit("x", 1)
+	a.renew() // the record is made, and the server is out
+	a.renew()
+	w.renew()
+	c.add(2 * testLease)
+	if _, err := w.need(t.Context(), testLease/2); err != nil {
+		t.Fatal(err)
+	}
+	if l := a.renew(); l.members[0].state != joining {
+		t.Fatalf("the server is %s; want joining", l.members[0].state)
+	}
+	r.renew()
+	for range 3 {
+		r.want("x", 1, false)
+	}
+	if l := w.valid(); l == nil || l.members[0].state != out {
+		t.Fatal("the writer knows already that the server is joining: the test tests nothing")
+	}
+	began := c.now()
+	w.commit("x", 2)
+	if c.now() != began {
+		t.Error("the writer has waited")
+	}
+	r.want("x", 2, false)
+}
+
+// A process that thinks that a bucket still has the id that it had is not given what was in that bucket.
+func TestGuessedBucket(t *testing.T) {
+	r, w, s := readerAndWriter(t)
+	other := s.process(r.clock, Options{})
+	other.renew()
+	w.commit("x", 1)
+	r.warm("x", 1)
+	other.find("x")
+	other.want("x", 1, true)
+	if err := w.DeleteBucket(t.Context(), "b", true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.CreateBucket(t.Context(), store.Bucket{Name: "b"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // the new bucket is cached, and the object of the old one still is
+		if _, err := r.Bucket(t.Context(), "b"); err != nil {
+			t.Fatal(err)
+		}
+		r.work.Wait()
+		r.find("x")
+	}
+	other.want("x", -1, false)
+	other.want("x", -1, true)
+}
