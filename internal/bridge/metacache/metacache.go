@@ -191,10 +191,10 @@ func (c *Cache) serverOf(s memcache.Server) (*server, error) {
 	return have, nil
 }
 
-// How long a server that does not answer is left alone, at first and at most.
+// How long a server that does not answer is left alone at first, and how many times that at most.
 const (
-	minRest = time.Second
-	maxRest = 30 * time.Second
+	minRest  = time.Second
+	maxRests = 30
 )
 
 // ready reports whether a reader may ask the server. Of those who come when it has been left alone for long enough one may.

@@ -145,10 +145,10 @@ func (c *Cache) askServer(ctx context.Context, l *lease, m *seen, keys ...string
 	return &answer{found: found, leases: leases}
 }
 
-// failed leaves a server alone for a time, which doubles up to maxRest.
+// failed leaves a server alone for a time, which doubles up to maxRests times the first.
 func (c *Cache) failed(s *server, err error) {
 	c.stats.failures.Add(1)
-	rest := min(max(2*s.rest.Load(), int64(c.opts.rest)), int64(maxRest))
+	rest := min(max(2*s.rest.Load(), int64(c.opts.rest)), maxRests*int64(c.opts.rest))
 	s.rest.Store(rest)
 	s.restUntil.Store(c.opts.now().UnixNano() + rest)
 	if errors.Is(err, memcache.ErrNoLeases) {
