@@ -10,7 +10,7 @@ import (
 // Codec compresses values. It is used by many at once.
 //
 // The client brings [Gzip] alone, as it imports only the standard library; zstd is a Codec of the program's own around the library that it
-// has (three lines each with github.com/klauspost/compress/zstd: EncodeAll, and DecodeAll with WithDecoderMaxMemory).
+// has (the example of [WithCompression] does it with github.com/klauspost/compress).
 type Codec interface {
 	// Flag returns the one bit of an item's flags that says "compressed by this". It must never change, and no other use of flags may have
 	// it: clients without this codec see it, and the bytes as they are stored.
