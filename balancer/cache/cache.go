@@ -7,9 +7,11 @@ package cache
 
 import (
 	"context"
+	"hash/maphash"
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,19 +34,23 @@ type Cache struct {
 
 	Hits, Misses, Stale, Revalidated, Collapsed, Purged, Passed atomic.Int64
 
+	seed   maphash.Seed
+	purges [256]atomic.Uint64 // by a hash of the key: how often what is kept under such keys was forgotten
+	apart  [512]atomic.Uint64 // by a hash of the key: the key, hashed, whose last answer could not be kept
+
 	mu      sync.Mutex
 	flights map[string]*flight
 }
 
 // flight is a fetch that others may wait for.
 type flight struct {
-	done    chan struct{}
-	waiting int
+	key  string
+	done chan struct{}
 }
 
 // New makes a cache. ctx ends what it does in the background.
 func New(ctx context.Context, log *slog.Logger) *Cache {
-	c := &Cache{log: log, mem: newMemory(0), ctx: ctx, flights: map[string]*flight{}}
+	c := &Cache{log: log, mem: newMemory(0), ctx: ctx, seed: maphash.MakeSeed(), flights: map[string]*flight{}}
 	c.set.Store(&balancer.Cache{})
 	return c
 }
@@ -74,6 +80,9 @@ func (c *Cache) Wait() { c.bg.Wait() }
 
 // Clear forgets everything.
 func (c *Cache) Clear() {
+	for i := range c.purges {
+		c.purges[i].Add(1)
+	}
 	c.mem.clear()
 	if d := c.dsk.Load(); d != nil {
 		d.clear()
@@ -129,7 +138,8 @@ func (c *Cache) Serve(r *balancer.Request, next func(*balancer.Request)) {
 		c.invalidating(r, next)
 		return
 	}
-	if q.HasBody() || q.Header.Has("Upgrade") {
+	// If-Match and If-Unmodified-Since are for the origin to decide on (RFC 9111 §4.3.2).
+	if q.HasBody() || q.Header.Has("Upgrade") || q.Header.Has("If-Match") || q.Header.Has("If-Unmodified-Since") {
 		c.Passed.Add(1)
 		next(r)
 		return
@@ -144,10 +154,7 @@ func (c *Cache) purge(r *balancer.Request) {
 		r.Error(403, "", "PURGE from a network that is not in cache_purge_from")
 		return
 	}
-	found := c.Purge(keyOf(r))
-	if other := "https" + keyOf(r)[len("http"):]; !r.X.TLS() {
-		found = c.Purge(other) || found
-	}
+	found := c.forget(keyOf(r))
 	r.X.Header().Set("Content-Type", "text/plain")
 	if !found {
 		r.Reply(404, []byte("not in the cache\n"))
@@ -157,22 +164,30 @@ func (c *Cache) purge(r *balancer.Request) {
 	r.Reply(200, []byte("purged\n"))
 }
 
-// Purge forgets what is kept under a URL, and reports whether there was anything.
+// Purge forgets what is kept under a URL, and reports whether there was anything. What is being fetched meanwhile is not kept.
 func (c *Cache) Purge(url string) bool {
-	found := c.mem.remove(url)
+	c.generation(url).Add(1)
+	return c.remove(url)
+}
+
+func (c *Cache) remove(key string) bool {
+	found := c.mem.remove(key)
 	if d := c.dsk.Load(); d != nil {
-		found = d.remove(url) || found
+		found = d.remove(key) || found
 	}
 	return found
 }
 
-// invalidating has an unsafe request answered, and forgets what it has changed (RFC 9111 §4.4).
-func (c *Cache) invalidating(r *balancer.Request, next func(*balancer.Request)) {
-	key := keyOf(r)
-	next(r)
-	if r.Status >= 200 && r.Status < 400 {
-		c.Purge(key)
-	}
+// forget is Purge for both schemes: behind them is one resource.
+func (c *Cache) forget(key string) bool {
+	_, rest, _ := strings.Cut(key, ":")
+	found := c.Purge("http:" + rest)
+	return c.Purge("https:"+rest) || found
+}
+
+// generation is a number that changes whenever what is kept under a key is forgotten.
+func (c *Cache) generation(key string) *atomic.Uint64 {
+	return &c.purges[maphash.String(c.seed, key)%uint64(len(c.purges))]
 }
 
 // find is the entry for a request, from memory or disk.
@@ -186,24 +201,61 @@ func (c *Cache) find(key string, h *http1.Header) *entry {
 	return nil
 }
 
-// keep puts an entry where there is room for it.
-func (c *Cache) keep(e *entry) {
+// keep puts an entry where there is room for it, unless its resource was forgotten since it was asked for: generation is what it was
+// then.
+func (c *Cache) keep(e *entry, generation uint64) {
+	now := c.generation(e.key)
+	if now.Load() != generation {
+		return
+	}
 	c.mem.put(e)
+	if now.Load() != generation { // forgotten while it was put
+		c.mem.remove(e.key)
+		return
+	}
 	if d := c.dsk.Load(); d != nil {
-		c.bg.Go(func() { d.put(e) })
+		c.bg.Go(func() {
+			d.put(e)
+			if now.Load() != generation {
+				d.remove(e.key)
+			}
+		})
 	}
 }
 
-// join waits for a fetch of the same resource that is under way; leader says that there is none, and that leave must be called.
-func (c *Cache) join(ctx context.Context, key string) (leader bool) {
-	c.mu.Lock()
-	f := c.flights[key]
-	if f == nil {
-		c.flights[key] = &flight{done: make(chan struct{})}
-		c.mu.Unlock()
-		return true
+// standsApart reports whether the last answer for a key could not be kept, so that to wait for another would be in vain.
+func (c *Cache) standsApart(key string) bool {
+	h := maphash.String(c.seed, key) | 1
+	return c.apart[h>>1%uint64(len(c.apart))].Load() == h
+}
+
+func (c *Cache) setApart(key string, apart bool) {
+	h := maphash.String(c.seed, key) | 1
+	if slot := &c.apart[h>>1%uint64(len(c.apart))]; apart {
+		slot.Store(h)
+	} else {
+		slot.CompareAndSwap(h, 0)
 	}
-	f.waiting++
+}
+
+// depart begins a fetch that others may wait for; nil when one is under way. c.mu is held.
+func (c *Cache) depart(key string) *flight {
+	if c.flights[key] != nil {
+		return nil
+	}
+	f := &flight{key: key, done: make(chan struct{})}
+	c.flights[key] = f
+	return f
+}
+
+// join waits for a fetch of the same resource that is under way. If there is none it returns one, and land must be called.
+func (c *Cache) join(ctx context.Context, key string) *flight {
+	c.mu.Lock()
+	if f := c.depart(key); f != nil {
+		c.mu.Unlock()
+		return f
+	}
+	f := c.flights[key]
 	c.mu.Unlock()
 	c.Collapsed.Add(1)
 	timer := time.NewTimer(collapseTime)
@@ -213,14 +265,15 @@ func (c *Cache) join(ctx context.Context, key string) (leader bool) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return false
+	return nil
 }
 
-func (c *Cache) leave(key string) {
+// land ends a fetch for those who wait: its answer is kept, or will not be. A second time, and without a fetch, it does nothing.
+func (c *Cache) land(f *flight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f := c.flights[key]; f != nil {
-		delete(c.flights, key)
+	if f != nil && c.flights[f.key] == f {
+		delete(c.flights, f.key)
 		close(f.done)
 	}
 }

@@ -10,8 +10,8 @@ import (
 
 // directives are those of Cache-Control that a shared cache acts upon (RFC 9111 §5.2, RFC 5861). Durations are -1 when absent.
 type directives struct {
-	noStore, noCache, private, public, mustRevalidate, onlyIfCached, immutable bool
-	maxAge, sMaxAge, maxStale, minFresh, staleWhile, staleIfError              time.Duration
+	noStore, noCache, private, public, mustRevalidate, proxyRevalidate, onlyIfCached bool
+	maxAge, sMaxAge, maxStale, minFresh, staleWhile, staleIfError                    time.Duration
 }
 
 func parseControl(h *http1.Header) directives {
@@ -38,26 +38,35 @@ func (d *directives) take(name, arg string) {
 		d.private = true
 	case "public":
 		d.public = true
-	case "must-revalidate", "proxy-revalidate":
+	case "must-revalidate":
 		d.mustRevalidate = true
+	case "proxy-revalidate":
+		d.proxyRevalidate = true
 	case "only-if-cached":
 		d.onlyIfCached = true
-	case "immutable":
-		d.immutable = true
 	case "max-age":
-		d.maxAge = seconds(arg)
+		first(&d.maxAge, seconds(arg))
 	case "s-maxage":
-		d.sMaxAge = seconds(arg)
+		first(&d.sMaxAge, seconds(arg))
 	case "max-stale":
-		if d.maxStale = seconds(arg); arg == "" {
-			d.maxStale = 1 << 62
+		if arg == "" {
+			first(&d.maxStale, 1<<62)
+		} else {
+			first(&d.maxStale, seconds(arg))
 		}
 	case "min-fresh":
-		d.minFresh = seconds(arg)
+		first(&d.minFresh, seconds(arg))
 	case "stale-while-revalidate":
-		d.staleWhile = seconds(arg)
+		first(&d.staleWhile, seconds(arg))
 	case "stale-if-error":
-		d.staleIfError = seconds(arg)
+		first(&d.staleIfError, seconds(arg))
+	}
+}
+
+// first sets what was not set: of several values of a directive the first counts (RFC 9111 §4.2.1).
+func first(d *time.Duration, v time.Duration) {
+	if *d < 0 {
+		*d = v
 	}
 }
 
@@ -142,8 +151,10 @@ func httpTime(v string, otherwise time.Time) time.Time {
 // mayStore reports whether a shared cache may keep an answer to a request (RFC 9111 §3).
 func mayStore(q *http1.Request, status int, h *http1.Header, req, res *directives, ask bool) bool {
 	switch {
-	case ask: // whoever gets it was let in by the origin
-		return q.Method == "GET" && status == 200 && !req.noStore && !res.noStore && !h.Has("Set-Cookie") && (h.Has("ETag") || h.Has("Last-Modified"))
+	case dependsOnUs(h):
+		return false
+	case ask: // whoever gets it was let in by the origin, which knows it by its tag
+		return q.Method == "GET" && status == 200 && !req.noStore && !res.noStore && !h.Has("Set-Cookie") && h.Has("ETag")
 	case q.Method != "GET" || status < 200 || status == 206 || status == 304:
 		return false
 	case req.noStore || res.noStore || res.private:
@@ -152,11 +163,21 @@ func mayStore(q *http1.Request, status int, h *http1.Header, req, res *directive
 		return false
 	case h.Has("Set-Cookie"): // whoever sets a cookie speaks to one client
 		return false
-	case strings.Contains(h.Joined("Vary"), "*"):
-		return false
 	}
 	if !understood(status) && res.maxAge < 0 && res.sMaxAge < 0 && !h.Has("Expires") {
 		return false
 	}
 	return true
+}
+
+// dependsOnUs reports whether an answer varies by what cannot be told from the client's request: by everything, or by fields that say who
+// the client is and that the balancer writes itself.
+func dependsOnUs(h *http1.Header) bool {
+	for name := range splitList(h.Joined("Vary")) {
+		switch strings.ToLower(name) {
+		case "*", "x-forwarded-for", "forwarded", "x-real-ip", "x-request-id":
+			return true
+		}
+	}
+	return false
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +39,7 @@ type diskHead struct {
 	StaleError time.Duration
 	Revalidate bool
 	Always     bool
+	TagOnly    bool
 	ETag       string
 	Modified   string
 }
@@ -72,12 +74,17 @@ func openDisk(dir string, limit int64, log *slog.Logger) (*disk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cache_disk: %w", err)
 	}
+	var found []*entry
 	for _, file := range files {
 		e, err := readHead(file)
 		if err != nil {
 			os.Remove(file)
 			continue
 		}
+		found = append(found, e)
+	}
+	slices.SortFunc(found, func(a, b *entry) int { return a.stored.Compare(b.stored) }) // a newer one takes the place of an older
+	for _, e := range found {
 		d.index.put(e)
 	}
 	return d, nil
@@ -107,7 +114,7 @@ func readHead(file string) (*entry, error) {
 func (h *diskHead) entry(file string, at int64) *entry {
 	e := &entry{
 		key: h.Key, status: h.Status, size: h.Size, stored: h.Stored, age: h.Age, fresh: h.Fresh, staleWhile: h.StaleWhile,
-		staleError: h.StaleError, revalidate: h.Revalidate, always: h.Always, etag: h.ETag, modified: h.Modified, file: file, at: at,
+		staleError: h.StaleError, revalidate: h.Revalidate, always: h.Always, tagOnly: h.TagOnly, etag: h.ETag, modified: h.Modified, file: file, at: at,
 	}
 	for _, v := range h.Vary {
 		e.vary = append(e.vary, varied{v[0], v[1]})
@@ -121,7 +128,7 @@ func (h *diskHead) entry(file string, at int64) *entry {
 func headOf(e *entry) *diskHead {
 	h := &diskHead{
 		Key: e.key, Status: e.status, Size: e.size, Stored: e.stored, Age: e.age, Fresh: e.fresh, StaleWhile: e.staleWhile,
-		StaleError: e.staleError, Revalidate: e.revalidate, Always: e.always, ETag: e.etag, Modified: e.modified,
+		StaleError: e.staleError, Revalidate: e.revalidate, Always: e.always, TagOnly: e.tagOnly, ETag: e.etag, Modified: e.modified,
 	}
 	for _, v := range e.vary {
 		h.Vary = append(h.Vary, [2]string{v.name, v.value})

@@ -3,10 +3,12 @@ package cache
 import (
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
 	"wheelhouse/balancer"
+	"wheelhouse/internal/byterange"
 	"wheelhouse/internal/http1"
 )
 
@@ -25,7 +27,8 @@ type lookup struct {
 	key  string
 	req  directives
 
-	old *entry // kept, but to be asked about
+	old    *entry  // kept, but to be asked about
+	flight *flight // that others wait for; nil when they do not
 }
 
 func (l *lookup) run() {
@@ -42,13 +45,12 @@ func (l *lookup) run() {
 		l.next(l.r)
 		return
 	}
-	if l.old != nil && l.old.always { // each has to ask for itself
+	if l.old != nil && l.old.always || l.old == nil && l.c.standsApart(l.key) { // each has to ask for itself
 		l.fetch()
 		return
 	}
-	leader := l.c.join(l.r.X.Context(), l.key)
-	if leader {
-		defer l.c.leave(l.key)
+	if l.flight = l.c.join(l.r.X.Context(), l.key); l.flight != nil {
+		defer l.c.land(l.flight)
 	} else if l.serveKept() {
 		return
 	}
@@ -81,7 +83,7 @@ func (l *lookup) serveKept() bool {
 		l.c.Stale.Add(1)
 		l.serve(e, "stale", now)
 		return true
-	case !e.revalidate && -left <= e.staleWhile:
+	case !e.revalidate && e.staleWhile > 0 && -left <= e.staleWhile:
 		l.c.Stale.Add(1)
 		l.c.renew(e, l.r, l.next)
 		l.serve(e, "stale", now)
@@ -95,21 +97,30 @@ func (l *lookup) serveKept() bool {
 func (l *lookup) fetch() {
 	l.c.Misses.Add(1)
 	l.r.CacheHit = "miss"
-	t := &tee{Exchange: l.r.X, l: l, asked: time.Now()}
+	t := newTee(l, l.r.X)
+	edits := len(l.r.Edits)
 	if l.old != nil {
 		l.condition(l.r)
-		t.ranged = l.q.Header.Has("Range")
 	}
 	l.r.X = t
 	l.next(l.r)
-	l.r.X = t.Exchange
+	l.r.X, l.r.Edits = t.Exchange, l.r.Edits[:edits]
 	switch {
-	case t.err304:
-		e := t.refreshed
-		l.c.Revalidated.Add(1)
-		l.c.keep(e)
+	case t.other:
+		// The origin speaks of an answer that was not asked about (RFC 9111 §4.3.4): ours is of no use.
+		l.c.Purge(l.key)
 		l.r.X.Header().Reset()
-		l.serve(e, "revalidated", time.Now())
+		l.old = nil
+		l.fetch()
+	case t.err304:
+		l.c.Revalidated.Add(1)
+		t.keepRefreshed()
+		cookies := l.r.X.Header().Values("Set-Cookie") // for this client alone
+		l.r.X.Header().Reset()
+		for _, v := range cookies {
+			l.r.X.Header().Add("Set-Cookie", v)
+		}
+		l.serve(t.refreshed, "revalidated", time.Now())
 	case t.failed:
 		l.c.Stale.Add(1)
 		l.r.X.Header().Reset()
@@ -129,7 +140,7 @@ func (l *lookup) condition(r *balancer.Request) {
 	if l.old.etag != "" {
 		r.Edits = append(r.Edits, balancer.HeaderEdit{Name: "If-None-Match", Value: l.old.etag})
 	}
-	if l.old.modified != "" {
+	if l.old.modified != "" && !l.old.tagOnly {
 		r.Edits = append(r.Edits, balancer.HeaderEdit{Name: "If-Modified-Since", Value: l.old.modified})
 	}
 }
@@ -148,36 +159,34 @@ func (l *lookup) serve(e *entry, how string, now time.Time) {
 		h.Set("Connection", "close")
 	}
 	if e.status == 200 {
-		switch notModified(&l.q.Header, e) {
-		case yes:
+		if notModified(&l.q.Header, e) {
 			r.Reply(304, nil)
 			return
-		case failed:
-			r.Reply(412, nil)
-			return
 		}
 	}
-	first, n := int64(0), e.size
-	code := e.status
-	if v := l.q.Header.Bytes("Range"); v != nil && e.status == 200 && rangeApplies(&l.q.Header, e) {
-		var ok, satisfiable bool
-		if first, n, ok, satisfiable = parseRange(string(v), e.size); !satisfiable {
-			h.Set("Content-Range", "bytes */"+itoa(e.size))
-			r.Reply(416, nil)
-			return
-		}
-		if ok {
-			code = 206
-			h.Set("Content-Range", "bytes "+itoa(first)+"-"+itoa(first+n-1)+"/"+itoa(e.size))
-		} else {
-			first, n = 0, e.size
-		}
+	whole := byterange.Range{N: e.size}
+	v := l.q.Header.Bytes("Range")
+	if v == nil || e.status != 200 || l.q.Method != "GET" || !rangeApplies(&l.q.Header, e) { // RFC 9110 §14.2: Range is for GET
+		l.send(e, e.status, whole)
+		return
 	}
-	l.send(e, code, first, n)
+	switch part, kind := byterange.Single(string(v), e.size); kind {
+	case byterange.Part:
+		h.Set("Content-Range", "bytes "+itoa(part.Off)+"-"+itoa(part.Last())+"/"+itoa(e.size))
+		l.send(e, 206, part)
+	case byterange.Outside:
+		h.Set("Content-Range", "bytes */"+itoa(e.size))
+		r.Reply(416, nil)
+	default: // ignored (RFC 9110 §14.2)
+		l.send(e, 200, whole)
+	}
 }
 
-func (l *lookup) send(e *entry, code int, first, n int64) {
-	r := l.r
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+// send sends a part of an entry's body, which may be all of it.
+func (l *lookup) send(e *entry, code int, part byterange.Range) {
+	r, first, n := l.r, part.Off, part.N
 	if e.file != "" {
 		f, err := l.c.dsk.Load().open(e)
 		if err != nil {
@@ -218,66 +227,52 @@ func status(how string, left time.Duration) string {
 // renew fetches a stale entry again in the background, unless somebody does so already.
 func (c *Cache) renew(e *entry, r *balancer.Request, next func(*balancer.Request)) {
 	c.mu.Lock()
-	if c.flights[e.key] != nil || c.ctx.Err() != nil {
+	if c.ctx.Err() != nil {
 		c.mu.Unlock()
 		return
 	}
-	c.flights[e.key] = &flight{done: make(chan struct{})}
+	f := c.depart(e.key)
 	c.mu.Unlock()
+	if f == nil {
+		return
+	}
 	alone := newQuiet(c.ctx, r)
 	c.bg.Go(func() {
-		defer c.leave(e.key)
-		l := &lookup{c: c, r: alone, q: alone.X.Request(), next: next, key: e.key, old: e}
+		defer c.land(f)
+		l := &lookup{c: c, r: alone, q: alone.X.Request(), next: next, key: e.key, old: e, flight: f}
 		l.req = directives{maxAge: -1, maxStale: -1}
-		t := &tee{Exchange: alone.X, l: l, asked: time.Now()}
+		t := newTee(l, alone.X)
 		l.condition(alone)
 		alone.X = t
 		next(alone)
-		if t.err304 {
+		switch {
+		case t.other:
+			c.Purge(e.key)
+		case t.err304:
 			c.Revalidated.Add(1)
-			c.keep(t.refreshed)
-			return
+			t.keepRefreshed()
+		default:
+			t.finish()
 		}
-		t.finish()
 	})
 }
 
-type verdict uint8
-
-const (
-	no verdict = iota
-	yes
-	failed
-)
-
-// notModified decides on a client's conditions (RFC 9110 §13.2.2).
-func notModified(h *http1.Header, e *entry) verdict {
-	if v := h.Joined("If-Match"); v != "" && !etagIn(v, e.etag, true) {
-		return failed
-	}
-	if v := h.Joined("If-None-Match"); v != "" {
-		if etagIn(v, e.etag, false) {
-			return yes
-		}
-		return no
+// notModified decides on a client's conditions (RFC 9110 §13.2.2), of which If-Match and If-Unmodified-Since are not for caches.
+func notModified(h *http1.Header, e *entry) bool {
+	if h.Has("If-None-Match") {
+		return etagIn(h.Joined("If-None-Match"), e.etag)
 	}
 	since, err := parseTime(h.Get("If-Modified-Since"))
 	modified, err2 := parseTime(e.modified)
-	if err == nil && err2 == nil && !modified.After(since) {
-		return yes
-	}
-	return no
+	return err == nil && err2 == nil && !modified.After(since)
 }
 
-// etagIn reports whether a list of entity tags has one; strong takes no weak ones (RFC 9110 §8.8.3.2).
-func etagIn(list, etag string, strong bool) bool {
+// etagIn reports whether a list of entity tags has one, weakly compared (RFC 9110 §8.8.3.2).
+func etagIn(list, etag string) bool {
 	if strings.TrimSpace(list) == "*" {
 		return true
 	}
 	for t := range splitList(list) {
-		if strong && (strings.HasPrefix(t, "W/") || strings.HasPrefix(etag, "W/")) {
-			continue
-		}
 		if etag != "" && strings.TrimPrefix(t, "W/") == strings.TrimPrefix(etag, "W/") {
 			return true
 		}
@@ -296,5 +291,5 @@ func rangeApplies(h *http1.Header, e *entry) bool {
 	case strings.HasPrefix(v, "W/"):
 		return false
 	}
-	return v == e.modified && v != ""
+	return v == e.modified
 }

@@ -29,6 +29,7 @@ type entry struct {
 	staleError time.Duration
 	revalidate bool // must be asked about when stale
 	always     bool // must be asked about always: no-cache
+	tagOnly    bool // must be asked about by its tag alone, not by its date
 	etag       string
 	modified   string
 }
@@ -100,11 +101,11 @@ func newMemory(limit int64) *memory {
 	return &memory{limit: limit, keys: map[string][]*list.Element{}}
 }
 
-// get finds the entry that answers a request for a key.
+// get finds the entry that answers a request for a key; of several the newest (RFC 9111 §4.1).
 func (m *memory) get(key string, h *http1.Header) *entry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, el := range m.keys[key] {
+	for _, el := range slices.Backward(m.keys[key]) {
 		k := el.Value.(*kept)
 		if k.e.fits(h) {
 			k.used = true
@@ -118,7 +119,13 @@ func (m *memory) get(key string, h *http1.Header) *entry {
 func (m *memory) put(e *entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if e.cost() > m.limit {
+	if e.cost() > m.limit { // then what it comes in place of must not be given either
+		for _, el := range slices.Clone(m.keys[e.key]) {
+			m.drop(el)
+		}
+		if m.gone != nil {
+			m.gone(e)
+		}
 		return
 	}
 	for _, el := range m.keys[e.key] {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,19 +18,25 @@ import (
 // ways stay open.
 type tee struct {
 	http1.Exchange
-	l     *lookup
-	asked time.Time
+	l          *lookup
+	asked      time.Time
+	generation uint64 // of the key when the answer was asked for
 
 	started   bool
-	ranged    bool // the client asked for a part, and the whole was asked for in its place
 	err304    bool // the origin says that old holds
+	other     bool // the origin says so of something else
 	failed    bool // the origin failed, and old does for now
 	refreshed *entry
+	keepIt    bool   // refreshed may be kept
 	e         *entry // being made; nil when the answer is not kept
 	size      int64
 }
 
-func (t *tee) swallow() bool { return t.err304 || t.failed }
+func newTee(l *lookup, x http1.Exchange) *tee {
+	return &tee{Exchange: x, l: l, asked: time.Now(), generation: l.c.generation(l.key).Load()}
+}
+
+func (t *tee) swallow() bool { return t.err304 || t.other || t.failed }
 
 // Started reports whether an answer has begun, be it one that the client does not see.
 func (t *tee) Started() bool { return t.started }
@@ -43,11 +51,13 @@ func (t *tee) Start(status int, size int64) error {
 	res := parseControl(h)
 	if old := l.old; old != nil {
 		if status == 304 {
-			t.err304, t.refreshed = true, old.refresh(h, &res, t.asked, now, l.c.set.Load())
+			if t.other = contradicts(h.Get("ETag"), old.etag); !t.other {
+				t.err304 = true
+				t.refreshed, t.keepIt = old.refresh(l, h, t.asked, now, l.c.set.Load())
+			}
 			return nil
 		}
-		grace := old.staleError
-		if status >= 500 && !old.revalidate && !old.always && old.currentAge(now)-old.fresh <= grace {
+		if isFailure(status) && !old.revalidate && !old.always && old.currentAge(now)-old.fresh <= old.staleError {
 			t.failed = true
 			return nil
 		}
@@ -58,8 +68,33 @@ func (t *tee) Start(status int, size int64) error {
 	}
 	if t.e != nil {
 		h.Set("Cache-Status", "wheelhouse; fwd=miss; stored")
+		l.c.setApart(l.key, false)
+	} else {
+		if status < 500 {
+			l.c.setApart(l.key, true)
+		}
+		l.c.land(l.flight) // whoever waits does so in vain
 	}
 	return t.Exchange.Start(status, size)
+}
+
+// isFailure are the statuses for which a stale answer may stand in (RFC 5861 §4).
+func isFailure(status int) bool {
+	return status == 500 || status == 502 || status == 503 || status == 504
+}
+
+// contradicts reports whether a 304 bears another strong tag than what was asked about, which then must not be used (RFC 9111 §4.3.4).
+func contradicts(tag, asked string) bool {
+	return tag != "" && asked != "" && !strings.HasPrefix(tag, "W/") && !strings.HasPrefix(asked, "W/") && tag != asked
+}
+
+// keepRefreshed keeps the entry that the origin has confirmed; one that may no longer be kept is forgotten.
+func (t *tee) keepRefreshed() {
+	if !t.keepIt {
+		t.l.c.Purge(t.l.key)
+		return
+	}
+	t.l.c.keep(t.refreshed, t.generation)
 }
 
 // Reply implements http1.Exchange.
@@ -159,7 +194,7 @@ func (t *tee) finish() {
 		return
 	}
 	e.size = int64(len(e.body))
-	t.l.c.keep(e)
+	t.l.c.keep(e, t.generation)
 }
 
 // newEntry begins an entry; nil when its answer could not be used.
@@ -180,13 +215,26 @@ func newEntry(l *lookup, status int, h *http1.Header, res *directives, asked, no
 		}
 	}
 	if !h.Has("Date") {
-		e.header = append(e.header, field{"Date", now.UTC().Format("Mon, 02 Jan 2006 15:04:05") + " GMT"})
+		e.header = append(e.header, field{"Date", now.UTC().Format(http.TimeFormat)})
 	}
-	for name := range splitList(h.Joined("Vary")) {
-		e.vary = append(e.vary, varied{strings.ToLower(name), variant(name, &l.q.Header)})
-	}
+	e.vary = variedBy(h, l.q)
+	e.tagOnly = tagOnly(l.q, res, set)
 	e.setTimes(h, res, fresh, asked, now, set)
 	return e
+}
+
+// variedBy is what an answer with fields h to a request depends on.
+func variedBy(h *http1.Header, q *http1.Request) (list []varied) {
+	for name := range splitList(h.Joined("Vary")) {
+		list = append(list, varied{strings.ToLower(name), variant(name, &q.Header)})
+	}
+	return list
+}
+
+// tagOnly reports whether an answer is one of several for different people, as far as can be seen. That one of them was not modified since
+// says nothing of another; only a tag does.
+func tagOnly(q *http1.Request, res *directives, set *balancer.Cache) bool {
+	return set.AskAlways || res.private || q.Header.Has("Authorization")
 }
 
 // setTimes says how long an entry may be used.
@@ -196,7 +244,7 @@ func (e *entry) setTimes(h *http1.Header, res *directives, fresh time.Duration, 
 	if !h.Has("Age") && !h.Has("Date") {
 		e.age = 0
 	}
-	e.fresh, e.always, e.revalidate = fresh, res.noCache, res.mustRevalidate || res.noCache || res.sMaxAge >= 0
+	e.fresh, e.always, e.revalidate = fresh, res.noCache, res.mustRevalidate || res.proxyRevalidate || res.noCache || res.sMaxAge >= 0
 	if set.AskAlways {
 		e.fresh, e.always, e.revalidate = 0, true, true
 		return
@@ -210,45 +258,69 @@ func (e *entry) setTimes(h *http1.Header, res *directives, fresh time.Duration, 
 	}
 }
 
-// refresh is the entry after the origin has said that it still holds (RFC 9111 §4.3.4).
-func (e *entry) refresh(h *http1.Header, res *directives, asked, now time.Time, set *balancer.Cache) *entry {
+// refresh is the entry after the origin has said that it still holds (RFC 9111 §4.3.4), and whether it may be kept as it is now.
+func (e *entry) refresh(l *lookup, h *http1.Header, asked, now time.Time, set *balancer.Cache) (refreshed *entry, keep bool) {
 	n := *e
 	n.stored = now
 	n.header = nil
 	for _, f := range e.header {
-		if !h.Has(f.name) || strings.EqualFold(f.name, "Content-Length") || strings.EqualFold(f.name, "Content-Encoding") {
+		if strings.EqualFold(f.name, "Date") {
+			continue
+		}
+		if !h.Has(f.name) || !taken(f.name) {
 			n.header = append(n.header, f)
 		}
 	}
 	var merged http1.Header
 	for name, value := range h.All() {
-		switch strings.ToLower(string(name)) {
-		case "connection", "age", "cache-status", "content-length", "content-encoding", "content-range", "content-type":
-		default:
+		if taken(string(name)) {
 			n.header = append(n.header, field{string(name), string(value)})
 		}
+	}
+	if !h.Has("Date") { // RFC 9110 §6.6.1
+		n.header = append(n.header, field{"Date", now.UTC().Format(http.TimeFormat)})
 	}
 	for _, f := range n.header {
 		merged.Add(f.name, f.value)
 	}
 	all := parseControl(&merged)
 	fresh, _ := lifetime(e.status, &merged, &all, now)
+	merged.Del("Age")
+	if v := h.Get("Age"); v != "" {
+		merged.Set("Age", v)
+	}
 	n.setTimes(&merged, &all, fresh, asked, now, set)
 	if v := h.Get("ETag"); v != "" {
 		n.etag = v
 	}
-	return &n
+	if v := h.Get("Last-Modified"); v != "" {
+		n.modified = v
+	}
+	n.vary, n.tagOnly = variedBy(&merged, l.q), tagOnly(l.q, &all, set)
+	return &n, mayStore(l.q, e.status, &merged, &l.req, &all, set.AskAlways)
+}
+
+// taken reports whether a field of a 304 takes the place of the one that is kept: those do not that speak of the body, of the connection,
+// or to one client.
+func taken(name string) bool {
+	switch strings.ToLower(name) {
+	case "connection", "age", "cache-status", "content-length", "content-encoding", "content-range", "content-type", "set-cookie":
+		return false
+	}
+	return true
 }
 
 // newQuiet is a copy of a request that nobody waits for.
 func newQuiet(ctx context.Context, r *balancer.Request) *balancer.Request {
 	q := r.X.Request()
 	x := &quiet{ctx: ctx, remote: r.X.RemoteAddr(), local: r.X.LocalAddr(), tls: r.X.TLS()}
-	x.req = http1.Request{
-		Method: "GET", Target: clone(q.Target), Path: clone(q.Path), Query: clone(q.Query), Host: clone(q.Host), Minor: 1, ID: q.ID,
+	x.req = http1.Request{ // as plugins have made it: that is what the entry's key says
+		Method: "GET", Target: []byte(r.URI()), Path: clone(r.Path), Query: clone(r.Query), Host: clone(r.Host), Minor: 1, ID: q.ID,
 	}
 	x.req.Header.AddAll(&q.Header)
-	return r.Fork(x)
+	alone := r.Fork(x)
+	alone.Edits = slices.Clone(r.Edits)
+	return alone
 }
 
 func clone(b []byte) []byte {

@@ -1,8 +1,9 @@
 package web
 
 import (
-	"math"
 	"strings"
+
+	"wheelhouse/internal/byterange"
 )
 
 // maxRanges is how many ranges one request may ask for; one that asks for more gets the whole (RFC 9110 §14.2, §17.15).
@@ -18,8 +19,8 @@ type span struct{ off, n int64 }
 // A range whose end is before its start is malformed; §14.2 lets a server refuse it instead of ignoring it, and Perlbal's users
 // know it refused.
 func parseRange(v string, size int64) (spans []span, ok bool) {
-	unit, set, found := strings.Cut(v, "=")
-	if !found || !strings.EqualFold(strings.TrimSpace(unit), "bytes") {
+	set, isBytes := byterange.Set(v)
+	if !isBytes {
 		return nil, true
 	}
 	asked, total := 0, int64(0)
@@ -30,61 +31,18 @@ func parseRange(v string, size int64) (spans []span, ok bool) {
 		if asked++; asked > maxRanges {
 			return nil, true
 		}
-		first, last, valid := positions(part, size)
-		switch {
-		case !valid:
+		switch r, kind := byterange.Parse(part, size); kind {
+		case byterange.Malformed:
 			return nil, true
-		case last < first && first < size:
+		case byterange.Reversed:
 			return nil, false
-		case first >= size:
-			continue
+		case byterange.Part:
+			spans = append(spans, span{r.Off, r.N})
+			total += r.N
 		}
-		n := min(last, size-1) - first + 1
-		spans = append(spans, span{first, n})
-		total += n
 	}
 	if asked == 0 || total > size {
 		return nil, true
 	}
 	return spans, len(spans) > 0
-}
-
-// positions reads first-last, first- or -length. What is beyond the end is left so.
-func positions(s string, size int64) (first, last int64, valid bool) {
-	a, b, found := strings.Cut(s, "-")
-	switch {
-	case !found, a == "" && b == "":
-		return 0, 0, false
-	case a == "":
-		n, ok := digits(b)
-		if n == 0 {
-			return size, size, ok // nothing of it is there
-		}
-		return max(0, size-n), size - 1, ok
-	}
-	first, ok := digits(a)
-	if !ok {
-		return 0, 0, false
-	}
-	if b == "" {
-		return first, math.MaxInt64, true
-	}
-	last, ok = digits(b)
-	return first, last, ok
-}
-
-// digits reads a number; one that is too large is as large as can be.
-func digits(s string) (n int64, ok bool) {
-	for i := range len(s) {
-		d := int64(s[i]) - '0'
-		if d < 0 || d > 9 {
-			return 0, false
-		}
-		if n > (math.MaxInt64-d)/10 {
-			n = math.MaxInt64
-			continue
-		}
-		n = n*10 + d
-	}
-	return n, s != ""
 }
