@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"wheelhouse/internal/byterange"
 	"wheelhouse/internal/http1"
 	"wheelhouse/store"
 )
@@ -19,7 +20,7 @@ const maxRanges = 32
 // parseRange reads a Range header, RFC 9110 §14.1.2, for an object of size bytes. No ranges and no failure means that the
 // header is to be ignored: it is of another unit, malformed, or asks for too much.
 func parseRange(s string, size int64) ([]byteRange, *failure) {
-	spec, ok := strings.CutPrefix(s, "bytes=")
+	spec, ok := byterange.Set(s)
 	if !ok {
 		return nil, nil
 	}
@@ -34,13 +35,12 @@ func parseRange(s string, size int64) ([]byteRange, *failure) {
 		if seen++; seen > maxRanges {
 			return nil, nil
 		}
-		r, ok, satisfiable := parseOneRange(part, size)
-		if !ok {
+		switch r, kind := byterange.Parse(part, size); kind {
+		case byterange.Malformed, byterange.Reversed:
 			return nil, nil
-		}
-		if satisfiable {
-			ranges = append(ranges, r)
-			total += r.n
+		case byterange.Part:
+			ranges = append(ranges, byteRange{r.Off, r.N})
+			total += r.N
 		}
 	}
 	if seen == 0 {
@@ -54,50 +54,6 @@ func parseRange(s string, size int64) ([]byteRange, *failure) {
 		return nil, nil
 	}
 	return ranges, nil
-}
-
-func parseOneRange(s string, size int64) (r byteRange, ok, satisfiable bool) {
-	first, last, found := strings.Cut(s, "-")
-	if !found {
-		return r, false, false
-	}
-	if first == "" { // the last n bytes
-		n, ok := digits(last)
-		if !ok {
-			return r, false, false
-		}
-		n = min(n, size)
-		return byteRange{size - n, n}, true, n > 0
-	}
-	from, ok := digits(first)
-	if !ok {
-		return r, false, false
-	}
-	to := size - 1
-	if last != "" {
-		if to, ok = digits(last); !ok || to < from {
-			return r, false, false
-		}
-		to = min(to, size-1)
-	}
-	return byteRange{from, to - from + 1}, true, from < size
-}
-
-// digits reads a non-negative decimal number; one too large for an int64 counts as the largest.
-func digits(s string) (int64, bool) {
-	if s == "" {
-		return 0, false
-	}
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return 0, false
-		}
-	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		return 1<<63 - 1, true
-	}
-	return n, true
 }
 
 // requestedRanges is what the request asks for, if it asks for parts and its If-Range (RFC 9110 §13.1.5) holds.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"wheelhouse/internal/byterange"
 	"wheelhouse/internal/http1"
 	"wheelhouse/store"
 )
@@ -45,14 +46,14 @@ func (n *Node) read(x http1.Exchange, d *Disk, id store.ObjectID) {
 		return
 	}
 	off, size, status := int64(0), info.Size, http.StatusOK
-	if first, last, ok := singleRange(r.Header.Get("Range"), info.Size); ok {
-		if first >= info.Size {
-			h.Set("Content-Range", "bytes */"+strconv.FormatInt(info.Size, 10))
-			refuse(x, http.StatusRequestedRangeNotSatisfiable, "the entity has %d bytes", info.Size)
-			return
-		}
-		off, size, status = first, last-first+1, http.StatusPartialContent
-		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, info.Size))
+	switch part, kind := byterange.Single(r.Header.Get("Range"), info.Size); kind { // any other is ignored (RFC 9110 §14.2)
+	case byterange.Outside:
+		h.Set("Content-Range", "bytes */"+strconv.FormatInt(info.Size, 10))
+		refuse(x, http.StatusRequestedRangeNotSatisfiable, "the entity has %d bytes", info.Size)
+		return
+	case byterange.Part:
+		off, size, status = part.Off, part.N, http.StatusPartialContent
+		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", part.Off, part.Last(), info.Size))
 	}
 	n.send(x, d, id, off, size, status)
 }
@@ -94,37 +95,6 @@ func describe(h *http1.Header, info *store.EntityInfo) {
 		h.Set(headerName, store.ObjectPath(info.Bucket, info.Name))
 	}
 	h.Set(headerStored, strconv.FormatInt(info.Stored.Unix(), 10))
-}
-
-// singleRange reads a Range header of one range (RFC 9110 §14.1.2). Anything else is ignored, as §14.2 allows.
-func singleRange(s string, size int64) (first, last int64, ok bool) {
-	spec, ok := strings.CutPrefix(s, "bytes=")
-	if !ok {
-		return 0, 0, false
-	}
-	from, to, ok := strings.Cut(spec, "-")
-	if !ok {
-		return 0, 0, false
-	}
-	if from == "" {
-		n, err := strconv.ParseInt(to, 10, 64)
-		if err != nil || n <= 0 {
-			return 0, 0, false
-		}
-		return max(0, size-n), size - 1, size > 0
-	}
-	first, err := strconv.ParseInt(from, 10, 64)
-	if err != nil || first < 0 {
-		return 0, 0, false
-	}
-	last = size - 1
-	if to != "" {
-		if last, err = strconv.ParseInt(to, 10, 64); err != nil || last < first {
-			return 0, 0, false
-		}
-		last = min(last, size-1)
-	}
-	return first, last, true
 }
 
 // write answers PUT of an entity: 201 when it is durable.

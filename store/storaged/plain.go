@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"wheelhouse/internal/byterange"
 	"wheelhouse/internal/http1"
 )
 
@@ -77,9 +78,9 @@ func (n *Node) readPlain(x http1.Exchange, root *os.Root, name string) error {
 		return nil
 	}
 	off, size, status := int64(0), st.Size(), http.StatusOK
-	if first, last, ok := singleRange(x.Request().Header.Get("Range"), size); ok && first < size {
-		h.Set("Content-Range", "bytes "+strconv.FormatInt(first, 10)+"-"+strconv.FormatInt(last, 10)+"/"+strconv.FormatInt(size, 10))
-		off, size, status = first, last-first+1, http.StatusPartialContent
+	if part, kind := byterange.Single(x.Request().Header.Get("Range"), size); kind == byterange.Part {
+		h.Set("Content-Range", "bytes "+strconv.FormatInt(part.Off, 10)+"-"+strconv.FormatInt(part.Last(), 10)+"/"+strconv.FormatInt(size, 10))
+		off, size, status = part.Off, part.N, http.StatusPartialContent
 	}
 	if err := x.Start(status, size); err != nil || x.Request().Method == "HEAD" || size == 0 {
 		return nil // the client has gone

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"wheelhouse/internal/byterange"
 	"wheelhouse/internal/http1"
 	"wheelhouse/store"
 )
@@ -201,14 +202,14 @@ func (n *Node) bulk(x http1.Exchange, d *Disk, name string) {
 	}
 	defer p.Close()
 	off, size, status := int64(0), p.Size(), http.StatusOK
-	if first, last, ok := singleRange(x.Request().Header.Get("Range"), size); ok {
-		if first >= size {
-			x.Header().Set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
-			refuse(x, http.StatusRequestedRangeNotSatisfiable, "the pack has %d bytes", size)
-			return
-		}
-		x.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, size))
-		off, size, status = first, last-first+1, http.StatusPartialContent
+	switch part, kind := byterange.Single(x.Request().Header.Get("Range"), size); kind { // any other is ignored (RFC 9110 §14.2)
+	case byterange.Outside:
+		x.Header().Set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
+		refuse(x, http.StatusRequestedRangeNotSatisfiable, "the pack has %d bytes", size)
+		return
+	case byterange.Part:
+		x.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", part.Off, part.Last(), size))
+		off, size, status = part.Off, part.N, http.StatusPartialContent
 	}
 	x.Header().Set("Content-Type", "application/x-tar")
 	x.Header().Set("Accept-Ranges", "bytes")
