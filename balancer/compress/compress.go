@@ -46,14 +46,7 @@ func quality(accept, coding string) float64 {
 	any := 0.0
 	for part := range strings.SplitSeq(accept, ",") {
 		name, params, _ := strings.Cut(strings.TrimSpace(part), ";")
-		q := 1.0
-		if v, ok := strings.CutPrefix(strings.TrimSpace(params), "q="); ok {
-			f, err := strconv.ParseFloat(v, 64)
-			if err != nil || f < 0 || f > 1 {
-				f = 0
-			}
-			q = f
-		}
+		q := weight(params)
 		switch name = strings.TrimSpace(name); {
 		case strings.EqualFold(name, coding):
 			return q
@@ -62,6 +55,21 @@ func quality(accept, coding string) float64 {
 		}
 	}
 	return any
+}
+
+// weight is the q of a coding's parameters (RFC 9110 §12.4.2), 1 if there is none, 0 if it is wrong.
+func weight(params string) float64 {
+	for p := range strings.SplitSeq(params, ";") {
+		name, v, _ := strings.Cut(strings.TrimSpace(p), "=")
+		if !strings.EqualFold(name, "q") {
+			continue
+		}
+		if f, err := strconv.ParseFloat(v, 64); err == nil && f >= 0 && f <= 1 {
+			return f
+		}
+		return 0
+	}
+	return 1
 }
 
 // encoder is a compressor that can be used again.
@@ -108,7 +116,9 @@ func (x *exchange) Start(status int, size int64) error {
 	}
 	h.Set("Content-Encoding", x.coding)
 	h.Del("Accept-Ranges")
-	h.Del("Content-MD5")
+	for _, name := range [...]string{"Content-MD5", "Digest", "Content-Digest", "Repr-Digest"} { // of other bytes
+		h.Del(name)
+	}
 	if tag := h.Get("ETag"); tag != "" && !strings.HasPrefix(tag, "W/") {
 		h.Set("ETag", "W/"+tag) // RFC 9110 §8.8.1: the bytes are others
 	}

@@ -51,7 +51,7 @@ func clientTunables() []Tunable {
 			return nil
 		}},
 		{Name: "access_log_format", Default: "combined", Doc: "combined or json", apply: asOneOf(func(s *settings) *string { return &s.AccessLogFormat }, "combined", "json")},
-		{Name: "rate_limit", Doc: "requests a second that one client may make, as in 100, with burst=N and key=ip|host|header:NAME|cookie:NAME", apply: applyRateLimit},
+		{Name: "rate_limit", Doc: "requests a second that one client may make, as in 100, with burst=N and key=ip|host|header:NAME|cookie:NAME; whoever lacks the header or cookie is known by address", apply: applyRateLimit},
 	}
 }
 

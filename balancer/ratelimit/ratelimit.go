@@ -20,11 +20,22 @@ const (
 
 // Limiter is a service's limits. It is safe for concurrent use.
 type Limiter struct {
-	set     atomic.Pointer[balancer.RateLimit]
+	set     atomic.Pointer[limit]
 	seed    maphash.Seed
 	shard   [shards]shard
-	Refused atomic.Int64
+	refusal refusals
+	Refused atomic.Int64 // requests
 }
+
+// limit is a limit in the form in which it is used.
+type limit struct {
+	balancer.RateLimit
+	step int64 // ns that a request costs
+	room int64 // ns that a client may be ahead
+}
+
+// most is more ns than anybody waits for; sums of two of them fit.
+const most = 1 << 60
 
 type shard struct {
 	mu   sync.Mutex
@@ -34,21 +45,36 @@ type shard struct {
 // New makes a limiter.
 func New() *Limiter {
 	l := &Limiter{seed: maphash.MakeSeed()}
-	l.set.Store(&balancer.RateLimit{})
+	l.set.Store(&limit{})
 	return l
 }
 
-// Update puts settings in force.
-func (l *Limiter) Update(set balancer.RateLimit) { l.set.Store(&set) }
+// Update puts settings in force. Clients that are known stay so, but nobody waits for longer than the new limit would have made it.
+func (l *Limiter) Update(set balancer.RateLimit) {
+	n := &limit{RateLimit: set}
+	if set.Rate > 0 {
+		step := float64(time.Second) / set.Rate
+		n.step = int64(min(step, most))
+		n.room = int64(min(step*float64(set.Burst), most))
+	}
+	if old := l.set.Swap(n); old.Key != set.Key {
+		l.refusal.clear()
+	}
+}
+
+// Limit is the limit in force; its Rate is 0 when there is none.
+func (l *Limiter) Limit() balancer.RateLimit { return l.set.Load().RateLimit }
 
 // Serve has next answer a request that is within its client's limit, and answers others with 429.
 func (l *Limiter) Serve(r *balancer.Request, next func(*balancer.Request)) {
-	wait := l.Allow(key(r, l.set.Load().Key), r.Began)
+	k, secret := key(r, l.set.Load().Key)
+	wait := l.Allow(k, r.Began)
 	if wait == 0 {
 		next(r)
 		return
 	}
 	l.Refused.Add(1)
+	l.refusal.note(k, secret, r.Began)
 	r.ErrorAfter(429, wait, "", "over rate_limit")
 }
 
@@ -58,13 +84,12 @@ func (l *Limiter) Allow(key string, now time.Time) (wait time.Duration) {
 	if set.Rate <= 0 {
 		return 0
 	}
-	step := int64(float64(time.Second) / set.Rate)
-	room := step * int64(set.Burst)
+	step, room := set.step, set.room
 	s := &l.shard[maphash.String(l.seed, key)%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := now.UnixNano()
-	full := max(s.next[key], at)
+	full := min(max(s.next[key], at), at+room)
 	if full+step-at > room {
 		return time.Duration(full + step - at - room)
 	}
@@ -78,14 +103,22 @@ func (l *Limiter) Allow(key string, now time.Time) (wait time.Duration) {
 	return 0
 }
 
-// forget drops those whose buckets are full; if none is, the one that will be first. s.mu is held.
+// looked is how many clients are looked at to make room for one: all of them would take long, and for each newcomer again.
+const looked = 32
+
+// forget makes room: of some that chance picks it drops those whose buckets are full, or if none is, the one whose bucket is first to be.
+// s.mu is held.
 func (s *shard) forget(at int64) {
 	first, when := "", int64(math.MaxInt64)
+	n := 0
 	for k, full := range s.next {
 		if full <= at {
 			delete(s.next, k)
 		} else if full < when {
 			first, when = k, full
+		}
+		if n++; n == looked {
+			break
 		}
 	}
 	if len(s.next) >= perShard {
@@ -93,22 +126,27 @@ func (s *shard) forget(at int64) {
 	}
 }
 
-// key is what a client is known by.
-func key(r *balancer.Request, by string) string {
+// key is what a client is known by, and whether that is the client's secret. One that does not bear the field or cookie is known by its
+// address: else all of those would share one limit, and each of them could use it up for the others.
+func key(r *balancer.Request, by string) (key string, secret bool) {
 	kind, name, _ := strings.Cut(by, ":")
 	switch kind {
 	case "host":
-		return string(r.Host)
+		return strings.ToLower(string(r.Host)), false
 	case "header":
-		return r.X.Request().Header.Get(name)
+		if v := r.X.Request().Header.Get(name); v != "" {
+			return "=" + v, true
+		}
 	case "cookie":
-		v, _ := balancer.Cookie(&r.X.Request().Header, name)
-		return v
-	}
-	if a := r.Observed; a.Is6() { // a customer has a network, not an address
-		if p, err := a.Prefix(64); err == nil {
-			return p.String()
+		if v, _ := balancer.Cookie(&r.X.Request().Header, name); v != "" {
+			return "=" + v, true
 		}
 	}
-	return r.Observed.String()
+	a := r.Observed.Unmap()
+	if a.Is6() { // a customer has a network, not an address
+		if p, err := a.WithZone("").Prefix(64); err == nil {
+			return p.String(), false
+		}
+	}
+	return a.String(), false
 }

@@ -61,12 +61,18 @@ func parseProxyV1(line string) (net.Addr, error) {
 	if len(f) != 6 || f[1] != "TCP4" && f[1] != "TCP6" {
 		return nil, errProxyHeader
 	}
-	ip, err := netip.ParseAddr(f[2])
-	port, perr := strconv.ParseUint(f[4], 10, 16)
-	if err != nil || perr != nil || ip.Is4() != (f[1] == "TCP4") || ip.Zone() != "" {
+	from, ok := endV1(f[1], f[2], f[4])
+	if _, ok2 := endV1(f[1], f[3], f[5]); !ok || !ok2 {
 		return nil, errProxyHeader
 	}
-	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, uint16(port))), nil
+	return net.TCPAddrFromAddrPort(from), nil
+}
+
+// endV1 reads one end of a connection.
+func endV1(family, addr, port string) (netip.AddrPort, bool) {
+	ip, err := netip.ParseAddr(addr)
+	n, perr := strconv.ParseUint(port, 10, 16)
+	return netip.AddrPortFrom(ip, uint16(n)), err == nil && perr == nil && ip.Is4() == (family == "TCP4") && ip.Zone() == ""
 }
 
 // readProxyV2 reads what follows the signature (§2.2).
