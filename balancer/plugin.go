@@ -86,6 +86,11 @@ type (
 	Prioritizer interface {
 		Prioritize(r *Request) (p Priority, ok bool)
 	}
+	// Placer says which node of the pool a request is best given to: one of those that may be used, by address, or "" when it has no
+	// opinion. It is asked again for each attempt; a node that has failed the request is not among them any more.
+	Placer interface {
+		Place(r *Request, nodes []string) (addr string)
+	}
 	// Forwarder changes what goes to the backend, after the balancer's own fields were set and before HEADER's rules.
 	Forwarder interface {
 		Forward(r *Request, out *http1.OutRequest)
@@ -127,6 +132,7 @@ type Chain struct {
 	start    []Starter
 	sel      []Selector
 	priority []Prioritizer
+	place    []Placer
 	forward  []Forwarder
 	answer   []Answerer
 	rewrite  []Rewriter
@@ -142,6 +148,7 @@ func NewChain(names []string, instances []any) *Chain {
 		c.start = appendIf(c.start, i)
 		c.sel = appendIf(c.sel, i)
 		c.priority = appendIf(c.priority, i)
+		c.place = appendIf(c.place, i)
 		c.forward = appendIf(c.forward, i)
 		c.answer = appendIf(c.answer, i)
 		c.rewrite = appendIf(c.rewrite, i)
@@ -190,6 +197,19 @@ func (c *Chain) Prioritize(r *Request) (Priority, bool) {
 		}
 	}
 	return Normal, false
+}
+
+// Places reports whether there is a Placer.
+func (c *Chain) Places() bool { return len(c.place) > 0 }
+
+// Place runs the Placers until one has an opinion.
+func (c *Chain) Place(r *Request, nodes []string) string {
+	for _, h := range c.place {
+		if addr := h.Place(r, nodes); addr != "" {
+			return addr
+		}
+	}
+	return ""
 }
 
 // Forward runs the Forwarders.

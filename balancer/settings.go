@@ -177,8 +177,20 @@ type PoolSettings struct {
 	EjectErrors     int           // failures in a row after which a node is left alone, 0: never
 	EjectTime       time.Duration // for how long, the first time; doubled each time up to ten times as long
 	EjectMax        int           // percent of the nodes that may be ejected at once
+	EjectProbes     int           // requests at once to a node that comes back, until it has answered one; 0: no limit
 	SlowStart       time.Duration // over which a node that comes back is given its full share
 	ResolveInterval time.Duration // between look-ups of names
+
+	// Limits and circuit breaker of the whole pool, over all services that use it. What they refuse is answered with 503 at once.
+	MaxRequests        int           // requests under way, those that wait for a node included, 0: no limit
+	MaxPending         int           // requests that wait for a node, 0: no limit
+	MaxRetries         int           // requests under way that are tried again after a node failed them, 0: no limit
+	CircuitErrors      int           // failures in a row after which the circuit opens, 0: not for that
+	CircuitPercent     int           // percent of the requests in CircuitWindow whose failure opens it, 0: not for that
+	CircuitMinRequests int           // in CircuitWindow, below which CircuitPercent does not count
+	CircuitWindow      time.Duration // about: it moves in halves
+	CircuitTime        time.Duration // for which it is open, before it is half-open
+	CircuitProbes      int           // requests that a half-open circuit lets through, and that must succeed to close it; at least 1
 }
 
 // Method is how a node is chosen.

@@ -46,10 +46,11 @@ type Conn struct {
 	until     time.Time // the backend closes it then; zero: it has not said
 	uses      atomic.Int32
 	state     atomic.Int32
-	own       bool // of one request alone
-	verifying bool // the exchange under way is verify's
-	inUse     bool // a request is under way that counts as the node's
-	sound     bool // of the last exchange
+	ticket    permit // of the request that has the connection
+	own       bool   // of one request alone
+	verifying bool   // the exchange under way is verify's
+	inUse     bool   // a request is under way that counts as the node's
+	sound     bool   // of the last exchange
 }
 
 func newConn(q *Queue, set *queueSettings, n *Node, nc net.Conn) *Conn {
@@ -60,8 +61,8 @@ func newConn(q *Queue, set *queueSettings, n *Node, nc net.Conn) *Conn {
 }
 
 // begin notes that a request has got the connection.
-func (c *Conn) begin() {
-	c.inUse = true
+func (c *Conn) begin(t permit) {
+	c.inUse, c.ticket = true, t
 	c.state.Store(int32(Sending))
 	c.Node.Active.Add(1)
 	c.Node.Requests.Add(1)
@@ -80,6 +81,11 @@ func (c *Conn) Uses() int { return int(c.uses.Load()) }
 func (c *Conn) Answered(res *http1.Response, now time.Time, took time.Duration) {
 	c.state.Store(int32(Transferring))
 	c.Node.Answered(now, res.Status, took)
+	if gatewayError(res.Status) {
+		c.ticket.tell(failed, statusCause(c.Node.Addr, res.Status))
+	} else {
+		c.ticket.tell(succeeded, "")
+	}
 	c.until = time.Time{}
 	if v := res.Header.Bytes("Keep-Alive"); v != nil {
 		if s, ok := keepAliveTimeout(v); ok {
@@ -125,6 +131,7 @@ func (c *Conn) release(reusable bool) {
 		c.inUse = false
 		c.Node.Active.Add(-1)
 	}
+	c.ticket.release()
 	q := c.q
 	set := q.set.Load()
 	now := time.Now()

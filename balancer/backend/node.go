@@ -47,6 +47,8 @@ type Node struct {
 	failures  int // in a row, of requests
 	ejections int
 	ejected   time.Time // until
+	probing   bool      // was ejected, and has not answered since
+	probes    int       // requests at once while probing, 0: no limit
 	sick      bool      // by active checks
 	row       int       // checks in a row that speak against sick
 	lastError string
@@ -70,7 +72,7 @@ func (n *Node) Uses() int64 { return n.uses.Load() }
 // Status is what is known of a node.
 type Status struct {
 	Addr, Name  string
-	State       string // up, paused, ejected, sick
+	State       string // up, paused, ejected, half-open, sick
 	Since       time.Time
 	Error       string
 	Weight      int
@@ -104,6 +106,8 @@ func (n *Node) Status(now time.Time) Status {
 		s.State = "ejected"
 	case now.UnixNano() < n.pausedUntil.Load():
 		s.State = "paused"
+	case n.probing && n.probes > 0:
+		s.State = "half-open"
 	}
 	return s
 }
@@ -120,7 +124,19 @@ func (n *Node) usable(now time.Time) bool {
 	if now.UnixNano() < n.pausedUntil.Load() {
 		return false
 	}
-	return n.healthy(now)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !n.sick && !now.Before(n.ejected) && !n.tried()
+}
+
+// tried reports whether the node comes back, and has as many requests as it is to have meanwhile. n.mu is held.
+func (n *Node) tried() bool { return n.probing && n.probes > 0 && n.Active.Load() >= int64(n.probes) }
+
+// busyProbing is tried without n.mu held.
+func (n *Node) busyProbing() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.tried()
 }
 
 func (n *Node) healthy(now time.Time) bool {
@@ -138,7 +154,14 @@ func (n *Node) share(now time.Time, slowStart time.Duration) float64 {
 	return math.Min(1, math.Max(0.05, float64(now.UnixNano()-back)/float64(slowStart)))
 }
 
-// connectFailed notes a connect that failed.
+// connectFailed notes a connect to a node that failed.
+func (p *Pool) connectFailed(n *Node, now time.Time, err error) {
+	n.connectFailed(now, err)
+	if set := p.set.Load(); circuitOn(set) && p.circuit.connectFailed(now, set, n.Addr+": "+err.Error()) {
+		p.circuitChanged()
+	}
+}
+
 func (n *Node) connectFailed(now time.Time, err error) {
 	n.Failures.Add(1)
 	n.pausedUntil.Store(now.Add(connectPause).UnixNano())
@@ -161,6 +184,9 @@ func (n *Node) Answered(now time.Time, status int, took time.Duration) {
 		n.codeAt = (n.codeAt + 1) % codesKept
 	}
 	n.failures = 0
+	if n.probing && !now.Before(n.ejected) {
+		n.probing = false
+	}
 	if n.ejections > 0 && now.Sub(n.ejected) > time.Minute {
 		n.ejections = 0
 	}
@@ -173,7 +199,10 @@ func (n *Node) failed(now time.Time, err error, set *balancer.PoolSettings) (eje
 	defer n.mu.Unlock()
 	n.lastError = err.Error()
 	n.failures++
-	return set.EjectErrors > 0 && n.failures >= set.EjectErrors && !now.Before(n.ejected)
+	if now.Before(n.ejected) || set.EjectErrors == 0 {
+		return false
+	}
+	return n.failures >= set.EjectErrors || n.probing && n.probes > 0 // half-open: one failure will do
 }
 
 // eject leaves the node alone for a while.
@@ -183,6 +212,7 @@ func (n *Node) eject(now time.Time, set *balancer.PoolSettings) time.Duration {
 	n.ejections = min(n.ejections+1, maxEjectFactor)
 	d := set.EjectTime * time.Duration(n.ejections)
 	n.ejected, n.failures = now.Add(d), 0
+	n.probing, n.probes = true, set.EjectProbes
 	n.backAt.Store(n.ejected.UnixNano())
 	return d
 }
@@ -208,7 +238,7 @@ func (n *Node) checked(now time.Time, err error, set *balancer.PoolSettings) (ch
 	}
 	n.row, n.sick = 0, err != nil
 	if !n.sick {
-		n.ejected = time.Time{}
+		n.ejected, n.probing = time.Time{}, false
 		n.backAt.Store(now.UnixNano())
 	}
 	return true

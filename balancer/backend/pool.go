@@ -30,6 +30,10 @@ type Pool struct {
 	view atomic.Pointer[view]
 	turn atomic.Uint64 // of RoundRobin
 
+	circuit                   circuit
+	active, pending, retrying atomic.Int64 // towards max_requests, max_pending, max_retries, where those are set
+	refused                   [len(limitNames)]atomic.Int64
+
 	mu       sync.Mutex // guards all below, and changes of view
 	fileTime time.Time
 	looked   time.Time
@@ -295,6 +299,17 @@ func (p *Pool) pickFree(now time.Time, ok func(*Node) bool) *Node {
 	return drawn(list, now, p.set.Load().SlowStart)
 }
 
+// Usable are the addresses of the nodes that may be used now, without those that are excluded.
+func (p *Pool) Usable(now time.Time, exclude []*Node) []string {
+	var list []string
+	for _, n := range p.Nodes() {
+		if n.usable(now) && !slices.Contains(exclude, n) {
+			list = append(list, n.Addr)
+		}
+	}
+	return list
+}
+
 // another reports whether there is a node that may be used and is not excluded.
 func (p *Pool) another(now time.Time, exclude []*Node) bool {
 	return len(exclude) == 0 || slices.ContainsFunc(p.Nodes(), func(n *Node) bool { return !slices.Contains(exclude, n) && n.usable(now) })
@@ -346,9 +361,16 @@ func drawn(list []*Node, now time.Time, slow time.Duration) *Node {
 	return list[len(list)-1]
 }
 
-// Failed notes a request that a node has failed, and leaves the node alone for a while if it fails again and again, unless too
-// many nodes are left alone already.
-func (p *Pool) Failed(n *Node, err error) {
+// Failed notes that the node has failed the connection's request, and leaves the node alone for a while if it fails again and again,
+// unless too many nodes are left alone already.
+func (c *Conn) Failed(err error) {
+	c.ticket.tell(failed, c.Node.Addr+": "+err.Error())
+	if c.ticket.pool != nil {
+		c.ticket.pool.failed(c.Node, err)
+	}
+}
+
+func (p *Pool) failed(n *Node, err error) {
 	now, set := time.Now(), p.set.Load()
 	if !n.failed(now, err, set) {
 		return
@@ -356,7 +378,7 @@ func (p *Pool) Failed(n *Node, err error) {
 	out := 0
 	nodes := p.Nodes()
 	for _, other := range nodes {
-		if !other.healthy(now) {
+		if other != n && !other.healthy(now) {
 			out++
 		}
 	}

@@ -133,29 +133,44 @@ type Want struct {
 	Priority balancer.Priority
 	Key      string  // for ConsistentHash
 	Exclude  []*Node // have failed the request already
+	Node     string  // address of the node that is wanted most, "": none; if it may not be used it is as if none were given
+	Retry    bool    // a node has failed the request already: it counts towards max_retries
 	Timeout  time.Duration
-	Now      time.Time // the time
+	Now      time.Time // if it is known already
 	Again    bool      // the request may be sent a second time
 }
 
-// Get waits for a connection. It ends with ctx, or with an error of this package; of one that says that time is over, the cause
-// that backends gave is part.
+// Get waits for a connection. It ends with ctx, or with an error of this package, which is a [LimitError] when the pool does not take
+// the request; of one that says that time is over, the cause that backends gave is part.
 func (q *Queue) Get(ctx context.Context, w Want) (*Conn, error) {
 	set, now := q.set.Load(), w.Now
 	if set.pool == nil {
 		return nil, ErrNoNodes
 	}
+	if now.IsZero() {
+		now = time.Now()
+	}
 	set.pool.refresh(now)
 	if len(set.pool.Nodes()) == 0 {
 		return nil, ErrNoNodes
 	}
+	ticket, err := set.pool.admit(now, w.Retry)
+	if err != nil {
+		return nil, err
+	}
+	c, err := q.get(ctx, w, set, now, ticket)
+	if err != nil {
+		ticket.release()
+	}
+	return c, err
+}
+
+// get is Get with what the request has taken from the pool's limits, which goes to the connection.
+func (q *Queue) get(ctx context.Context, w Want, set *queueSettings, now time.Time, ticket permit) (*Conn, error) {
 	if !set.pool.another(now, w.Exclude) {
 		w.Exclude = nil // one that has failed is better than none
 	}
-	var node *Node // that the request must go to; nil: whichever is free first
-	if set.pool.Settings().Method != balancer.FirstFree {
-		node = set.pool.pick(now, w.Key, w.Exclude, func(*Node) bool { return true })
-	}
+	node := set.pool.choose(now, &w) // that the request must go to; nil: whichever is free first
 	q.mu.Lock()
 	if q.closed {
 		q.mu.Unlock()
@@ -168,7 +183,7 @@ func (q *Queue) Get(ctx context.Context, w Want) (*Conn, error) {
 		}
 		q.mu.Unlock()
 		if w.Again && c.Used() && now.Sub(c.idleSince) < trustTime || !c.Stale() {
-			c.begin()
+			c.begin(ticket)
 			return c, nil
 		}
 		c.discard()
@@ -178,23 +193,60 @@ func (q *Queue) Get(ctx context.Context, w Want) (*Conn, error) {
 		q.mu.Unlock()
 		return nil, ErrQueueFull
 	}
+	if limit := set.pool.Settings().MaxPending; limit > 0 {
+		if !take(&set.pool.pending, limit) {
+			q.mu.Unlock()
+			return nil, set.pool.refuse(byPending, 0)
+		}
+		defer set.pool.pending.Add(-1)
+	}
 	wait := &waiter{since: now, node: node, exclude: w.Exclude, ready: make(chan *Conn, 1), priority: w.Priority}
 	q.waiting[w.Priority].push(wait)
 	q.spawn()
 	q.mu.Unlock()
-	return q.await(ctx, wait, w.Timeout)
+	return q.await(ctx, wait, w.Timeout, ticket)
 }
 
-func (q *Queue) await(ctx context.Context, w *waiter, limit time.Duration) (*Conn, error) {
+// choose is the node for a request, by what it wants or by the pool's method; nil when any will do, or none may be used.
+func (p *Pool) choose(now time.Time, w *Want) *Node {
+	if w.Node != "" {
+		for _, n := range p.Nodes() {
+			if n.Addr == w.Node && n.usable(now) && !slices.Contains(w.Exclude, n) {
+				return n
+			}
+		}
+	}
+	if p.Settings().Method == balancer.FirstFree {
+		return nil
+	}
+	return p.pick(now, w.Key, w.Exclude, func(*Node) bool { return true })
+}
+
+// shed sends away those who wait: the pool's circuit has opened.
+func (q *Queue) shed() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range q.waiting {
+		for w := q.waiting[i].pop(); w != nil; w = q.waiting[i].pop() {
+			w.shed = true
+			w.ready <- nil
+		}
+	}
+}
+
+func (q *Queue) await(ctx context.Context, w *waiter, limit time.Duration, ticket permit) (*Conn, error) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	var err error
 	select {
 	case c := <-w.ready:
+		if c == nil && w.shed {
+			return nil, ticket.pool.refuse(byCircuit, ticket.pool.Settings().CircuitTime)
+		}
 		if c == nil {
 			return nil, ErrClosed
 		}
-		c.begin()
+		c.begin(ticket)
 		return c, nil
 	case <-ctx.Done():
 		err = context.Cause(ctx)
@@ -206,7 +258,7 @@ func (q *Queue) await(ctx context.Context, w *waiter, limit time.Duration) (*Con
 	q.mu.Unlock()
 	if !left { // a connection has come at the same time
 		if c := <-w.ready; c != nil {
-			c.begin()
+			c.begin(permit{}) // what the request has taken is given back by Get
 			c.giveBack()
 		}
 	}
@@ -235,13 +287,32 @@ func (q *Queue) GetOwn(ctx context.Context, w Want, preface []byte) (*Conn, erro
 	if set.pool == nil || len(set.pool.Nodes()) == 0 {
 		return nil, ErrNoNodes
 	}
+	ticket, err := set.pool.admit(time.Now(), w.Retry)
+	if err != nil {
+		return nil, err
+	}
+	c, err := q.getOwn(ctx, w, set, preface)
+	if err != nil {
+		ticket.release()
+		return nil, err
+	}
+	c.begin(ticket)
+	return c, nil
+}
+
+func (q *Queue) getOwn(ctx context.Context, w Want, set *queueSettings, preface []byte) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.Timeout)
 	defer cancel()
 	exclude := slices.Clone(w.Exclude)
 	var last error = ErrQueueTime
 	for ctx.Err() == nil {
 		now := time.Now()
-		n := set.pool.pick(now, w.Key, exclude, func(n *Node) bool { return q.room(set, n) })
+		wanted := w
+		wanted.Exclude = exclude
+		n := set.pool.choose(now, &wanted)
+		if n == nil || !q.room(set, n) {
+			n = set.pool.pick(now, w.Key, exclude, func(n *Node) bool { return q.room(set, n) })
+		}
 		if n == nil {
 			return nil, &lateError{last.Error()}
 		}
@@ -253,7 +324,7 @@ func (q *Queue) GetOwn(ctx context.Context, w Want, preface []byte) (*Conn, erro
 		cancel()
 		if err != nil {
 			n.conns.Add(-1)
-			n.connectFailed(time.Now(), err)
+			set.pool.connectFailed(n, time.Now(), err)
 			exclude, last = append(exclude, n), err
 			continue
 		}
@@ -264,7 +335,6 @@ func (q *Queue) GetOwn(ctx context.Context, w Want, preface []byte) (*Conn, erro
 		q.mu.Lock()
 		q.all[c] = struct{}{}
 		q.mu.Unlock()
-		c.begin()
 		return c, nil
 	}
 	return nil, &lateError{last.Error()}
@@ -274,7 +344,7 @@ func (q *Queue) GetOwn(ctx context.Context, w Want, preface []byte) (*Conn, erro
 func (q *Queue) takeIdle(now time.Time, node *Node, exclude []*Node) *Conn {
 	for i := len(q.idle) - 1; i >= 0; i-- {
 		c := q.idle[i]
-		if node != nil && c.Node != node || slices.Contains(exclude, c.Node) {
+		if node != nil && c.Node != node || slices.Contains(exclude, c.Node) || c.Node.busyProbing() {
 			continue
 		}
 		q.idle = slices.Delete(q.idle, i, i+1)
@@ -428,7 +498,7 @@ func (q *Queue) establish(set *queueSettings, p *connecting) {
 	now := time.Now()
 	var c *Conn
 	if err != nil {
-		p.node.connectFailed(now, err)
+		set.pool.connectFailed(p.node, now, err)
 		q.log.Debug("connect failed", "addr", p.node.Addr, "err", err)
 	} else {
 		p.node.Connects.Add(1)

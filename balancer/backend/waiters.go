@@ -12,7 +12,8 @@ type waiter struct {
 	exclude    []*Node
 	connecting bool // a connect for it is under way
 	priority   priority
-	ready      chan *Conn // gets the connection, or nil when the queue is closed
+	ready      chan *Conn // gets the connection, or nil when the queue is closed or shed
+	shed       bool       // the pool's circuit has opened; set before ready gets nil
 
 	prev, next *waiter
 	queued     bool

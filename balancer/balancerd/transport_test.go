@@ -215,7 +215,7 @@ func TestProxyProtocolIn(t *testing.T) {
 		{"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", "127.0.0.1"},
 		{"", ""},
 		{"PROXY TCP4 x y 1 2\r\n", ""},
-		{"PROXY TCP4 1.2.3.4 1.2.3.4 1 99999999999999999999\r\n", "1.2.3.4"},
+		{"PROXY TCP4 1.2.3.4 1.2.3.4 1 99999999999999999999\r\n", ""},
 		{"PROXY TCP6 1.2.3.4 1.2.3.4 1 2\r\n", ""},
 		{"PROXY " + strings.Repeat("x", 200), ""},
 	} {

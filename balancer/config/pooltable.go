@@ -61,7 +61,22 @@ func poolTunables() []PoolTunable {
 		{"eject_errors", "5", "failures of requests in a row after which a node is left alone; 0: never", num(func(p *pool) *int { return &p.EjectErrors })},
 		{"eject_time", "10", "seconds for which, at first; each further time longer, up to ten times as long", span(func(p *pool) *time.Duration { return &p.EjectTime })},
 		{"eject_max", "50", "percent of the nodes that may be left alone at once", num(func(p *pool) *int { return &p.EjectMax })},
+		{"eject_probes", "1", "requests at once that such a node is given when its time is over (half-open), until it has answered one; 0: all at once", num(func(p *pool) *int { return &p.EjectProbes })},
 		{"slow_start", "0", "seconds over which a node that comes back is given its full share", span(func(p *pool) *time.Duration { return &p.SlowStart })},
 		{"resolve_interval", "30", "seconds between look-ups of nodes that are given by name", span(func(p *pool) *time.Duration { return &p.ResolveInterval })},
+		{"max_requests", "0", "requests under way at the whole pool, those that wait for a node included; more are refused with 503 at once; 0: no limit", num(func(p *pool) *int { return &p.MaxRequests })},
+		{"max_pending", "0", "requests that may wait for a node of the pool, of all services together; more are refused with 503 at once; 0: no limit", num(func(p *pool) *int { return &p.MaxPending })},
+		{"max_retries", "0", "requests under way that are tried again because a node failed them; more are not tried again; 0: no limit", num(func(p *pool) *int { return &p.MaxRetries })},
+		{"circuit_errors", "0", "failures in a row (no connection, no answer, or 502, 503, 504), of all nodes together, after which the circuit opens: requests are refused with 503 at once; 0: not for that", num(func(p *pool) *int { return &p.CircuitErrors })},
+		{"circuit_percent", "0", "percent of the requests in circuit_window whose failure opens the circuit; 0: not for that", func(p *pool, v string) (err error) {
+			if p.CircuitPercent, err = ParseInt(v); err == nil && p.CircuitPercent > 100 {
+				return errRange
+			}
+			return err
+		}},
+		{"circuit_min_requests", "20", "requests in circuit_window below which circuit_percent does not count", num(func(p *pool) *int { return &p.CircuitMinRequests })},
+		{"circuit_window", "10", "seconds over which circuit_percent is taken", span(func(p *pool) *time.Duration { return &p.CircuitWindow })},
+		{"circuit_time", "5", "seconds for which the circuit is open; then it is half-open", span(func(p *pool) *time.Duration { return &p.CircuitTime })},
+		{"circuit_probes", "1", "requests that a half-open circuit lets through; when they have all succeeded it closes, when one fails it opens again", num(func(p *pool) *int { return &p.CircuitProbes })},
 	}
 }

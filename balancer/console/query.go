@@ -28,7 +28,7 @@ func queries() map[string]query {
 		"show": (*Console).show, "nodes": (*Console).nodes, "node": (*Console).nodes, "socks": (*Console).socks, "states": (*Console).states,
 		"queues": plain((*Console).queues), "proc": plain((*Console).procLines), "fd": plain(fdLines), "uptime": plain((*Console).uptime),
 		"version": plain((*Console).uptime), "backends": plain(backends), "pending": plain(pending), "noverify": plain(noVerify),
-		"reproxy_state": plain(reproxyState), "plugins": plain(plugins), "mime": (*Console).mime, "help": plain((*Console).help),
+		"reproxy_state": plain(reproxyState), "circuits": plain(circuits), "limits": plain(limits), "plugins": plain(plugins), "mime": (*Console).mime, "help": plain((*Console).help),
 		"prof": (*Console).profData, "xs": (*Console).xs, "aio": plain(empty), "obj": plain(empty), "varsize": plain(empty),
 		"track": plain(empty), "gladiator": plain(empty), "leaks": leaks, "state": stateChanges, "dumpconfig": plain(dump),
 	}
@@ -352,6 +352,47 @@ func reproxyState(_ *Console, b *balancerd.Balancer) (lines []string) {
 		lines = append(lines, fmt.Sprintf("SERVER max_reproxy_connections(%s) = %d", addr, srv.MaxReproxyTo[addr]))
 	}
 	return append(lines, fmt.Sprintf("SERVER max_reproxy_connections = %d", srv.MaxReproxy))
+}
+
+// circuits are the pools' circuit breakers and limits: state, how often it opened, and what was refused by which limit.
+func circuits(_ *Console, b *balancerd.Balancer) (lines []string) {
+	now := time.Now()
+	for _, p := range b.Pools() {
+		st := p.Circuit(now)
+		if st.On {
+			lines = append(lines, fmt.Sprintf("%s circuit %s", p.Name(), st.State), fmt.Sprintf("%s opened %d", p.Name(), st.Trips))
+			if st.Failure != "" {
+				lines = append(lines, fmt.Sprintf("%s failure %s", p.Name(), st.Failure))
+			}
+		}
+		for _, l := range poolLimits(p, st) {
+			if l.Limit > 0 {
+				lines = append(lines, fmt.Sprintf("%s %s %d/%d", p.Name(), l.Name, l.Used, l.Limit))
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(st.Refused)) {
+			if n := st.Refused[name]; n > 0 {
+				lines = append(lines, fmt.Sprintf("%s refused %s %d", p.Name(), name, n))
+			}
+		}
+	}
+	return lines
+}
+
+// limits are the services' rate limits, and who was refused most often within the last minutes.
+func limits(_ *Console, b *balancerd.Balancer) (lines []string) {
+	for _, s := range b.Services() {
+		l := limitState(s, time.Now())
+		if l == nil {
+			continue
+		}
+		lines = append(lines, fmt.Sprintf("%s rate_limit %s", s.Name(), l.Limit), fmt.Sprintf("%s clients %d", s.Name(), l.Clients),
+			fmt.Sprintf("%s refused %d", s.Name(), l.Refused))
+		for _, c := range l.Top {
+			lines = append(lines, fmt.Sprintf("%s client %s %d", s.Name(), c.Client, c.Count))
+		}
+	}
+	return lines
 }
 
 func plugins(_ *Console, b *balancerd.Balancer) (lines []string) {

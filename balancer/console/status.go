@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"fmt"
 	"runtime"
 	"strings"
 	"time"
@@ -50,6 +51,7 @@ type ServiceStatus struct {
 	Pending   int          `json:"pending_backend_connections"`
 	Backends  int          `json:"backend_connections"`
 	Refused   int64        `json:"rate_limited"`
+	Limit     *LimitState  `json:"rate_limit,omitempty"`
 	Cache     *CacheState  `json:"cache,omitempty"`
 }
 
@@ -76,11 +78,51 @@ type CacheState struct {
 	Ratio   float64 `json:"hit_percent"`
 }
 
+// LimitState is a service's rate limit.
+type LimitState struct {
+	Limit   string          `json:"limit"`   // as it is configured
+	Clients int             `json:"clients"` // that are known to it
+	Refused int64           `json:"refused"` // requests, ever
+	Now     int             `json:"limited"` // clients that were refused within the last minutes
+	Top     []LimitedClient `json:"top"`     // of those the ones that were refused most often
+}
+
+// LimitedClient is one that was refused.
+type LimitedClient struct {
+	Client string `json:"client"`
+	Count  int64  `json:"count"`
+	Last   int64  `json:"last"` // Unix seconds
+}
+
+// limitedFor is for how long a client that was refused is shown, limitedTop how many are.
+const (
+	limitedFor = 5 * time.Minute
+	limitedTop = 10
+)
+
 // PoolStatus is one pool.
 type PoolStatus struct {
-	Name   string       `json:"name"`
-	Method string       `json:"method"`
-	Nodes  []NodeStatus `json:"nodes"`
+	Name    string        `json:"name"`
+	Method  string        `json:"method"`
+	Circuit *CircuitState `json:"circuit,omitempty"`
+	Limits  []PoolLimit   `json:"limits"` // those that are set
+	Nodes   []NodeStatus  `json:"nodes"`
+}
+
+// CircuitState is a pool's circuit breaker.
+type CircuitState struct {
+	State   string `json:"state"` // closed, open, half-open
+	Opened  int64  `json:"opened"`
+	Refused int64  `json:"refused"`
+	Failure string `json:"failure,omitempty"`
+}
+
+// PoolLimit is one of a pool's limits.
+type PoolLimit struct {
+	Name    string `json:"name"`
+	Used    int64  `json:"used"`
+	Limit   int    `json:"limit"`
+	Refused int64  `json:"refused"`
 }
 
 // NodeStatus is one backend.
@@ -127,6 +169,9 @@ func (c *Console) Status(b *balancerd.Balancer) *Status {
 				down = append(down, n.Addr+" "+n.State)
 			}
 		}
+		if v.Circuit != nil && v.Circuit.State != "closed" {
+			st.Trouble = append(st.Trouble, "the circuit of pool "+v.Name+" is "+v.Circuit.State+": "+v.Circuit.Failure)
+		}
 		switch {
 		case len(v.Nodes) == 0 && p.Local() == "":
 			st.Trouble = append(st.Trouble, "pool "+v.Name+" has no nodes")
@@ -160,6 +205,7 @@ func serviceStatus(s *balancerd.Service, base, now serviceSample, span float64) 
 		}
 		v.Idle, v.Pending, v.Backends = s.Queue().Idle(), len(s.Queue().Pending()), len(s.Queue().Conns())
 	}
+	v.Limit = limitState(s, time.Now())
 	if set.Cache.Enabled {
 		c := s.Cache()
 		st := c.Stats()
@@ -172,8 +218,42 @@ func serviceStatus(s *balancerd.Service, base, now serviceSample, span float64) 
 	return v
 }
 
+func poolLimits(p *backend.Pool, st backend.CircuitStatus) []PoolLimit {
+	set := p.Settings()
+	return []PoolLimit{
+		{backend.LimitRequests, st.Active, set.MaxRequests, st.Refused[backend.LimitRequests]},
+		{backend.LimitPending, st.Pending, set.MaxPending, st.Refused[backend.LimitPending]},
+		{backend.LimitRetries, st.Retrying, set.MaxRetries, st.Refused[backend.LimitRetries]},
+	}
+}
+
+// limitState is a service's rate limit; nil when it has none.
+func limitState(s *balancerd.Service, now time.Time) *LimitState {
+	l := s.Limiter()
+	set := l.Limit()
+	if set.Rate <= 0 {
+		return nil
+	}
+	st := &LimitState{Limit: fmt.Sprintf("%g burst=%d key=%s", set.Rate, set.Burst, set.Key), Refused: l.Refused.Load(), Top: []LimitedClient{}}
+	since := now.Add(-limitedFor)
+	st.Clients, st.Now = l.Clients(since)
+	for _, r := range l.Refusals(since, limitedTop) {
+		st.Top = append(st.Top, LimitedClient{r.Client, r.Count, r.Last.Unix()})
+	}
+	return st
+}
+
 func poolStatus(p *backend.Pool, base map[string]nodeSample, now sample, span float64) PoolStatus {
-	v := PoolStatus{Name: p.Name(), Method: p.Settings().Method.String(), Nodes: []NodeStatus{}}
+	v := PoolStatus{Name: p.Name(), Method: p.Settings().Method.String(), Nodes: []NodeStatus{}, Limits: []PoolLimit{}}
+	st := p.Circuit(now.at)
+	if st.On {
+		v.Circuit = &CircuitState{State: st.State.String(), Opened: st.Trips, Refused: st.Refused[backend.LimitCircuit], Failure: st.Failure}
+	}
+	for _, l := range poolLimits(p, st) {
+		if l.Limit > 0 {
+			v.Limits = append(v.Limits, l)
+		}
+	}
 	for _, n := range p.Nodes() {
 		st := n.Status(now.at)
 		key := p.Name() + " " + n.Addr

@@ -53,6 +53,8 @@ type call struct {
 	failed  []*backend.Node // that have failed the request
 	tries   int             // by enable_error_retries
 	upgrade string
+	retry   bool   // a node has failed the request
+	failure string // how
 }
 
 var callPool = sync.Pool{New: func() any { return new(call) }}
@@ -104,8 +106,11 @@ func (c *call) attempt() (again bool) {
 	r := c.r
 	began := time.Now()
 	want := backend.Want{
-		Priority: r.Priority, Key: c.hashKey(), Exclude: c.failed, Timeout: orElse(orElse(c.set.QueueTimeout, c.set.IdleTimeout), forever),
+		Priority: r.Priority, Key: c.hashKey(), Exclude: c.failed, Retry: c.retry, Timeout: orElse(orElse(c.set.QueueTimeout, c.set.IdleTimeout), forever),
 		Now: began, Again: c.replayable(),
+	}
+	if chain := r.Chain(); chain != nil && chain.Places() {
+		want.Node = chain.Place(r, c.usable())
 	}
 	var conn *backend.Conn
 	var err error
@@ -150,6 +155,15 @@ func (c *call) attempt() (again bool) {
 	return false
 }
 
+// usable are the addresses of the nodes that the request may go to.
+func (c *call) usable() []string {
+	pool := c.p.Pool()
+	if pool == nil {
+		return nil
+	}
+	return pool.Usable(time.Now(), c.failed)
+}
+
 // forever is how long a request waits for a backend where no limit is set.
 const forever = 24 * time.Hour
 
@@ -180,7 +194,13 @@ func (c *call) release() {
 
 // noBackend answers a request that no backend was found for.
 func (c *call) noBackend(err error) {
+	var limit *backend.LimitError
 	switch {
+	case errors.As(err, &limit) && limit.Limit == backend.LimitRetries:
+		c.r.Error(502, "", c.failure+"; not tried again: "+err.Error())
+	case errors.As(err, &limit):
+		c.x.Header().Reset()
+		c.r.ErrorAfter(503, limit.Wait, "", err.Error())
 	case errors.Is(err, backend.ErrQueueFull), errors.Is(err, backend.ErrQueueTime), errors.Is(err, backend.ErrNoNodes), errors.Is(err, backend.ErrClosed):
 		c.x.Header().Reset()
 		c.r.Error(503, "", err.Error())
@@ -206,11 +226,12 @@ func (c *call) failedOn(conn *backend.Conn, err error) (again bool) {
 	// A connection that was closed while it idled says nothing about the backend.
 	stale := errors.As(err, &do) && do.Reused && !do.Began && !errors.Is(err, os.ErrDeadlineExceeded)
 	if !stale {
-		c.p.Pool().Failed(conn.Node, err)
+		conn.Failed(err)
 		c.failed = append(c.failed, conn.Node)
 	}
 	late := errors.Is(err, os.ErrDeadlineExceeded)
 	if c.replayable() && !late && (stale && c.r.Attempts <= maxStale || c.r.Attempts <= c.set.RetryAttempts && c.p.budget.spend()) {
+		c.retry, c.failure = c.retry || !stale, "backend "+conn.Node.Addr+" failed: "+err.Error()
 		c.p.Log.Debug("request is tried again", "addr", conn.Node.Addr, "attempt", c.r.Attempts, "err", err)
 		return true
 	}

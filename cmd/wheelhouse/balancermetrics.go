@@ -62,6 +62,7 @@ func (c *balancerCollector) Collect(ch chan<- prometheus.Metric) {
 		c.service(e, s)
 	}
 	for _, p := range c.b.Pools() {
+		pool(e, p)
 		for _, n := range p.Nodes() {
 			node(e, p.Name(), n)
 		}
@@ -86,6 +87,10 @@ func (c *balancerCollector) service(e *emitter, s *balancerd.Service) {
 	e.count("sent_bytes_total", "Bytes of bodies sent to clients.", label, st.Sent.Load(), name)
 	e.count("retries_total", "Further attempts at backends.", label, st.Retried.Load(), name)
 	e.count("rate_limited_total", "Requests refused by rate_limit.", label, s.Limiter().Refused.Load(), name)
+	known, refused := s.Limiter().Clients(time.Now().Add(-5 * time.Minute))
+	clients := []string{"service", "state"}
+	e.gauge("rate_limit_clients", "Clients that rate_limit knows, and those of them that were refused within five minutes.", clients, float64(known), name, "known")
+	e.gauge("rate_limit_clients", "Clients that rate_limit knows, and those of them that were refused within five minutes.", clients, float64(refused), name, "refused")
 	e.histogram("request_duration_seconds", "From a request's head to its end.", label, st.Duration.Counts(), name)
 	e.histogram("queue_duration_seconds", "Waited for a backend.", label, st.Queued.Counts(), name)
 	e.gauge("clients", "Clients' connections.", label, float64(len(s.Conns())), name)
@@ -115,11 +120,24 @@ func (c *balancerCollector) service(e *emitter, s *balancerd.Service) {
 	}
 }
 
+func pool(e *emitter, p *backend.Pool) {
+	st := p.Circuit(time.Now())
+	label := []string{"pool"}
+	e.gauge("circuit_state", "The pool's circuit breaker: 0 closed, 1 open, 2 half-open.", label, float64(st.State), p.Name())
+	e.count("circuit_opened_total", "How often it opened.", label, st.Trips, p.Name())
+	for limit, n := range st.Refused {
+		e.count("pool_refused_total", "Requests that the pool did not take, by limit.", []string{"pool", "limit"}, n, p.Name(), limit)
+	}
+	for limit, n := range map[string]int64{backend.LimitRequests: st.Active, backend.LimitPending: st.Pending, backend.LimitRetries: st.Retrying} {
+		e.gauge("pool_limit_used", "Requests that count towards a limit of the pool, where that is set.", []string{"pool", "limit"}, float64(n), p.Name(), limit)
+	}
+}
+
 func node(e *emitter, pool string, n *backend.Node) {
 	label := []string{"pool", "node"}
 	st := n.Status(time.Now())
 	up := 0.0
-	if st.State == "up" {
+	if st.State == "up" || st.State == "half-open" {
 		up = 1
 	}
 	e.gauge("node_up", "1 where the node is used, 0 where it is paused, ejected or sick.", label, up, pool, n.Addr)
