@@ -368,7 +368,7 @@ func TestAllLoad(t *testing.T) {
 			t.Errorf("plugins of %s: %v; want %s", service, got, name)
 		}
 	}
-	if n := len(b.Language().PluginNames()); n != 18 {
-		t.Errorf("%d plugins; want 18", n)
+	if n := len(b.Language().PluginNames()); n != 19 {
+		t.Errorf("%d plugins; want 19", n)
 	}
 }

@@ -36,6 +36,7 @@ func New(o Options) []balancer.Plugin {
 		palimgs{},
 		queues{},
 		redirect{},
+		sessionAffinity{},
 		stats{},
 		throttle{store: o.ThrottleStore},
 		vhosts{},
