@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,7 +29,7 @@ import (
 var pageText string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"rate": rateText, "ms": msText, "bytes": bytesText, "count": countText, "total": queueTotal,
+	"rate": rateText, "ms": msText, "bytes": bytesText, "count": countText, "total": queueTotal, "limited": anyLimited,
 }).Parse(pageText))
 
 // serveHTTP serves one connection, on which some bytes have been read already, until it closes.
@@ -200,6 +201,11 @@ func bytesText(v float64) string {
 		v /= 1024
 	}
 	return strconv.FormatFloat(v, 'f', 1, 64) + " TiB"
+}
+
+// anyLimited reports whether there is a rate limit at all.
+func anyLimited(list []ServiceStatus) bool {
+	return slices.ContainsFunc(list, func(s ServiceStatus) bool { return s.Limit != nil })
 }
 
 func queueTotal(list []QueueState) (n int) {

@@ -1,0 +1,73 @@
+package balancerd_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"wheelhouse/balancer/balancerd"
+	"wheelhouse/balancer/balancertest"
+)
+
+// A slow upload is taken in before a backend is asked for, for the reason that the settings name.
+func TestUploadsAreTakenIn(t *testing.T) {
+	back := balancertest.Backend(t, echo)
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		conf, request string
+		want          string
+	}{
+		{"SET buffer_upload_threshold_size = 10", "Content-Length: 20\r\n\r\n01234567890123456789", "size"},
+		{"SET buffer_upload_threshold_size = 0\nSET buffer_backend_connect = 5\nSET buffer_upload_threshold_time = 0\nSET buffer_upload_threshold_rate = 1000000000", "Content-Length: 20\r\n\r\n01234567890123456789", "rate"},
+		{"SET buffer_upload_threshold_size = 0\nSET buffer_backend_connect = 5\nSET buffer_upload_threshold_time = .000000001", "Content-Length: 20\r\n\r\n01234567890123456789", "time"},
+		{"SET buffer_upload_threshold_size = 0\nSET buffer_backend_connect = 5\nSET buffer_upload_threshold_time = 0", "Content-Length: 20\r\n\r\n01234567890123456789", ""},
+		{"", "Transfer-Encoding: chunked\r\n\r\n14;x=y\r\n01234567890123456789\r\n0\r\n\r\n", "chunked"},
+	} {
+		b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET buffer_uploads = on\nSET buffer_uploads_path = "+dir+"\n"+tt.conf), balancerd.Options{})
+		b.Service("rp").Proxy().DebugUploads = true
+		got := balancertest.Send(t, b.Addr("rp"), "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"+tt.request, 20*time.Second)
+		line := "X-Perlbal-Buffered-Upload-Reason: " + tt.want + "\n"
+		if tt.want == "" && strings.Contains(got, "Buffered-Upload") || tt.want != "" && !strings.Contains(got, line) ||
+			!strings.Contains(got, "POST a / len=20 te=[]") || !strings.Contains(got, "\n\n01234567890123456789") {
+			t.Errorf("%s: want reason %q, got\n%s", tt.conf, tt.want, got)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// When the client of a spooled upload goes away, so does the file.
+func TestSpooledUploadOfAClientThatGoes(t *testing.T) {
+	dir := t.TempDir()
+	b := balancertest.Start(t, balancertest.Proxy([]string{balancertest.Backend(t, echo)}, "SET buffer_uploads = on\nSET buffer_uploads_path = "+dir+"\nSET buffer_upload_threshold_size = 1"), balancerd.Options{})
+	nc, err := net.Dial("tcp", b.Addr("rp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(nc, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("x", 200000))
+	files := func() int { l, _ := os.ReadDir(dir); return len(l) }
+	balancertest.Eventually(t, "the upload is in a file", func() bool { return files() == 1 })
+	nc.Close()
+	balancertest.Eventually(t, "the file is gone", func() bool { return files() == 0 })
+}
+
+func TestTooLargeUploads(t *testing.T) {
+	back := balancertest.Backend(t, echo)
+	for _, spool := range []string{"", "\nSET buffer_uploads = on\nSET buffer_uploads_path = " + t.TempDir()} {
+		b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET max_chunked_request_size = 1000\nSET max_request_size = 2000"+spool), balancerd.Options{})
+		if res, _ := do(t, "PUT", b.URL("rp", "/"), struct{ io.Reader }{strings.NewReader(strings.Repeat("x", 1001))}); res.StatusCode != 413 {
+			t.Errorf("%q: chunked body of 1001: %d; want 413", spool, res.StatusCode)
+		}
+		if res, _ := do(t, "PUT", b.URL("rp", "/"), strings.NewReader(strings.Repeat("x", 2001))); res.StatusCode != 413 {
+			t.Errorf("%q: body of 2001: %d; want 413", spool, res.StatusCode)
+		}
+		if res, _ := do(t, "PUT", b.URL("rp", "/"), struct{ io.Reader }{strings.NewReader(strings.Repeat("x", 1000))}); res.StatusCode != 200 {
+			t.Errorf("%q: chunked body of 1000: %d; want 200", spool, res.StatusCode)
+		}
+	}
+}
