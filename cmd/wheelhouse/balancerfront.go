@@ -13,6 +13,7 @@ import (
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/config"
 	"wheelhouse/balancer/plugin"
+	"wheelhouse/internal/bridge/throttlememcache"
 	"wheelhouse/internal/http1"
 )
 
@@ -87,4 +88,7 @@ func frontState(lang *config.Language, file string, cache int64, warn func(strin
 }
 
 // balancerPlugins are the plugins that are compiled in.
-func balancerPlugins() []balancer.Plugin { return plugin.All() }
+func balancerPlugins() []balancer.Plugin {
+	// Its connections end with the process.
+	return plugin.New(plugin.Options{ThrottleStore: new(throttlememcache.Clients).Open})
+}
