@@ -208,8 +208,10 @@ func TestNodeEjection(t *testing.T) {
 	if state(now) != "up" {
 		t.Errorf("after an answer: %s", state(now))
 	}
-	if n.failed(now, boom, &set) || n.failed(now, boom, &set) || !n.failed(now, boom, &set) {
-		t.Error("up again, it is not three failures that count")
+	for i := range 3 {
+		if got := n.failed(now, boom, &set); got != (i == 2) {
+			t.Errorf("up again, failure %d: ejectable %v", i+1, got)
+		}
 	}
 	n.Answered(now.Add(2*time.Minute), 200, 0)
 	if d := n.eject(now.Add(2*time.Minute), &set); d != 10*time.Second {
