@@ -41,13 +41,21 @@ func (b *Balancer) apply(next *config.State, whole bool) error {
 		return err
 	}
 	ch := &change{b: b, state: next, pools: map[string]*balancer.PoolSettings{}}
-	if err := ch.prepare(whole); err != nil {
+	err := ch.prepare(whole)
+	var commit func()
+	if err == nil && b.o.Prepare != nil {
+		commit, err = b.o.Prepare(next)
+	}
+	if err != nil {
 		for _, l := range ch.opened {
 			l.ln.Close()
 		}
 		return err
 	}
 	ch.commit()
+	if commit != nil {
+		commit()
+	}
 	return nil
 }
 

@@ -40,6 +40,10 @@ type Options struct {
 	File func(r *balancer.Request, path string, status int, expected int64)
 	// Finished is told of each request at its end, for logs and metrics; may be nil.
 	Finished func(r *balancer.Request)
+	// Prepare is told of each configuration after everything else of it was found good, for what of it concerns the process; may be nil.
+	// An error refuses the configuration. commit, unless it is nil, is called when the configuration is in force; it must not ask the
+	// balancer for changes.
+	Prepare func(next *config.State) (commit func(), err error)
 	// Stop is called for SHUTDOWN; graceful waits for what is under way, as long as limit if that is above 0.
 	Stop func(graceful bool, limit time.Duration)
 }

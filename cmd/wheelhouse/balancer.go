@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -137,7 +138,7 @@ type balancerProcess struct {
 	pid   string // file
 
 	listen  func(name, addr string) (net.Listener, error)
-	metrics *metricsListener
+	metrics atomic.Pointer[metricsListener] // nil: none
 	serving sync.WaitGroup
 }
 
@@ -152,6 +153,7 @@ func (p *balancerProcess) run(ctx context.Context, file string) error {
 	p.listen = balancerListen(from)
 	o := p.parts.options(p.lang, p.log, nil)
 	o.Listen = p.listen
+	o.Prepare = p.prepareMetrics
 	o.Stop = func(graceful bool, limit time.Duration) {
 		select {
 		case p.stop <- stopRequest{graceful, limit}:
@@ -161,11 +163,12 @@ func (p *balancerProcess) run(ctx context.Context, file string) error {
 	p.b = balancerd.New(ctx, o)
 	p.parts.register(p.b)
 	if err := p.open(file); err != nil {
+		p.metrics.Load().close()
 		return errors.Join(err, p.b.Shutdown(ctx))
 	}
 	background, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
-		p.metrics.close()
+		p.metrics.Load().close()
 		end()
 		p.serving.Wait()
 		p.parts.files.Close()
@@ -190,9 +193,6 @@ func (p *balancerProcess) open(file string) error {
 	}
 	if !listening {
 		return fmt.Errorf("%s: no services or management port configured; nothing to do", file)
-	}
-	if err := p.listenMetrics(); err != nil {
-		return err
 	}
 	if p.pid = p.b.State().Server.PIDFile; p.pid != "" {
 		if err := os.WriteFile(p.pid, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil { // for others to read
@@ -233,8 +233,8 @@ func (p *balancerProcess) announce() {
 			line += " " + s.Name() + "=" + scheme + "://" + a.String()
 		}
 	}
-	if p.metrics != nil {
-		line += " metrics_listen=http://" + p.metrics.ln.Addr().String()
+	if m := p.metrics.Load(); m != nil {
+		line += " metrics_listen=http://" + m.ln.Addr().String()
 	}
 	fmt.Fprintln(p.out, line)
 	if err := detach(false); err != nil { // only a process in the background detaches, and it logs to syslog
@@ -265,7 +265,7 @@ func (p *balancerProcess) loop(ctx context.Context, signals <-chan os.Signal) er
 			case syscall.SIGHUP:
 				p.reload()
 			case syscall.SIGUSR2:
-				if err := upgradeBalancer(ctx, p.b, p.metrics.listeners(), time.Minute, p.log); err != nil {
+				if err := upgradeBalancer(ctx, p.b, p.metrics.Load().listeners(), time.Minute, p.log); err != nil {
 					p.log.Error("upgrade failed; serving on as before", "err", err)
 					continue
 				}
@@ -290,9 +290,6 @@ func (p *balancerProcess) reload() {
 	if err := p.b.Reload(); err != nil {
 		p.log.Error("reload failed; nothing has changed", "err", err)
 		return
-	}
-	if err := p.listenMetrics(); err != nil {
-		p.log.Error("metrics_listen stays as it was", "err", err)
 	}
 	p.log.Info("reloaded")
 }
@@ -338,32 +335,37 @@ type metricsListener struct {
 // metricsSocket is its name between processes.
 func metricsSocket(addr string) string { return balancerd.SocketName("metrics_listen", addr) }
 
-// listenMetrics opens, moves or closes it as the configuration says.
-func (p *balancerProcess) listenMetrics() error {
-	addr := p.b.State().Server.MetricsListen
-	if p.metrics != nil && p.metrics.addr == addr || p.metrics == nil && addr == "" {
-		return nil
+// prepareMetrics opens it for a configuration that is to come, where that names another address than the one in force.
+func (p *balancerProcess) prepareMetrics(state *config.State) (commit func(), err error) {
+	addr := state.Server.MetricsListen
+	now := p.metrics.Load()
+	if now != nil && now.addr == addr || now == nil && addr == "" {
+		return nil, nil
 	}
 	var next *metricsListener
 	if addr != "" {
 		ln, err := p.listen("metrics_listen", addr)
 		if err != nil {
-			return fmt.Errorf("metrics_listen: %w", err)
+			return nil, fmt.Errorf("metrics_listen: %w", err)
 		}
 		next = &metricsListener{addr: addr, ln: ln, srv: &http.Server{
 			Handler: p.parts.con.Handler(p.b), ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
 			MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 		}}
-		p.serving.Go(func() {
-			if err := next.srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-				p.log.Error("metrics_listen failed", "err", err)
-			}
-		})
 	}
-	p.metrics.close()
-	p.metrics = next
-	return nil
+	return func() {
+		if next != nil {
+			p.serving.Go(func() {
+				if err := next.srv.Serve(next.ln); !errors.Is(err, http.ErrServerClosed) {
+					p.log.Error("metrics_listen failed", "err", err)
+				}
+			})
+		}
+		p.metrics.Swap(next).close()
+	}, nil
 }
+
+func (p *balancerProcess) metricsNow() *metricsListener { return p.metrics.Load() }
 
 func (m *metricsListener) close() {
 	if m != nil {

@@ -303,3 +303,37 @@ func TestBalancerDaemon(t *testing.T) {
 		return os.IsNotExist(err)
 	})
 }
+
+// unusedAddr is an address that nobody listened on a moment ago.
+func unusedAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// metrics_listen moves by the console at once; to where it cannot be it does not, and nothing changes.
+func TestMetricsListenMoves(t *testing.T) {
+	p := start(t, "balancer", "-c", balancerFile(t, httpNode(t, "one"), ""))
+	next := unusedAddr(t)
+	if got := consoleSays(t, p.ready["mgmt"], "server metrics_listen = "+next); got != "OK" {
+		t.Fatalf("the console answers %q", got)
+	}
+	if got := webText(t, "http://"+next+"/healthz"); got != "ok\n" {
+		t.Errorf("at the new address: %q", got)
+	}
+	if nc, err := net.Dial("tcp", strings.TrimPrefix(p.ready["metrics_listen"], "http://")); err == nil {
+		nc.Close()
+		t.Error("the old address is still listened on")
+	}
+	taken := strings.TrimPrefix(p.ready["rp"], "http://")
+	if got := consoleSays(t, p.ready["mgmt"], "server metrics_listen = "+taken); !strings.HasPrefix(got, "ERROR: metrics_listen: ") || !strings.Contains(got, "in use") {
+		t.Errorf("an address that is taken: %q", got)
+	}
+	if got := webText(t, "http://"+next+"/healthz"); got != "ok\n" {
+		t.Errorf("after a wrong one: %q", got)
+	}
+}
