@@ -40,6 +40,8 @@ type Options struct {
 	File func(r *balancer.Request, path string, status int, expected int64)
 	// Finished is told of each request at its end, for logs and metrics; may be nil.
 	Finished func(r *balancer.Request)
+	// Reread makes the configuration anew for Reload where it was not made by LoadFile; may be nil.
+	Reread func() (*config.State, error)
 	// Prepare is told of each configuration after everything else of it was found good, for what of it concerns the process; may be nil.
 	// An error refuses the configuration. commit, unless it is nil, is called when the configuration is in force; it must not ask the
 	// balancer for changes.
@@ -178,8 +180,12 @@ func (b *Balancer) Exec(c *config.Context, cmd config.Command) error {
 	return err
 }
 
-// LoadFile puts a file in force in place of what was. After an error nothing has changed. The file is the one that Reload reads.
+// LoadFile puts a file in force in place of what was. After an error nothing has changed. The file is the one that Reload reads. Where the
+// program makes the configuration (Options.Reread) it refuses: the file would take away what the program lives by.
 func (b *Balancer) LoadFile(path string) error {
+	if b.o.Reread != nil {
+		return errors.New("the program around the balancer says what is loaded; RELOAD without a file reads that again")
+	}
 	state, err := b.o.Language.Load(path, config.Expander{Env: os.LookupEnv}, func(text string) { b.log.Warn(text) })
 	if err != nil {
 		return err
@@ -200,8 +206,15 @@ func (b *Balancer) LoadState(s *config.State) error {
 	return b.apply(s, true)
 }
 
-// Reload reads the file of LoadFile again, and certificates with it.
+// Reload reads the file of LoadFile again, or what Reread reads, and certificates with it. After an error nothing has changed.
 func (b *Balancer) Reload() error {
+	if b.o.Reread != nil {
+		state, err := b.o.Reread()
+		if err != nil {
+			return err
+		}
+		return b.LoadState(state)
+	}
 	b.mu.Lock()
 	path := b.file
 	b.mu.Unlock()

@@ -43,13 +43,17 @@ ENABLE store
 func (a *app) openFront(ctx context.Context, store http1.Handler) (http1.Handler, error) {
 	c := &a.cfg.Balancer
 	lang := config.NewLanguage(config.NewPlugins(balancerPlugins()...))
-	state, err := frontState(lang, c.Config, int64(c.Cache), func(text string) { a.log.Warn(text) })
+	read := func() (*config.State, error) {
+		return frontState(lang, c.Config, int64(c.Cache), func(text string) { a.log.Warn(text) })
+	}
+	state, err := read()
 	if err != nil {
 		return nil, fmt.Errorf("balancer: %w", err)
 	}
 	parts := newBalancerParts(a.log)
 	o := parts.options(lang, a.log, map[string]http1.Handler{storeHandler: store})
 	o.Stop = func(bool, time.Duration) { a.log.Warn("the balancer inside up ends with it; SHUTDOWN was ignored") }
+	o.Reread = read
 	o.Prepare = func(next *config.State) (func(), error) {
 		if next.Server.MetricsListen != "" {
 			return nil, errors.New("SERVER metrics_listen: inside up the balancer's metrics are among those of the process")

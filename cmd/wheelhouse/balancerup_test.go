@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Inside up a file adds a console and services to the balancer: the console answers, the store is served through a further service, RELOAD
+// reads the file again, and a wrong one changes nothing.
+func TestUpWithBalancerConfig(t *testing.T) {
+	dir := t.TempDir()
+	console, side, third := unusedAddr(t), unusedAddr(t), unusedAddr(t)
+	file := filepath.Join(dir, "more.conf")
+	text := fmt.Sprintf(`CREATE SERVICE mgmt
+  SET role = management
+  SET listen = %s
+ENABLE mgmt
+CREATE SERVICE side
+  SET role = reverse_proxy
+  SET listen = %s
+  SET pool = store_pool
+  SET enable_reproxy = on
+  SET persist_client = on
+ENABLE side
+`, console, side)
+	writeFile(t, file, text)
+	p := start(t, "up", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--auth", "none", "--set", "balancer.config="+file, "--set", "log.level=error")
+	says := func(command string) string {
+		t.Helper()
+		return consoleSays(t, "http://"+console, command)
+	}
+	if got := says("show service side"); got != "SERVICE side" {
+		t.Errorf("the console answers %q", got)
+	}
+	for _, args := range [][]string{
+		{"bucket", "create", "--server", p.ready["http"], "b"},
+		{"put", "--server", p.ready["http"], "--name", "o", "b", writeFile(t, filepath.Join(dir, "o"), "words")},
+	} {
+		if status, out, errOut := runOnce(t, args...); status != 0 {
+			t.Fatal(args, out, errOut)
+		}
+	}
+	served := func() {
+		t.Helper()
+		for _, url := range []string{p.ready["http"], "http://" + side} {
+			if got := webText(t, url+"/b/o"); got != "words" {
+				t.Errorf("%s serves %q", url, got)
+			}
+		}
+	}
+	served()
+	for _, wrong := range []string{"SET side.nonsense = 1\n", "CREATE SERVICE x\nSET role = web_server\nSET listen = " + p.ready["http"][len("http://"):] + "\nENABLE x\n", "SERVER metrics_listen = 127.0.0.1:0\n"} {
+		writeFile(t, file, text+wrong)
+		if got := says("reload"); !strings.HasPrefix(got, "ERROR: ") {
+			t.Errorf("reload with %q: %q", wrong, got)
+		}
+		served()
+	}
+	if got := says("reload " + file); !strings.HasPrefix(got, "ERROR: ") {
+		t.Errorf("reload of a file, which would take the store away: %q", got)
+	}
+	served()
+	writeFile(t, file, strings.Replace(text, side, third, 1))
+	if got := says("reload"); got != "OK" {
+		t.Errorf("reload: %q", got)
+	}
+	if nc, err := net.Dial("tcp", side); err == nil {
+		nc.Close()
+		t.Error("after reload the old address is still listened on")
+	}
+	side = third
+	served()
+	if res, err := http.Get("http://" + console + "/status.json"); err != nil || res.StatusCode != 200 {
+		t.Errorf("the status page: %v", err)
+	} else {
+		res.Body.Close()
+	}
+}
