@@ -365,8 +365,6 @@ func (p *balancerProcess) prepareMetrics(state *config.State) (commit func(), er
 	}, nil
 }
 
-func (p *balancerProcess) metricsNow() *metricsListener { return p.metrics.Load() }
-
 func (m *metricsListener) close() {
 	if m != nil {
 		m.srv.Close()
