@@ -194,11 +194,11 @@ func (d *Disk) AppendPack(ctx context.Context, uid uint64, off int64, r io.Reade
 	known := d.adopting.take(uid, off == 0)
 	defer func() { d.adopting.keep(known) }()
 	scan := &scanner{w: newWindow(f, scanWindow)}
-	buf := make([]byte, adoptPiece)
 	for synced := int64(0); ; {
 		if err := ctx.Err(); err != nil {
 			return n, err
 		}
+		buf := scan.w.spare(known.from(off+n), off+n, adoptPiece)
 		got, readErr := io.ReadFull(r, buf)
 		if got > 0 {
 			if off+n+int64(got) > maxPackSize {
@@ -208,6 +208,7 @@ func (d *Disk) AppendPack(ctx context.Context, uid uint64, off int64, r io.Reade
 				return n, spaceError(err)
 			}
 			n += int64(got)
+			scan.w.grow(got)
 			known.advance(scan, off+n)
 		}
 		if n-synced >= adoptSync {

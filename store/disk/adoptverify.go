@@ -48,6 +48,14 @@ func (v *verifications) keep(known *verified) {
 	v.all[known.uid] = known
 }
 
+// from is where what is not verified yet begins, of a pack of which so much is there; its end if nothing is verified.
+func (v *verified) from(end int64) int64 {
+	if v == nil || v.stuck {
+		return end
+	}
+	return v.off
+}
+
 // advance verifies the members that are complete in the first size bytes of what s reads. It stops at the first that is not
 // right.
 func (v *verified) advance(s *scanner, size int64) {

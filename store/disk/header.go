@@ -201,14 +201,18 @@ func fillUstar(h []byte, name []byte, prefix string, kind byte, size, mtime int6
 
 // ustarSum is the sum of the header's bytes, the checksum's own counted as spaces.
 func ustarSum(h []byte) int64 {
-	var sum int64
-	for _, c := range h[:148] {
-		sum += int64(c)
+	// Eight bytes at once, in four sums of 16 bits: each is of 128 bytes, for which that is enough.
+	const even = 0x00ff00ff00ff00ff
+	var sums uint64
+	for rest := h[:blockSize]; len(rest) >= 8; rest = rest[8:] {
+		v := binary.LittleEndian.Uint64(rest)
+		sums += v&even + v>>8&even
 	}
-	for _, c := range h[156:blockSize] {
-		sum += int64(c)
+	sum := int64(sums&0xffff + sums>>16&0xffff + sums>>32&0xffff + sums>>48)
+	for _, c := range h[148:156] {
+		sum += ' ' - int64(c)
 	}
-	return sum + 8*' '
+	return sum
 }
 
 func appendOct(b []byte, v int64, width int) []byte {

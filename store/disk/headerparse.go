@@ -116,7 +116,7 @@ func parseOwn(records, head []byte, u ustar) (member, error) {
 	m := member{hdrLen: 2*blockSize + padded(int64(len(records)))}
 	m.info.Size, m.info.Created = u.size, time.Unix(u.mtime, 0)
 	path, named, checked := u.name, false, false
-	for rest := records; len(rest) > 0; {
+	for rest := string(records); len(rest) > 0; {
 		if checked {
 			return m, errNotMember // the check is the last one
 		}
@@ -193,21 +193,21 @@ func (m *member) take(key, value string) error {
 	return nil
 }
 
-// cutRecord takes the first pax record off b.
-func cutRecord(b []byte) (key, value string, rest []byte, err error) {
-	sp := bytes.IndexByte(b[:min(len(b), 8)], ' ')
+// cutRecord takes the first pax record off s.
+func cutRecord(s string) (key, value, rest string, err error) {
+	sp := strings.IndexByte(s[:min(len(s), 8)], ' ')
 	if sp < 1 {
-		return "", "", nil, errNotMember
+		return "", "", "", errNotMember
 	}
-	n, err := strconv.ParseUint(string(b[:sp]), 10, 31)
-	if err != nil || int(n) < sp+3 || int(n) > len(b) || b[n-1] != '\n' {
-		return "", "", nil, errNotMember
+	n, err := strconv.ParseUint(s[:sp], 10, 31)
+	if err != nil || int(n) < sp+3 || int(n) > len(s) || s[n-1] != '\n' {
+		return "", "", "", errNotMember
 	}
-	key, value, ok := strings.Cut(string(b[sp+1:n-1]), "=")
+	key, value, ok := strings.Cut(s[sp+1:n-1], "=")
 	if !ok {
-		return "", "", nil, errNotMember
+		return "", "", "", errNotMember
 	}
-	return key, value, b[n:], nil
+	return key, value, s[n:], nil
 }
 
 func parseStored(s string) (time.Time, error) {
@@ -226,7 +226,7 @@ func parsePackHeader(b []byte) (id store.StorageID, number, uid uint64, ok bool)
 	if err != nil || x.kind != 'g' || x.size < 1 || x.size > blockSize {
 		return 0, 0, 0, false
 	}
-	key, text, _, err := cutRecord(b[blockSize : blockSize+x.size])
+	key, text, _, err := cutRecord(string(b[blockSize : blockSize+x.size]))
 	text, sum, found := cutLast(text, " check ")
 	if err != nil || key != paxComment || !found || !strings.HasPrefix(text, packComment) {
 		return 0, 0, 0, false

@@ -45,6 +45,20 @@ func (w *window) at(off int64, n int) ([]byte, error) {
 	return w.buf[off-w.off:][:n], nil
 }
 
+// spare gives room for the n bytes of the file that begin at end, behind those from off on, which the window keeps if it has them all.
+func (w *window) spare(off, end int64, n int) []byte {
+	have := w.off + int64(len(w.buf))
+	if off < w.off || off > have || have != end || end-off+int64(n) > int64(cap(w.buf)) {
+		w.off, w.buf = end, w.buf[:0]
+	} else {
+		w.off, w.buf = off, w.buf[:copy(w.buf, w.buf[off-w.off:])]
+	}
+	return w.buf[len(w.buf):][:n]
+}
+
+// grow takes in the first n bytes of the room that spare has given.
+func (w *window) grow(n int) { w.buf = w.buf[:len(w.buf)+n] }
+
 // scanned is a member that a scan found.
 type scanned struct {
 	member
