@@ -281,12 +281,12 @@ func (s *Service) switchListener(l *listener) {
 	if old == nil {
 		return
 	}
+	old.ln.Close() // before the change is acknowledged
 	s.b.running.Go(func() {
 		if l == nil || l.srv == nil || old.srv == nil || old.set.TLS.Enabled != l.set.TLS.Enabled || old.set.ProxyProtocol != l.set.ProxyProtocol {
 			old.stop(s.b.ctx)
 			return
 		}
-		old.ln.Close()
 		old.srv.DrainTo(s.b.ctx, l.srv.ServeConn)
 		old.front.Shutdown(s.b.ctx)
 	})
