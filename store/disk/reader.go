@@ -47,6 +47,8 @@ type Reader struct {
 	buf      *[]byte // from blocks, or its own; holds the block bufBlock
 	bufBlock int64   // -1: none
 	bufLen   int64
+
+	verified int64 // 1 + the block that Verify has looked at
 }
 
 var _ store.EntityReader = (*Reader)(nil)
@@ -142,6 +144,21 @@ func (r *Reader) rest() ([]byte, error) {
 	return (*r.buf)[r.pos-from : min(r.bufLen, r.end-from)], nil
 }
 
+// Verify looks at the block that is handed out next, and says what Read and WriteTo would say of it. Who has to promise something
+// before the first byte, as HTTP does with its status, asks beforehand.
+func (r *Reader) Verify() error {
+	if !r.verify || r.src.h == nil || r.end-r.pos <= sendThreshold {
+		_, err := r.rest() // it is kept
+		return err
+	}
+	i := r.pos / r.src.block
+	if err := r.verifyBlock(i); err != nil {
+		return err
+	}
+	r.verified = i + 1
+	return nil
+}
+
 // Read implements io.Reader.
 func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
@@ -193,7 +210,7 @@ func (r *Reader) send(w store.FileSender) (int64, error) {
 		end := r.end
 		if r.verify {
 			i := r.pos / r.src.block
-			if r.bufBlock != i {
+			if r.bufBlock != i && r.verified != i+1 {
 				if err := r.verifyBlock(i); err != nil {
 					return total, err
 				}

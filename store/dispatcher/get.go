@@ -380,6 +380,11 @@ func (s *sender) giveUp(m *member, err error) {
 		return
 	}
 	s.d.readFailed(s.x.Context(), s.o, m, 0, err)
+	slow := errors.Is(err, errSlow) || errors.Is(err, os.ErrDeadlineExceeded)
+	if !m.local && !slow && !errors.Is(err, store.ErrCorrupt) && s.x.Context().Err() == nil {
+		// A node that meets damage in the middle of a body can only break it off.
+		s.d.enqueueRepair(s.x.Context(), s.o, m)
+	}
 }
 
 // begin sends the head before the first byte, and what stands before a piece. It reports false when the client has gone.
@@ -416,15 +421,19 @@ func (d *Dispatcher) readFailed(ctx context.Context, o *store.Object, m *member,
 	}
 	d.opt.Log.Warn("a storage could not give an entity", "object", uint64(o.ID), "storage", uint32(m.ID), "err", err)
 	if errors.Is(err, store.ErrNoEntity) || errors.Is(err, store.ErrCorrupt) {
-		d.metrics.Repairs.Add(1)
-		// The client's going away must not keep the repair from being noted.
-		enqueue, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if err := d.cat.EnqueueRepair(enqueue, o.ID, m.ID); err != nil {
-			d.opt.Log.Error("a repair could not be enqueued", "object", uint64(o.ID), "storage", uint32(m.ID), "err", err)
-		}
+		d.enqueueRepair(ctx, o, m)
 	}
 	return true
+}
+
+// enqueueRepair has the entities of an object looked at. The client's going away must not keep that from being noted.
+func (d *Dispatcher) enqueueRepair(ctx context.Context, o *store.Object, m *member) {
+	d.metrics.Repairs.Add(1)
+	enqueue, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := d.cat.EnqueueRepair(enqueue, o.ID, m.ID); err != nil {
+		d.opt.Log.Error("a repair could not be enqueued", "object", uint64(o.ID), "storage", uint32(m.ID), "err", err)
+	}
 }
 
 func (d *Dispatcher) unreadable(ctx context.Context, o *store.Object, t *target) *failure {

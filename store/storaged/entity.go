@@ -69,6 +69,12 @@ func (n *Node) send(x http1.Exchange, d *Disk, id store.ObjectID, off, size int6
 		return
 	}
 	defer body.Close()
+	if v, ok := body.(verifier); ok { // while it can still be told apart from a connection that broke
+		if err := v.Verify(); err != nil {
+			n.fail(x, err)
+			return
+		}
+	}
 	if err := x.Start(status, size); err != nil {
 		return
 	}
@@ -81,6 +87,9 @@ func (n *Node) send(x http1.Exchange, d *Disk, id store.ObjectID, off, size int6
 		x.Abort() // so that whoever asked sees that bytes are missing, and asks a sibling
 	}
 }
+
+// verifier is a reader that can tell beforehand what is wrong with the bytes that it gives first.
+type verifier interface{ Verify() error }
 
 func describe(h *http1.Header, info *store.EntityInfo) {
 	if info.ContentType != "" {

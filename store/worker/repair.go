@@ -64,10 +64,27 @@ func (w *Worker) verify(ctx context.Context, o *store.Object, s *store.Storage) 
 	sum := md5.New()
 	n, err := io.CopyBuffer(sum, onlyReader{r}, make([]byte, 256<<10))
 	if err != nil {
-		return err
+		return w.whyBroken(ctx, s, o.ID, n, err)
 	}
 	if n != o.Size || [16]byte(sum.Sum(nil)) != o.ETag {
 		return fmt.Errorf("%w: it has %d bytes, MD5 %x; the catalog says %d bytes, %x", store.ErrCorrupt, n, sum.Sum(nil), o.Size, o.ETag)
 	}
 	return nil
+}
+
+// whyBroken finds out why an entity broke off after n bytes. A node that meets damage under way can only end the connection, as it
+// does when it is killed; asked for what comes next, it says. n may be behind where that was, but not before it.
+func (w *Worker) whyBroken(ctx context.Context, s *store.Storage, id store.ObjectID, n int64, cause error) error {
+	if !store.IsReadError(cause) || errors.Is(cause, store.ErrCorrupt) || ctx.Err() != nil {
+		return cause
+	}
+	r, err := w.devices.Device(s).Open(ctx, id, n, -1)
+	if err == nil {
+		_, err = r.Read(make([]byte, 1))
+		_ = r.Close()
+	}
+	if errors.Is(err, store.ErrCorrupt) {
+		return fmt.Errorf("%w; it had broken off: %w", err, cause)
+	}
+	return cause
 }
