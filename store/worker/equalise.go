@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"wheelhouse/store"
@@ -177,9 +178,24 @@ func (w *Worker) orphans(ctx context.Context, ids []store.ObjectID) ([]store.Obj
 	}), nil
 }
 
-// copyMany copies entities to a storage, several at a time, each from the first of the storages that gives good bytes.
+// manyInARow is after how many entities that a storage could not give, one after the other, it is not they that are at fault.
+const manyInARow = 16
+
+// errSource marks what a storage failed to give, as opposed to what another failed to take.
+var errSource = errors.New("worker: it cannot be read")
+
+func sourceError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errSource, err)
+}
+
+// copyMany copies entities to a storage, several at a time, each from the first of the storages that gives good bytes. What none
+// of them can give it is owed, and the others do not wait for that.
 func (w *Worker) copyMany(ctx context.Context, r *Running, list []store.ManifestEntry, from []*store.Storage, to *store.Storage) error {
 	next := make(chan store.ManifestEntry)
+	var bad atomic.Int32 // in a row
 	return together(ctx, min(copiers, len(list))+1, func(ctx context.Context, i int) error {
 		if i == 0 {
 			defer close(next)
@@ -202,9 +218,17 @@ func (w *Worker) copyMany(ctx context.Context, r *Running, list []store.Manifest
 				w.opt.Log.Error("no good copy of an entity was found", "object", uint64(e.ID), "storage", uint32(to.ID), "err", err)
 				continue
 			}
+			if errors.Is(err, errSource) && ctx.Err() == nil && bad.Add(1) < manyInARow {
+				r.Problem(store.OperationProblem{Kind: store.ProblemCorrupt, Object: e.ID, Storage: from[0].ID, Reason: err.Error()})
+				if err := w.cat.AddMissing(ctx, e.ID, []store.StorageID{to.ID}); err != nil && !errors.Is(err, store.ErrNoObject) {
+					return err
+				}
+				continue
+			}
 			if err != nil {
 				return err
 			}
+			bad.Store(0)
 			if err := r.Pace(ctx, 1, 0); err != nil {
 				return err
 			}
@@ -231,11 +255,11 @@ func (w *Worker) copyAsIs(ctx context.Context, r *Running, id store.ObjectID, fr
 	src := w.devices.Device(from)
 	info, err := src.Stat(ctx, id)
 	if err != nil {
-		return err
+		return sourceError(err)
 	}
 	in, err := src.Open(ctx, id, 0, -1)
 	if err != nil {
-		return err
+		return sourceError(err)
 	}
 	defer in.Close()
 	out, err := w.devices.Device(to).Create(ctx, info)
@@ -245,6 +269,9 @@ func (w *Worker) copyAsIs(ctx context.Context, r *Running, id store.ObjectID, fr
 	defer out.Abort()
 	sum := md5.New()
 	n, err := io.CopyBuffer(onlyWriter{io.MultiWriter(out, sum)}, onlyReader{r.Reader(ctx, in)}, make([]byte, min(256<<10, info.Size+1)))
+	if store.IsReadError(err) {
+		return sourceError(w.whyBroken(ctx, from, id, n, err))
+	}
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -204,71 +203,6 @@ func share(lists [][]part) [][]part {
 		}
 	}
 	return out
-}
-
-// takePack takes over one pack, from where it was left. A pack that is rewritten meanwhile is begun anew in its new version.
-func (b *rebuilding) takePack(ctx context.Context, p part) error {
-	for tries := 0; ; tries++ {
-		err := b.takeVersion(ctx, p)
-		again := errors.Is(err, store.ErrNoPack) || errors.Is(err, store.ErrCorrupt)
-		if !again || tries == 3 {
-			if errors.Is(err, store.ErrNoPack) {
-				return nil // removed, or rewritten all the time: what of it is alive is copied by itself
-			}
-			return err
-		}
-		packs, err := p.src.Packs(ctx)
-		if err != nil {
-			return err
-		}
-		i := slices.IndexFunc(packs, func(q store.PackInfo) bool { return q.Name == p.info.Name })
-		if i < 0 {
-			return nil // nothing in it was alive any more
-		}
-		p.info = packs[i]
-	}
-}
-
-func (b *rebuilding) takeVersion(ctx context.Context, p part) error {
-	uid, size := p.info.UID, p.info.Size
-	have, err := b.dst.Adopting(ctx, uid)
-	if err != nil {
-		return err
-	}
-	if have.Done {
-		b.r.Done(p.info.Entities, size)
-		return nil
-	}
-	b.r.Done(0, min(have.Size, size))
-	for have.Size < size {
-		in, err := p.src.OpenPack(ctx, p.info.Name, uid, have.Size)
-		if err != nil {
-			return err
-		}
-		_, err = b.dst.AppendPack(ctx, uid, have.Size, io.LimitReader(b.r.Reader(ctx, in), min(appendPart, size-have.Size)))
-		err = errors.Join(err, in.Close())
-		if err != nil {
-			return err
-		}
-		was := have.Size
-		if have, err = b.dst.Adopting(ctx, uid); err != nil {
-			return err
-		}
-		if have.Size <= was {
-			return fmt.Errorf("no bytes came after the first %d", was)
-		}
-	}
-	log, err := p.src.DeleteLog(ctx, p.info.Name, uid)
-	if err != nil {
-		return err
-	}
-	have, err = b.dst.FinishPack(ctx, uid, have.Size, log)
-	if err != nil {
-		return err
-	}
-	b.r.Done(have.Entities, 0)
-	b.r.Found(have.Damaged, 0)
-	return nil
 }
 
 // files copies what lies in files of its own, which is everything where the layout is that.
