@@ -26,6 +26,8 @@ type StorageStatus struct {
 	DownSince time.Time `json:"down_since,omitzero"`
 	Reason    string    `json:"reason,omitempty"` // why it is down
 	Owed      int64     `json:"owed,omitempty"`   // entities; in the status alone
+	// Uncounted is how many seconds of its being down do not count towards its being declared dead (see [Outage]).
+	Uncounted int64 `json:"uncounted_seconds,omitempty"`
 }
 
 // ClusterStatus is a cluster as the API shows it.

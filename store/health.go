@@ -11,10 +11,16 @@ import (
 type Outage struct {
 	Since  time.Time
 	Reason string
+	// Uncounted is how much of the time since then nobody has watched the storage, or the clock has jumped by; negative where it was
+	// set back. Like what was before a mode was last set, it does not count towards [SettingDeadAfter].
+	Uncounted time.Duration
 }
 
 // Active reports whether there is one.
 func (o Outage) Active() bool { return !o.Since.IsZero() }
+
+// Lasted is for how long somebody has seen it at a time.
+func (o Outage) Lasted(now time.Time) time.Duration { return now.Sub(o.Since) - o.Uncounted }
 
 // StorageHealth is what one part of the installation has seen of one storage of late.
 type StorageHealth struct {
@@ -38,6 +44,8 @@ type Health interface {
 	// within [HealthWindow] say that it fails, and no longer down when fewer than half do, so that one process that is cut
 	// off from the others cannot take storages down. One that has been down for the setting [SettingDeadAfter] is set
 	// dead, as long as another storage of its cluster is in service: when a whole site was off, nothing is declared lost.
+	// Only time in which it was reported at least every [HealthGap] counts, so that neither a clock that jumps nor a night in
+	// which nothing ran makes it dead.
 	// It returns what has changed. Unknown storages are ignored. An empty list takes back all that reporter has said: it stops.
 	ReportHealth(ctx context.Context, reporter string, list []StorageHealth) ([]HealthChange, error)
 	// Owed counts the entities that each storage is owed; those that are owed none are left out.
@@ -47,6 +55,8 @@ type Health interface {
 const (
 	// HealthWindow is how long a report counts.
 	HealthWindow = 11 * time.Second
+	// HealthGap is how long nothing may be reported of a storage that is down until the time does not count.
+	HealthGap = time.Minute
 	// HealthEvery is how often reports are repeated when nothing changes.
 	HealthEvery = 5 * time.Second
 	// SettingDeadAfter is the setting that says after what time a storage that is down is declared dead: a duration such as

@@ -48,7 +48,7 @@ func (c *SQLite) ReportHealth(ctx context.Context, reporter string, list []store
 				changes = append(changes, *change)
 			}
 		}
-		return len(changes) > 0, nil
+		return len(changes) > 0 || j.shifted, nil
 	})
 	return changes, err
 }
@@ -58,6 +58,7 @@ type judge struct {
 	t         *txn
 	now       int64
 	deadAfter int64 // seconds; 0: never
+	shifted   bool  // there was time that does not count
 }
 
 // prepare reads the setting and forgets reports that no longer count.
@@ -100,7 +101,8 @@ func (j *judge) record(reporter string, h store.StorageHealth) (known bool, err 
 
 // storage judges one storage by what is reported of it. It returns nil when nothing changes.
 func (j *judge) storage(id store.StorageID) (*store.HealthChange, error) {
-	st, err := j.t.Select(`SELECT s.mode, s.down_since, s.down_reason, s.cluster_id, count(*), sum(NOT h.ok), max(CASE WHEN h.ok THEN '' ELSE h.reason END)
+	st, err := j.t.Select(`SELECT s.mode, s.down_since, s.down_reason, s.cluster_id, count(*), sum(NOT h.ok), max(CASE WHEN h.ok THEN '' ELSE h.reason END),
+			s.down_seen, s.down_uncounted
 		FROM storage s JOIN health h ON h.storage_id=s.id WHERE s.id=?`)
 	if err != nil {
 		return nil, err
@@ -113,23 +115,44 @@ func (j *judge) storage(id store.StorageID) (*store.HealthChange, error) {
 	was := store.Outage{Since: unixTime(since), Reason: st.ColumnText(2)}
 	cluster := store.ClusterID(st.ColumnInt64(3))
 	heard, failing, reason := st.ColumnInt64(4), st.ColumnInt64(5), st.ColumnText(6)
+	seen, uncounted := st.ColumnInt64(7), st.ColumnInt64(8)
+	was.Uncounted = time.Duration(uncounted) * time.Second
 	switch {
 	case since == 0 && 2*failing > heard:
 		now := store.Outage{Since: unixTime(j.now), Reason: reason}
 		return &store.HealthChange{Storage: id, Mode: inForce(set, now), Outage: now}, j.setOutage(id, j.now, reason)
 	case since != 0 && 2*failing < heard:
 		return &store.HealthChange{Storage: id, Mode: set, Was: was}, j.setOutage(id, 0, "")
-	case since != 0 && set != store.ModeDead && j.deadAfter > 0 && j.now-since >= j.deadAfter:
-		return j.declareDead(id, cluster, was)
+	case since != 0:
+		if err := j.count(id, seen, &uncounted); err != nil {
+			return nil, err
+		}
+		if was.Uncounted = time.Duration(uncounted) * time.Second; set != store.ModeDead && j.deadAfter > 0 && j.now-since-uncounted >= j.deadAfter {
+			return j.declareDead(id, cluster, was)
+		}
 	}
 	return nil, nil
 }
 
 func (j *judge) setOutage(id store.StorageID, since int64, reason string) error {
-	_, err := j.t.Exec("UPDATE storage SET down_since=?2, down_reason=?3 WHERE id=?1", func(st *sqldb.Stmt) {
+	_, err := j.t.Exec("UPDATE storage SET down_since=?2, down_reason=?3, down_seen=?2, down_uncounted=0 WHERE id=?1", func(st *sqldb.Stmt) {
 		st.BindInt64(1, int64(id))
 		st.BindInt64(2, since)
 		st.BindText(3, reason)
+	})
+	return err
+}
+
+// count notes that a storage that is down is judged now, and adds to uncounted what does not count of the time since seen.
+func (j *judge) count(id store.StorageID, seen int64, uncounted *int64) error {
+	if gap := j.now - seen; seen != 0 && (gap < 0 || gap > int64(store.HealthGap/time.Second)) { // 0: of a catalog that did not note it
+		*uncounted += gap
+		j.shifted = true
+	}
+	_, err := j.t.Exec("UPDATE storage SET down_seen=?2, down_uncounted=?3 WHERE id=?1", func(st *sqldb.Stmt) {
+		st.BindInt64(1, int64(id))
+		st.BindInt64(2, j.now)
+		st.BindInt64(3, *uncounted)
 	})
 	return err
 }

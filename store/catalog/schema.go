@@ -8,7 +8,7 @@ import "wheelhouse/internal/sqldb"
 //
 // There are no foreign keys: what they would check is checked where a better error can be given, and they cost lookups on
 // the one table where it matters.
-var schema = sqldb.Schema{Name: "catalog", Steps: []string{schema1, schemaOperation, schemaHealth, schemaBlank, schemaProcess}}
+var schema = sqldb.Schema{Name: "catalog", Steps: []string{schema1, schemaOperation, schemaHealth, schemaBlank, schemaProcess, schemaUncounted}}
 
 const schema1 = `
 -- Small numbers that must survive: next_object_id, topology (its version), missing (rows of that table), backup_due (backup.go).
@@ -107,4 +107,11 @@ CREATE TABLE health(
 // schemaBlank adds the version of the topology with which a storage was last begun to be filled; 0: it never was.
 const schemaBlank = `
 ALTER TABLE storage ADD COLUMN blank INTEGER NOT NULL DEFAULT 0;
+`
+
+// schemaUncounted adds when a storage that is down was last judged, and how much of the time since then does not count: nobody watched,
+// or the clock jumped.
+const schemaUncounted = `
+ALTER TABLE storage ADD COLUMN down_seen INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE storage ADD COLUMN down_uncounted INTEGER NOT NULL DEFAULT 0;
 `

@@ -48,8 +48,18 @@ func (c *SQLite) PutStorage(ctx context.Context, s store.Storage) (store.Storage
 }
 
 // SetStorageMode changes the mode that is set. One that is set to be filled has nothing from then on, also if it was being filled.
+// Where it is down, the time until it is declared dead begins anew.
 func (c *SQLite) SetStorageMode(ctx context.Context, id store.StorageID, mode store.StorageMode) error {
 	return c.changeTopology(ctx, func(t *txn) (bool, error) {
+		// Otherwise one that was declared dead, and that an operator has brought back, would be dead again with the next report: some
+		// time goes by until it is seen to be well.
+		_, err := t.Exec("UPDATE storage SET down_seen=?2, down_uncounted=?2-down_since WHERE id=?1 AND down_since<>0", func(st *sqldb.Stmt) {
+			st.BindInt64(1, int64(id))
+			st.BindInt64(2, c.now())
+		})
+		if err != nil {
+			return false, err
+		}
 		if mode == store.ModeFilling {
 			if err := t.begunAnew(id); err != nil {
 				return false, err

@@ -82,7 +82,7 @@ func readTopology(s selector, version uint64) (*store.Topology, error) {
 	if err != nil {
 		return nil, err
 	}
-	if st, err = s.Select("SELECT id,cluster_id,uri,mode,capacity,used,created,by_system,down_since,down_reason FROM storage ORDER BY id"); err != nil {
+	if st, err = s.Select("SELECT id,cluster_id,uri,mode,capacity,used,created,by_system,down_since,down_reason,down_uncounted FROM storage ORDER BY id"); err != nil {
 		return nil, err
 	}
 	err = each(st, func() {
@@ -92,7 +92,7 @@ func readTopology(s selector, version uint64) (*store.Topology, error) {
 			Created: unixTime(st.ColumnInt64(6)), BySystem: st.ColumnInt64(7) != 0,
 		}
 		if since := st.ColumnInt64(8); since != 0 {
-			s.Down = store.Outage{Since: unixTime(since), Reason: st.ColumnText(9)}
+			s.Down = store.Outage{Since: unixTime(since), Reason: st.ColumnText(9), Uncounted: time.Duration(st.ColumnInt64(10)) * time.Second}
 		}
 		s.Mode = inForce(s.Set, s.Down)
 		t.Storages = append(t.Storages, s)

@@ -113,7 +113,7 @@ func storageProblems(s *store.StorageStatus, deadAfter time.Duration, now time.T
 	case s.Mode == store.ModeDown.String() && s.Set != s.Mode:
 		what := fmt.Sprintf("is down for %s: %s", shortDuration(now.Sub(s.DownSince)), s.Reason)
 		do := "look at its machine; it is back by itself as soon as it answers"
-		if left := deadAfter - now.Sub(s.DownSince); deadAfter > 0 {
+		if left := deadAfter - now.Sub(s.DownSince) + time.Duration(s.Uncounted)*time.Second; deadAfter > 0 {
 			do += ", and declared dead in " + shortDuration(max(left, 0))
 		}
 		add(what, do)

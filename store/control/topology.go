@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"wheelhouse/store"
 	"wheelhouse/store/placement"
@@ -22,6 +23,7 @@ func (a *api) storageList(ctx context.Context) ([]store.StorageStatus, error) {
 		list[i] = store.StorageStatus{
 			ID: s.ID, Cluster: s.Cluster, URI: s.URI, Mode: s.Mode.String(), Capacity: s.Capacity, Used: s.Used,
 			Set: s.Set.String(), BySystem: s.BySystem, DownSince: s.Down.Since, Reason: s.Down.Reason,
+			Uncounted: int64(s.Down.Uncounted / time.Second),
 		}
 	}
 	return list, nil

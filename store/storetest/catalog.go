@@ -68,6 +68,7 @@ func Catalog(t *testing.T, open func(t *testing.T, now func() time.Time) Catalog
 		{"HealthMajority", catalogHealthMajority},
 		{"Processes", catalogProcesses},
 		{"HealthDead", catalogHealthDead},
+		{"HealthUncounted", catalogHealthUncounted},
 		{"Owed", catalogOwed},
 		{"Accounts", catalogAccounts},
 		{"Settings", catalogSettings},

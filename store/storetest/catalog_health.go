@@ -55,6 +55,7 @@ func catalogHealth(t *catalogTest) {
 	t.wantMode(a, store.ModeDown, store.ModeDrain)
 	t.storage(t.state(a))
 	t.wantMode(a, store.ModeDown, store.ModeDrain)
+	down.Uncounted = time.Minute // whoever sets a mode is given the whole time again
 	t.equal("back", t.report("w", a, ""), []store.HealthChange{{Storage: a, Mode: store.ModeDrain, Was: down}})
 	t.wantMode(a, store.ModeDrain, store.ModeDrain)
 	t.equal("no outage", t.state(a).Down, store.Outage{})
@@ -111,8 +112,7 @@ func catalogHealthDead(t *catalogTest) {
 	a, b := t.storage(store.Storage{Cluster: c, URI: "http://a"}), t.storage(store.Storage{Cluster: c, URI: "http://b"})
 	t.report("w", a, "gone")
 	down := t.state(a).Down
-	t.clock.add(store.DefaultDeadAfter - time.Second)
-	t.report("w", a, "gone")
+	t.watch(a, store.DefaultDeadAfter-time.Second)
 	t.wantMode(a, store.ModeDown, store.ModeRW)
 	t.clock.add(time.Second)
 	t.equal("dead", t.report("w", a, "gone"), []store.HealthChange{{Storage: a, Mode: store.ModeDead, Outage: down}})
@@ -128,18 +128,74 @@ func catalogHealthDead(t *catalogTest) {
 	}
 
 	// The last one in service is not given up, and nothing is when that is switched off.
+	t.ok(t.Catalog.SetSetting(t.ctx, store.SettingDeadAfter, "10m"))
 	t.report("w", b, "gone")
-	t.clock.add(2 * store.DefaultDeadAfter)
-	t.report("w", b, "gone")
+	t.watch(b, 20*time.Minute)
 	t.wantMode(b, store.ModeDown, store.ModeRW)
 	t.ok(t.Catalog.SetSetting(t.ctx, store.SettingDeadAfter, "0"))
 	t.ok(t.Catalog.SetStorageMode(t.ctx, a, store.ModeRW))
-	t.clock.add(10 * store.DefaultDeadAfter)
-	t.report("w", b, "gone")
+	t.watch(b, 20*time.Minute)
 	t.wantMode(b, store.ModeDown, store.ModeRW)
 	t.ok(t.Catalog.SetSetting(t.ctx, store.SettingDeadAfter, "30s"))
 	t.report("w", b, "gone")
 	t.wantMode(b, store.ModeDead, store.ModeDead)
+}
+
+// watch has a storage reported to fail for a time.
+func (t *catalogTest) watch(s store.StorageID, d time.Duration) {
+	t.Helper()
+	for ; d > 0; d -= store.HealthGap {
+		t.clock.add(min(d, store.HealthGap))
+		t.report("w", s, "gone")
+	}
+}
+
+// Only time in which somebody watched counts: neither a clock that jumps nor a night in which nothing ran makes a storage dead, and
+// both the pause and the time before it are remembered.
+func catalogHealthUncounted(t *catalogTest) {
+	c := t.cluster(store.Cluster{Name: "c"})
+	a := t.storage(store.Storage{Cluster: c, URI: "http://a"})
+	t.storage(store.Storage{Cluster: c, URI: "http://b"})
+	t.ok(t.Catalog.SetSetting(t.ctx, store.SettingDeadAfter, "10m"))
+	t.report("w", a, "gone")
+	since := t.state(a).Down.Since
+	t.watch(a, 4*time.Minute)
+	for _, jump := range []time.Duration{100 * 24 * time.Hour, -200 * 24 * time.Hour, time.Hour} {
+		version := t.topology().Version
+		t.clock.add(jump)
+		t.report("w", a, "gone")
+		t.wantMode(a, store.ModeDown, store.ModeRW)
+		if d := t.state(a).Down; !d.Since.Equal(since) || d.Lasted(t.clock.now()) != 4*time.Minute || t.topology().Version == version {
+			t.Errorf("after a jump of %v: %+v, which has lasted %v", jump, d, d.Lasted(t.clock.now()))
+		}
+	}
+	_, err := t.Catalog.ReportHealth(t.ctx, "w", nil) // it stops, and another one starts
+	t.ok(err)
+	t.clock.add(12 * time.Hour)
+	t.report("v", a, "gone")
+	t.watch(a, 6*time.Minute-time.Second)
+	t.wantMode(a, store.ModeDown, store.ModeRW)
+	t.clock.add(time.Second)
+	t.report("w", a, "gone")
+	t.wantMode(a, store.ModeDead, store.ModeDead)
+
+	// An operator brings it back, which takes some time: it is not dead again with the next report.
+	for _, mode := range []store.StorageMode{store.ModeFilling, store.ModeRW} {
+		t.ok(t.Catalog.SetStorageMode(t.ctx, a, mode))
+		t.report("w", a, "gone")
+		t.watch(a, 9*time.Minute)
+		t.wantMode(a, store.ModeDown, mode)
+	}
+	// The next outage begins at nothing.
+	for range 2 { // the first one is not more than half yet
+		for _, reporter := range []string{"v", "w"} {
+			t.report(reporter, a, "")
+		}
+	}
+	t.wantMode(a, store.ModeRW, store.ModeRW)
+	t.report("w", a, "gone")
+	t.report("v", a, "gone")
+	t.equal("uncounted", t.state(a).Down.Uncounted, time.Duration(0))
 }
 
 func catalogOwed(t *catalogTest) {
