@@ -104,7 +104,7 @@ func playDocument(t *testing.T, file string, chapters map[string]chapter) {
 			}
 			for _, need := range c.needs {
 				if !hasCommand(need) {
-					t.Skipf("this program has no command %q", need)
+					t.Fatalf("this program has no command %q", need)
 				}
 			}
 			play(t, c, script)
