@@ -15,15 +15,24 @@ import (
 	"wheelhouse/store/storaged"
 )
 
-// storageNotes is what a storage node, which has no catalog, remembers of its storages outside of their directories: that they
-// have been there. An empty directory is then known for a disk that is not mounted.
+// storageNotes is what a process with storages remembers of them outside of their directories: that they have been there. An empty
+// directory is then known for a disk that is not mounted. A storage node has no catalog; and where there is one, it may be new, or
+// rebuilt while the disk was away.
 type storageNotes struct {
 	dir   string
 	log   *slog.Logger
 	noted map[store.StorageID]bool
 }
 
-// notesDir is where a storage node keeps its notes: DATA where that is there, else the secret's directory.
+func (a *app) storageNotes() *storageNotes { return &storageNotes{dir: a.cfg.notesDir(), log: a.log} }
+
+// takeNotes notes the storages that are there, and goes on with those that come.
+func (a *app) takeNotes(n *storageNotes) {
+	n.keep(a.disks)
+	a.background = append(a.background, func(ctx context.Context) error { return n.run(ctx, a.disks) })
+}
+
+// notesDir is where a process keeps its notes: DATA where that is there, else the secret's directory.
 func (c *Config) notesDir() string {
 	if st, err := os.Stat(c.Data); err == nil && st.IsDir() {
 		return c.Data

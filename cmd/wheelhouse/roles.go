@@ -127,12 +127,11 @@ func runStoraged(ctx context.Context, env *environment, args []string) error {
 					return nil, err
 				}
 			}
-			notes := storageNotes{dir: a.cfg.notesDir(), log: a.log}
+			notes := a.storageNotes()
 			if err := a.openDisks(a.cfg.Storage, notes.known); err != nil {
 				return nil, err
 			}
-			notes.keep(a.disks)
-			a.background = append(a.background, func(ctx context.Context) error { return notes.run(ctx, a.disks) })
+			a.takeNotes(notes)
 			return a.nodeHandler()
 		},
 	})

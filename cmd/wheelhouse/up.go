@@ -79,9 +79,11 @@ func (a *app) openUp(ctx context.Context, addrs map[string]net.Addr) (*service.O
 	if err != nil {
 		return nil, err
 	}
-	if err := a.openDisks(list, known); err != nil {
+	notes := a.storageNotes()
+	if err := a.openDisks(list, func(id store.StorageID) bool { return known(id) || notes.known(id) }); err != nil {
 		return nil, err
 	}
+	a.takeNotes(notes)
 	if err := registerStorages(ctx, cat, list, addrs[endpointStoraged]); err != nil {
 		return nil, err
 	}
