@@ -1,9 +1,13 @@
 package worker_test
 
 import (
+	"context"
 	"crypto/md5"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,6 +77,78 @@ func TestRebuildFromAPackThatCannotBeRead(t *testing.T) {
 			}
 			if held != len(objects)-gone {
 				t.Errorf("it holds %d of %d objects, of which %d cannot be read anywhere", held, len(objects), gone)
+			}
+		})
+	}
+}
+
+// stubborn is a world some of whose entities cannot be opened on one storage, for no reason that says anything of them.
+type stubborn struct {
+	*world
+	on  store.StorageID
+	ids map[store.ObjectID]bool
+}
+
+func (s stubborn) Device(on *store.Storage) store.Device {
+	d := s.world.Device(on)
+	if on.ID == s.on {
+		return stubbornDevice{d, s.ids}
+	}
+	return d
+}
+
+type stubbornDevice struct {
+	store.Device
+	ids map[store.ObjectID]bool
+}
+
+func (d stubbornDevice) Open(ctx context.Context, id store.ObjectID, off, n int64) (store.EntityReader, error) {
+	if d.ids[id] {
+		return nil, errors.New("input/output error")
+	}
+	return d.Device.Open(ctx, id, off, n)
+}
+
+// What the one sibling that is left cannot give does not keep the rest from being copied: it is owed. Where it gives nothing at all,
+// the rebuild waits for it.
+func TestRebuildFromASiblingWithBadEntities(t *testing.T) {
+	for _, all := range []bool{false, true} {
+		t.Run(fmt.Sprint("all ", all), func(t *testing.T) {
+			wd := newWorld(t)
+			for id := range wd.disks {
+				wd.replace(id, disk.Options{Layout: disk.LayoutFiles})
+				if err := wd.cat.SetStorageMode(t.Context(), id, store.ModeRW); err != nil {
+					t.Fatal(err)
+				}
+			}
+			objects := wd.fill(60)
+			if err := wd.cat.SetStorageMode(t.Context(), 2, store.ModeDown); err != nil {
+				t.Fatal(err)
+			}
+			bad := stubborn{wd, 1, map[store.ObjectID]bool{objects[4].ID: true, objects[30].ID: true}}
+			if all {
+				for _, o := range objects {
+					bad.ids[o.ID] = true
+				}
+			}
+			wd.replace(3, disk.Options{Layout: disk.LayoutFiles})
+			wd.operate(wd.workerWith("one", bad))
+			if all {
+				wd.eventually("it says what is in the way", func() bool {
+					ops, err := wd.cat.Operations(t.Context(), 10)
+					return err == nil && len(ops) == 1 && strings.Contains(ops[0].Error, "input/output error")
+				})
+				if mode := wd.mode(3); mode != store.ModeFilling {
+					t.Errorf("storage 3 is %s", mode)
+				}
+				return
+			}
+			wd.eventually("storage 3 to be read again", func() bool { return wd.mode(3) == store.ModeRW })
+			for _, o := range objects {
+				owed := slices.Contains(wd.missing(o), 3)
+				if _, err := wd.disks[3].Stat(t.Context(), o.ID); (err != nil) != bad.ids[o.ID] || owed != bad.ids[o.ID] {
+					t.Errorf("object %d: %v; owed: %v; to be had: %v", o.ID, err, owed, !bad.ids[o.ID])
+				}
 			}
 		})
 	}

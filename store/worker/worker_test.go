@@ -83,8 +83,11 @@ func newWorld(t *testing.T) *world {
 }
 
 // worker makes one more worker.
-func (wd *world) worker(owner string) *worker.Worker {
-	return worker.New(wd.cat, wd, worker.Options{
+func (wd *world) worker(owner string) *worker.Worker { return wd.workerWith(owner, wd) }
+
+// workerWith makes one that reaches storages in another way.
+func (wd *world) workerWith(owner string, devices worker.Devices) *worker.Worker {
+	return worker.New(wd.cat, devices, worker.Options{
 		Grace: grace, Now: wd.clock, Interval: time.Millisecond, Owner: owner, Bulk: wd.bulk,
 		ClaimEvery: 5 * time.Millisecond, SaveEvery: 20 * time.Millisecond, RetryAfter: 5 * time.Millisecond, TopologyLag: -1, LeaseWatch: -1,
 	})
