@@ -3,6 +3,7 @@ package worker_test
 import (
 	"crypto/md5"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -99,6 +100,7 @@ func TestDrainClusterUnderLoad(t *testing.T) {
 	}
 	stop := make(chan struct{})
 	var load sync.WaitGroup
+	read := slices.Clone(objects) // the others change
 	load.Go(func() {
 		for i := 0; ; i++ {
 			select {
@@ -106,7 +108,7 @@ func TestDrainClusterUnderLoad(t *testing.T) {
 				return
 			default:
 			}
-			if _, err := wd.read(objects[i%len(objects)].Name); err != nil {
+			if _, err := wd.read(read[i%len(read)].Name); err != nil {
 				t.Errorf("a read failed: %v", err)
 				return
 			}
