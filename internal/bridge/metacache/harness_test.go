@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"sync"
@@ -47,9 +48,10 @@ func (c *clock) sleep(ctx context.Context, d time.Duration) error {
 // hooked is a catalog whose calls can be held up, and can fail.
 type hooked struct {
 	*catalog.SQLite
-	afterFind   func(name string)
-	afterCommit func()
-	settings    func() error
+	afterFind    func(name string)
+	beforeCommit func()
+	afterCommit  func()
+	settings     func() error
 }
 
 func (h *hooked) Find(ctx context.Context, bucket, name string) (store.Bucket, store.Object, error) {
@@ -62,6 +64,10 @@ func (h *hooked) Find(ctx context.Context, bucket, name string) (store.Bucket, s
 }
 
 func (h *hooked) Commit(ctx context.Context, c store.Commit) (store.Object, error) {
+	if f := h.beforeCommit; f != nil {
+		h.beforeCommit = nil
+		f()
+	}
 	o, err := h.SQLite.Commit(ctx, c)
 	if f := h.afterCommit; f != nil {
 		h.afterCommit = nil
@@ -258,7 +264,7 @@ func serveOurs(t testing.TB, ln net.Listener, o memcached.Options) *memcached.Se
 	return s
 }
 
-// link is the way from one process to one server, which can be cut, and held in each direction.
+// link is the way from one process to one server, which can be cut, and held or slow in each direction.
 type link struct {
 	t      testing.TB
 	server string
@@ -269,7 +275,9 @@ type link struct {
 	cond  *sync.Cond
 	cut   bool
 	held  [2]bool // requests, replies
+	slow  time.Duration // what passes takes up to so long
 	ended bool
+	end   chan struct{} // closed with it
 	conns map[net.Conn]bool
 }
 
@@ -283,13 +291,14 @@ func newLink(t testing.TB, server string) *link {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &link{t: t, server: server, ln: ln, conns: map[net.Conn]bool{}}
+	l := &link{t: t, server: server, ln: ln, conns: map[net.Conn]bool{}, end: make(chan struct{})}
 	l.cond = sync.NewCond(&l.mu)
 	l.wait.Go(l.accept)
 	t.Cleanup(func() {
 		_ = ln.Close()
 		l.set(func() {
 			l.ended = true
+			close(l.end)
 			l.closeAll()
 		})
 		l.wait.Wait()
@@ -321,7 +330,9 @@ func (l *link) setCut(cut bool) {
 
 func (l *link) hold(direction int, held bool) { l.set(func() { l.held[direction] = held }) }
 
-func (l *link) heal() { l.set(func() { l.cut, l.held = false, [2]bool{} }) }
+func (l *link) delay(most time.Duration) { l.set(func() { l.slow = most }) }
+
+func (l *link) heal() { l.set(func() { l.cut, l.held, l.slow = false, [2]bool{}, 0 }) }
 
 func (l *link) accept() {
 	for {
@@ -362,7 +373,16 @@ func (l *link) pump(to, from net.Conn, direction int) {
 			for l.held[direction] && !l.ended {
 				l.cond.Wait()
 			}
+			slow := l.slow
 			l.mu.Unlock()
+			if slow > 0 {
+				late := time.NewTimer(rand.N(slow))
+				select {
+				case <-late.C:
+				case <-l.end:
+				}
+				late.Stop()
+			}
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
 			}

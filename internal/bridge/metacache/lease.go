@@ -16,7 +16,7 @@ type lease struct {
 	ring    *memcache.Ring // nil without members
 	ours    bool           // the record is of this process's own list
 	// since is when this text was first seen; the zero time for a record that was not there from the beginning: then nobody has read
-	// anything from a cache, as it is removed only where no other process runs.
+	// anything from a cache, as it is removed only where no other process runs. (One that cannot be read is made void, not removed.)
 	since time.Time
 	until time.Time
 }
@@ -115,11 +115,11 @@ func (c *Cache) hold(ctx context.Context, text string, began time.Time) (*lease,
 	r, err := parseRecord(text, c.opts.lease.String())
 	if err != nil {
 		// Whoever wrote it may read by rules that this process does not know. Without the record nobody reads.
-		c.opts.Log.Error("what processes have agreed on about cache servers cannot be read, and is removed; do all run the same version?", "err", err)
-		if _, swapErr := c.Catalog.SwapSetting(ctx, recordKey, text, ""); swapErr != nil {
+		c.opts.Log.Error("what processes have agreed on about cache servers cannot be read, and is made void; do all run the same version?", "err", err)
+		if _, swapErr := c.Catalog.SwapSetting(ctx, recordKey, text, newVoid()); swapErr != nil {
 			return nil, errors.Join(err, swapErr)
 		}
-		c.held.Store(&lease{text: text}) // so that its absence is news
+		c.held.Store(&lease{text: text}) // so that what comes is news
 		return nil, err
 	}
 	l := &lease{text: text, ours: len(c.opts.Servers) > 0 && r.same(c.opts.Servers), until: began.Add(c.opts.lease), since: now}

@@ -1,6 +1,7 @@
 package metacache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 
@@ -16,11 +17,14 @@ func (c *Cache) Find(ctx context.Context, bucket, name string) (store.Bucket, st
 		return c.findThere(ctx, bucket, name)
 	}
 	m := l.place(placeOf(id, name))
-	a := c.askServer(ctx, l, m, bucketKey(m.epoch, bucket), objectKey(m.epoch, id, name))
+	// Twice the bucket, as these are not answered at one moment: else somebody who was shut out could be given what was stored after that, or, after
+	// a bucket was opened, what was deleted before.
+	key := bucketKey(m.epoch, bucket)
+	a := c.askServer(ctx, l, m, key, objectKey(m.epoch, id, name), key)
 	if a == nil {
 		return c.findThere(ctx, bucket, name)
 	}
-	if b, err := decodeBucket(a.found[0].Value, bucket); err == nil && b.ID == id {
+	if b, err := decodeBucket(a.found[0].Value, bucket); err == nil && b.ID == id && bytes.Equal(a.found[0].Value, a.found[2].Value) {
 		if o, gone, err := decodeObject(a.found[1].Value, id, name); err == nil && c.still(l) {
 			a.leases.Release()
 			c.stats.hits.Add(1)
@@ -104,8 +108,8 @@ func (c *Cache) bucketThere(ctx context.Context, name string) (store.Bucket, err
 type answer struct {
 	found  []memcache.Found
 	leases *memcache.Leases
-	values [2][]byte
-	keep   [2]bool // what was won and is not filled stays won
+	values [3][]byte
+	keep   [3]bool // what was won and is not filled stays won
 }
 
 func (a *answer) won() bool {

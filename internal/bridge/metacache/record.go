@@ -20,6 +20,21 @@ const recordKey = store.ReservedSettings + "servers"
 // keys and of values, which server has which key, and how long a lease is.
 const recordVersion = "metacache 1 "
 
+// voidWord begins a record that stands for one that could not be read. No version changes its form.
+const voidWord = "void "
+
+// newVoid is a record without servers that was not there before: who finds it cannot know what others believe.
+func newVoid() string { return fmt.Sprintf("%s%016x\n", voidWord, newEpoch()) }
+
+func isVoid(text string) bool {
+	n, ok := strings.CutPrefix(text, voidWord)
+	if !ok || len(n) != 17 || n[16] != '\n' {
+		return false
+	}
+	_, err := strconv.ParseUint(n[:16], 16, 64)
+	return err == nil
+}
+
 // MaxServers limits the list of servers.
 const MaxServers = 64
 
@@ -61,9 +76,9 @@ func (r record) format(lease string) string {
 	return b.String()
 }
 
-// parseRecord reads what format writes. The empty text is a record without servers.
+// parseRecord reads what format writes. The empty text and newVoid's are records without servers.
 func parseRecord(text, lease string) (record, error) {
-	if text == "" {
+	if text == "" || isVoid(text) {
 		return nil, nil
 	}
 	body, ok := strings.CutPrefix(text, recordVersion+lease+"\n")

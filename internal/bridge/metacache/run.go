@@ -68,7 +68,7 @@ func (c *Cache) advance(ctx context.Context, l *lease) error {
 
 // propose puts this process's list in place of another. It does so once: of processes with different lists the one that was started last is heeded.
 func (c *Cache) propose(ctx context.Context, l *lease) error {
-	if c.joined && l.text != "" {
+	if c.joined && len(l.members) > 0 {
 		if !c.warned.Swap(true) {
 			c.opts.Log.Error("another process was started with other cache servers: this one reads from the catalog alone until both have the same list")
 		}
