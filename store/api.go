@@ -106,6 +106,24 @@ type Status struct {
 	Operations []OperationStatus `json:"operations"`
 	// Processes are those that serve or work with the catalog now. Those that serve storages alone are not among them.
 	Processes []Process `json:"processes"`
+	// Lookups are the cache servers that the process which answers asks before the catalog; nil: none.
+	Lookups *LookupStatus `json:"lookups,omitempty"`
+}
+
+// LookupStatus is how one process uses cache servers for look-ups. The numbers are of look-ups since it was started; all but hits went to the catalog.
+type LookupStatus struct {
+	Servers  []LookupServer `json:"servers"`
+	Hits     int64          `json:"hits"`
+	Misses   int64          `json:"misses"`
+	Avoided  int64          `json:"avoided"`  // not sent, because the server has not answered of late
+	Failures int64          `json:"failures"` // not answered
+}
+
+// LookupServer is a cache server. State is "in" (it is read from), "joining", "out", "other list" (another process was started with other servers), or
+// "unknown" (the catalog did not say).
+type LookupServer struct {
+	Addr  string `json:"addr"`
+	State string `json:"state"`
 }
 
 // The verdicts on an installation.

@@ -18,6 +18,7 @@ import (
 	"wheelhouse/gearman"
 	"wheelhouse/internal/atomicfile"
 	"wheelhouse/internal/bridge/jobsgearman"
+	"wheelhouse/internal/bridge/metacache"
 	"wheelhouse/internal/bridge/storeimages"
 	"wheelhouse/internal/bridge/storejobs"
 	"wheelhouse/internal/faultfs"
@@ -273,8 +274,11 @@ func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
 	a.foreground = d.Foreground
 	a.metrics.dispatcher(d.Metrics())
 	a.metrics.health("dispatcher", d.Health())
-	api := control.WithJobs(control.Handler(cat, a.fleet, a.queueStats, control.Options{BackupEvery: time.Duration(a.cfg.Catalog.Every)}),
-		guardedJobs{localJobs{a.queue}})
+	operation := control.Options{BackupEvery: time.Duration(a.cfg.Catalog.Every)}
+	if lookups, ok := cat.(*metacache.Cache); ok {
+		operation.Lookups = lookups.Status
+	}
+	api := control.WithJobs(control.Handler(cat, a.fleet, a.queueStats, operation), guardedJobs{localJobs{a.queue}})
 	operator := dispatcher.AdminOnly(authenticator, http1.FromHandler(api))
 	front := a.withHealth(d)
 	return http1.HandlerFunc(func(x http1.Exchange) {

@@ -1,15 +1,18 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"wheelhouse/memcache/memcachetest"
+	"wheelhouse/store"
 )
 
 // getText returns the status and the body of a GET.
@@ -120,8 +123,35 @@ func TestCacheServerDies(t *testing.T) {
 	if n := metric(t, url, "wheelhouse_metacache_servers_used"); n != 0 {
 		t.Errorf("%g servers are used; the only one is dead", n)
 	}
+	if _, screen, _ := runOnce(t, "status", "--server", url); !strings.Contains(screen, "CACHES 0 of 1 in use, ") || !strings.Contains(screen, addr+" out") {
+		t.Errorf("status does not show that the cache server is out:\n%s", screen)
+	}
 	start(t, "memcached", "-l", addr)
 	hitsGrow(t, url, "/b/x", "three")
+	var s store.Status
+	if _, text, _ := runOnce(t, "status", "--json", "--server", url); json.Unmarshal([]byte(text), &s) != nil || s.Lookups == nil ||
+		!slices.Equal(s.Lookups.Servers, []store.LookupServer{{Addr: addr, State: "in"}}) || s.Lookups.Hits == 0 || s.Lookups.Failures == 0 {
+		t.Errorf("status: %+v", s.Lookups)
+	}
+}
+
+// A server that could have after a crash what was deleted before it is not used, and the log says why.
+func TestCacheServerWithSnapshot(t *testing.T) {
+	t.Parallel()
+	addr := freeAddr(t)
+	cache := start(t, "memcached", "-l", addr, "--snapshot", filepath.Join(t.TempDir(), "snapshot"))
+	p := start(t, upArgs(t.TempDir(), "--set", "metacache.servers="+addr, "--set", "dispatcher.hot_cache=0")...)
+	url := p.ready["http"]
+	putText(t, url+"/b", "")
+	putText(t, url+"/b/x", "one")
+	eventually(t, "it is logged that the server is not used", func() bool {
+		getText(t, url+"/b/x")
+		text, err := os.ReadFile(p.log)
+		return err == nil && strings.Contains(string(text), "start it without --snapshot")
+	})
+	cache.stop()
+	start(t, "memcached", "-l", addr)
+	hitsGrow(t, url, "/b/x", "one")
 }
 
 // A dispatcher and workers as processes of their own share a cache server.

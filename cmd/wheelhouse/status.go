@@ -116,6 +116,7 @@ func (d statusScreen) draw(s *store.Status) string {
 		fmt.Fprintf(&b, "; %d deleted", n)
 	}
 	b.WriteString("\n")
+	d.lookups(&b, s.Lookups)
 	for _, c := range s.Clusters {
 		d.cluster(&b, s, c)
 	}
@@ -127,6 +128,34 @@ func (d statusScreen) draw(s *store.Status) string {
 		d.problem(&b, p)
 	}
 	return b.String()
+}
+
+// lookups shows the cache servers that are asked before the catalog: those that are not in use first.
+func (d statusScreen) lookups(b *strings.Builder, l *store.LookupStatus) {
+	if l == nil {
+		return
+	}
+	used, list := 0, ""
+	for _, inUse := range []bool{false, true} {
+		for _, c := range l.Servers {
+			if (c.State == "in") != inUse {
+				continue
+			}
+			if inUse {
+				used++
+			}
+			list += "; " + c.Addr + " " + c.State
+		}
+	}
+	text := fmt.Sprintf("%d of %d in use", used, len(l.Servers))
+	if all := l.Hits + l.Misses + l.Avoided + l.Failures; all > 0 {
+		text += fmt.Sprintf(", %d%% hits", l.Hits*100/all)
+	}
+	text = cut(text+list, screenWidth-7)
+	if used < len(l.Servers) {
+		text = d.paint(yellow, text)
+	}
+	b.WriteString("CACHES " + text + "\n")
 }
 
 func (d statusScreen) cluster(b *strings.Builder, s *store.Status, c store.ClusterStatus) {

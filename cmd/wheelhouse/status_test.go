@@ -30,6 +30,9 @@ func TestStatusScreen(t *testing.T) {
 		})
 	}
 	s.Storages[1].Mode, s.Storages[1].Owed, s.Storages[1].DownSince, s.Storages[1].Reason = "down", 1204, now.Add(-12*time.Minute), "no\nanswer"+strings.Repeat(" at all", 20)
+	s.Lookups = &store.LookupStatus{
+		Servers: []store.LookupServer{{Addr: "10.0.0.5:11211", State: "in"}, {Addr: "/run/cache.sock", State: "out"}}, Hits: 97, Misses: 2, Failures: 1,
+	}
 	text := statusScreen{now: now}.draw(s)
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if len(lines) > 24 {
@@ -48,7 +51,8 @@ func TestStatusScreen(t *testing.T) {
 	}
 	for _, want := range []string{
 		"(and 1 more)", "1204 entities owed", "CLUSTER 1 main  ro (set rw; others take the writes)", "CLUSTER 2 new  rw\n", "owed 1204", "since ",
-		"replicate 1200 ready, 4 running", "repair_object 2 failed", "7 rebuild storage 3 [####........] 41%  120 MiB/s  8:20 left",
+		"replicate 1200 ready, 4 running", "repair_object 2 failed", "CACHES 1 of 2 in use, 97% hits; /run/cache.sock out; 10.0.0.5:11211 in\n",
+		"7 rebuild storage 3 [####........] 41%  120 MiB/s  8:20 left",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q:\n%s", want, text)

@@ -311,6 +311,9 @@ func (c *conn) layoutSettings() {
 	}
 	c.stat("num_napi_ids", "(null)")
 	c.stat("memory_file", c.setting("memory_file", "(null)"))
+	if o.Snapshot != "" { // ours alone: for who must not read what was there before a crash
+		c.stat("snapshot", o.Snapshot)
+	}
 }
 
 var sslSettings = [][2]string{

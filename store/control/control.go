@@ -48,6 +48,8 @@ type Options struct {
 	// BackupEvery is the time between backups of the catalog, so that it can be told when they stay out. 0: none are expected.
 	BackupEvery time.Duration
 	Now         func() time.Time // default time.Now
+	// Lookups says how look-ups go through cache servers. nil: they do not.
+	Lookups func(context.Context) *store.LookupStatus
 }
 
 // Handler serves the API. Whoever calls it has checked that the client is an administrator.

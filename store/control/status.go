@@ -35,6 +35,9 @@ func (a *api) status(r *http.Request) (any, error) {
 	if s.Processes, err = a.cat.Processes(ctx); err != nil {
 		return nil, err
 	}
+	if a.opt.Lookups != nil {
+		s.Lookups = a.opt.Lookups(ctx)
+	}
 	owed, err := a.cat.Owed(ctx)
 	if err != nil {
 		return nil, err

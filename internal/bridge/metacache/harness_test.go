@@ -274,7 +274,7 @@ type link struct {
 	mu    sync.Mutex // guards all below
 	cond  *sync.Cond
 	cut   bool
-	held  [2]bool // requests, replies
+	held  [2]bool       // requests, replies
 	slow  time.Duration // what passes takes up to so long
 	ended bool
 	end   chan struct{} // closed with it

@@ -166,7 +166,7 @@ type server struct {
 	// Readers leave it alone until this time, in nanoseconds since 1970, after it has not answered; and how long that was.
 	restUntil, rest atomic.Int64
 	probing         atomic.Bool
-	refused         atomic.Bool // it was logged that it does not speak the meta protocol
+	refused         atomic.Bool // it was logged that it is not one to be used
 }
 
 // serverOf returns the server of a member, which may be of a list that is not ours.

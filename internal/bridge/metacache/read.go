@@ -155,9 +155,16 @@ func (c *Cache) failed(s *server, err error) {
 	rest := min(max(2*s.rest.Load(), int64(c.opts.rest)), maxRests*int64(c.opts.rest))
 	s.rest.Store(rest)
 	s.restUntil.Store(c.opts.now().UnixNano() + rest)
-	if errors.Is(err, memcache.ErrNoLeases) {
+	text := ""
+	switch {
+	case errors.Is(err, memcache.ErrNoLeases):
+		text = "a cache server is too old to be used for look-ups: memcached 1.6 or later is wanted"
+	case errors.Is(err, errSnapshot):
+		text = "a cache server is not used for look-ups: after a crash it would have what was deleted before; start it without --snapshot"
+	}
+	if text != "" {
 		if !s.refused.Swap(true) {
-			c.opts.Log.Error("a cache server is too old to be used for look-ups: memcached 1.6 or later is wanted", "addr", s.name)
+			c.opts.Log.Error(text, "addr", s.name)
 		}
 		return
 	}

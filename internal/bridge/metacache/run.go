@@ -94,6 +94,12 @@ func (c *Cache) probe(ctx context.Context, s *server, addr memcache.Server) {
 		return
 	}
 	leases.Release()
+	if err := c.forgets(ctx, s); err != nil {
+		if ctx.Err() == nil {
+			c.failed(s, err)
+		}
+		return
+	}
 	s.works()
 	l, err := c.need(ctx, 0)
 	if err != nil || !l.ours {
@@ -109,4 +115,21 @@ func (c *Cache) probe(ctx context.Context, s *server, addr memcache.Server) {
 			return
 		}
 	}
+}
+
+// errSnapshot is why a server is left alone that could have, after a crash, what was deleted before it.
+var errSnapshot = errors.New("it was started with --snapshot")
+
+// forgets returns an error if a server says that it is started with items of before. One that does not let itself be asked is believed.
+func (c *Cache) forgets(ctx context.Context, s *server) error {
+	all, err := s.client.Stats(ctx, "settings")
+	if refusal := (*memcache.ServerError)(nil); errors.As(err, &refusal) {
+		return nil
+	}
+	for _, settings := range all {
+		if settings["snapshot"] != "" {
+			return errSnapshot
+		}
+	}
+	return err
 }

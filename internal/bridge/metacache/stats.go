@@ -1,6 +1,7 @@
 package metacache
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 
@@ -47,6 +48,32 @@ func (c *Cache) States() (servers, used int) {
 		}
 	}
 	return servers, used
+}
+
+// Status says what this process knows of the servers of its list, after it has asked the catalog; nil without any. It is for a person who looks now
+// and then: it counts as a look-up, so that servers are taken into use.
+func (c *Cache) Status(ctx context.Context) *store.LookupStatus {
+	if len(c.opts.Servers) == 0 {
+		return nil
+	}
+	c.valid() // which wakes Run
+	l, err := c.need(ctx, 0)
+	s := c.Stats()
+	st := &store.LookupStatus{Hits: s.Hits, Misses: s.Misses, Avoided: s.Avoided, Failures: s.Failures}
+	for i, server := range c.opts.Servers {
+		state := "unknown"
+		switch {
+		case err != nil:
+		case l.ours:
+			state = l.members[i].state.String()
+		case len(l.members) > 0:
+			state = "other list"
+		default:
+			state = out.String()
+		}
+		st.Servers = append(st.Servers, store.LookupServer{Addr: server.String(), State: state})
+	}
+	return st
 }
 
 func noObject(bucket, name string) error {
