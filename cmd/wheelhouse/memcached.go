@@ -359,12 +359,10 @@ func (p *memcachedProcess) reload() {
 	if p.m.aclFile != "" {
 		p.srv.SetACL(o.ACL)
 	}
-	if p.certs != nil {
-		if err := p.certs.load(); err != nil {
-			p.log.Error("the certificate was not read again", "err", err)
-		}
+	if err := p.srv.RefreshCerts(); err != nil {
+		p.log.Error("the certificates were not read again", "err", err)
 	}
-	p.log.Info("read again: users, access list, certificate")
+	p.log.Info("read again: users, access list, certificates")
 }
 
 // end ends the server, and leaves the items to the next one where that was asked for.

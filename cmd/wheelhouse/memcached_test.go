@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -75,6 +73,8 @@ func TestMemcachedBadFlags(t *testing.T) {
 		"-f 1":                             "not a number greater than 1",
 		"-o porridge":                      `there is no option "porridge"`,
 		"-o ssl_verify_mode=9":             "is not 0 to 3",
+		"-p 0 -l mtls:127.0.0.1":           "there is no TLS without -Z",
+		"-p 0 -l btls:127.0.0.1":           "there is no TLS without -Z",
 		"-B morse":                         `"morse" is not ascii, binary or auto`,
 		"-D xy":                            "is not one character",
 		"extra":                            "unexpected argument: extra",
@@ -316,56 +316,6 @@ func residentBytes(t *testing.T, pid int) int64 {
 		t.Fatal(err)
 	}
 	return pages * int64(os.Getpagesize())
-}
-
-func TestMemcachedTLS(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	authority := newAuthority(t, dir)
-	cert, key := authority.issue(t, dir+"/server")
-	p := start(t, "memcached", "-p", "0", "-Z", "-l", "127.0.0.1", "-o", "ssl_chain_cert="+cert+",ssl_key="+key)
-	addr := strings.TrimPrefix(p.ready["memcacheds"], "memcacheds://")
-	pem, err := os.ReadFile(authority.file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(pem)
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dial := func(addr string, conf *tls.Config) *memcachetest.Conn {
-		conf.RootCAs, conf.ServerName = pool, "localhost"
-		nc, err := tls.Dial("tcp", addr, conf)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return memcachetest.New(t, nc)
-	}
-	c := dial(addr, &tls.Config{})
-	big := strings.Repeat("tls!", 200_000)
-	go c.Raw("set a 0 0 800000\r\n" + big + "\r\n")
-	c.Expect("STORED")
-	c.Send("get a")
-	c.Expect("VALUE a 0 800000", big, "END")
-	if got := c.Ask("refresh_certs"); got != "OK" {
-		t.Error(got)
-	}
-	mutual := start(t, "memcached", "-p", "0", "-Z", "-o", "ssl_chain_cert="+cert+",ssl_key="+key+",ssl_ca_cert="+authority.file+",ssl_verify_mode=2")
-	addr = strings.TrimPrefix(mutual.ready["memcacheds"], "memcacheds://")
-	if got := dial(addr, &tls.Config{Certificates: []tls.Certificate{pair}}).Ask("mn"); got != "MN" {
-		t.Error(got)
-	}
-	none := dial(addr, &tls.Config{})
-	if _, err := none.TryLine(); err == nil {
-		t.Error("a client without a certificate was let in")
-	}
-	plain := memcachetest.Dial(t, addr)
-	plain.Raw("get a\r\n")
-	if l, err := plain.TryLine(); err == nil && strings.Contains(l, "END") {
-		t.Errorf("a client without TLS was answered %q", l)
-	}
 }
 
 func TestMemcachedAuthFile(t *testing.T) {

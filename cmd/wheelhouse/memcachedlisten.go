@@ -77,6 +77,9 @@ func (p *memcachedProcess) listenTCP(addr string) (list []memcachedEndpoint, err
 			mode, addr = name, rest
 		}
 	}
+	if p.certs == nil && (mode == "btls" || mode == "mtls") {
+		return nil, usagef("-l %s:%s: there is no TLS without -Z", mode, addr)
+	}
 	host, port := strings.Trim(addr, "[]"), strconv.Itoa(max(m.port, 0))
 	if h, n, err := net.SplitHostPort(addr); err == nil {
 		host, port = h, n

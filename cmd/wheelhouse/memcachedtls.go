@@ -25,22 +25,39 @@ var opensslNames = map[string]string{
 	"ECDHE-RSA-CHACHA20-POLY1305":   "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
 }
 
-// certificates are what the server shows; they can be read again while it runs.
+// certificates are what the server shows and what it checks clients' by; they can be read again while it runs.
 type certificates struct {
 	conf    memcachedTLS
-	current atomic.Pointer[tls.Certificate]
+	current atomic.Pointer[certificateFiles]
 }
 
+type certificateFiles struct {
+	own tls.Certificate
+	ca  *x509.CertPool // nil: no file is configured
+}
+
+// load reads the files. When one is wrong, what was read before stays.
 func (c *certificates) load() error {
 	key := c.conf.key
 	if key == "" {
 		key = c.conf.cert
 	}
-	cert, err := tls.LoadX509KeyPair(c.conf.cert, key)
-	if err != nil {
+	var f certificateFiles
+	var err error
+	if f.own, err = tls.LoadX509KeyPair(c.conf.cert, key); err != nil {
 		return fmt.Errorf("ssl_chain_cert, ssl_key: %w", err)
 	}
-	c.current.Store(&cert)
+	if c.conf.ca != "" {
+		pem, err := os.ReadFile(c.conf.ca)
+		if err != nil {
+			return fmt.Errorf("ssl_ca_cert: %w", err)
+		}
+		f.ca = x509.NewCertPool()
+		if !f.ca.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("ssl_ca_cert: %s has no certificate", c.conf.ca)
+		}
+	}
+	c.current.Store(&f)
 	return nil
 }
 
@@ -49,7 +66,7 @@ func (c *certificates) config(mode string) (*tls.Config, error) {
 	t := &c.conf
 	conf := &tls.Config{
 		MinVersion:     []uint16{tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12, tls.VersionTLS13}[t.minVersion],
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &c.current.Load().own, nil },
 		ClientAuth: []tls.ClientAuthType{
 			tls.NoClientCert, tls.VerifyClientCertIfGiven, tls.RequireAndVerifyClientCert, tls.RequireAndVerifyClientCert,
 		}[t.verify],
@@ -76,13 +93,11 @@ func (c *certificates) config(mode string) (*tls.Config, error) {
 	if t.ca == "" {
 		return nil, usagef("clients' certificates are to be checked: -o ssl_ca_cert says by whose")
 	}
-	pem, err := os.ReadFile(t.ca)
-	if err != nil {
-		return nil, fmt.Errorf("ssl_ca_cert: %w", err)
-	}
-	conf.ClientCAs = x509.NewCertPool()
-	if !conf.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("ssl_ca_cert: %s has no certificate", t.ca)
+	conf.SessionTicketsDisabled = true // whose authority was taken away shall not come back by a ticket
+	conf.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		now := conf.Clone()
+		now.ClientCAs, now.GetConfigForClient = c.current.Load().ca, nil
+		return now, nil
 	}
 	return conf, nil
 }

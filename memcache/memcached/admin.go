@@ -216,7 +216,7 @@ func (c *conn) shutdown(tok [][]byte) {
 }
 
 func (c *conn) refreshCerts() string {
-	if err := c.s.opts.RefreshCerts(); err != nil {
+	if err := c.s.RefreshCerts(); err != nil {
 		return "SERVER_ERROR " + err.Error()
 	}
 	return "OK"

@@ -76,6 +76,7 @@ func (c *conn) serve() {
 	if tc, ok := c.nc.(*tls.Conn); ok {
 		c.nc.SetDeadline(time.Now().Add(10 * time.Second))
 		if tc.Handshake() != nil {
+			c.stripe.add(handshakeErrors)
 			return
 		}
 		c.nc.SetDeadline(time.Time{})

@@ -38,6 +38,7 @@ const (
 	panics
 	idleKicks
 	slowClosed
+	handshakeErrors
 	counterCount
 )
 

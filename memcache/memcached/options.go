@@ -103,7 +103,7 @@ type Options struct {
 	Snapshot string
 	// SlowAfter is how long a command may take before it is listed by "stats slow". Default 0: none is.
 	SlowAfter time.Duration
-	// RefreshCerts is called by the command refresh_certs. Default nil: there is no TLS.
+	// RefreshCerts reads certificates again, for the command refresh_certs. They have been read when Open is called. Default nil: there is no TLS.
 	RefreshCerts func() error
 	// Settings are further lines of "stats settings", by name, where they differ from memcached's defaults.
 	Settings map[string]string

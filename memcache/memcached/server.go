@@ -41,7 +41,8 @@ type Server struct {
 	watch    watchers
 	stopOnce sync.Once
 
-	askedOnce sync.Once // OnShutdown
+	askedOnce sync.Once    // OnShutdown
+	certsAt   atomic.Int64 // when certificates were read, by the cache's clock
 
 	parts     sync.WaitGroup // background work
 	serving   sync.WaitGroup // connections
@@ -83,6 +84,7 @@ func Open(opts Options) (*Server, error) {
 	s.verbose.Store(int32(o.Verbose))
 	s.detail.on.Store(o.Detail)
 	s.slow.after = o.SlowAfter
+	s.certsAt.Store(int64(s.cache.Now()))
 	s.watch.init(s)
 	if o.Snapshot != "" {
 		if err := s.loadSnapshot(o.Snapshot); err != nil {
@@ -104,6 +106,18 @@ func (s *Server) SetUsers(users map[string]string) { s.users.Store(&users) }
 
 // SetACL replaces what users may do, also for connections that are there.
 func (s *Server) SetACL(acl *ACL) { s.acl.Store(acl) }
+
+// RefreshCerts does what the command refresh_certs does; without [Options.RefreshCerts] nothing.
+func (s *Server) RefreshCerts() error {
+	if s.opts.RefreshCerts == nil {
+		return nil
+	}
+	if err := s.opts.RefreshCerts(); err != nil {
+		return err
+	}
+	s.certsAt.Store(int64(s.cache.Now()))
+	return nil
+}
 
 // Serve accepts connections from ln until the server is closed, then returns ErrServerClosed, or until ln fails, then returns its error.
 func (s *Server) Serve(ln net.Listener) error {

@@ -129,6 +129,10 @@ func (c *conn) generalStats() {
 	c.stat("log_watcher_skipped", s.watch.skipped.Load())
 	c.stat("log_watcher_sent", s.watch.sent.Load())
 	c.stat("log_watchers", s.watch.number())
+	if s.opts.RefreshCerts != nil {
+		c.stat("ssl_handshake_errors", s.count(handshakeErrors))
+		c.stat("time_since_server_cert_refresh", max(0, int64(s.cache.Now())-s.certsAt.Load()))
+	}
 	c.stat("unexpected_napi_ids", 0)
 	c.stat("round_robin_fallback", 0)
 	c.stat("bytes", st.Bytes)
