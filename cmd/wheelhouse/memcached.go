@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -144,6 +145,9 @@ func (p *memcachedProcess) run(ctx context.Context) (err error) {
 	if err := files.changeUser(); err != nil {
 		return err
 	}
+	if err := p.takeItems(); err != nil {
+		return err
+	}
 	if p.srv, err = memcached.Open(p.m.opts); err != nil {
 		return err
 	}
@@ -188,16 +192,7 @@ func (p *memcachedProcess) prepare() (err error) {
 	if (m.authFile != "" || m.sasl) && m.udpPort != 0 {
 		return usagef("-Y and -S exclude -U: UDP has no connections that could be authenticated")
 	}
-	if m.memoryFile != "" {
-		o.File = m.memoryFile
-		if o.Meta, err = takeMeta(m.memoryFile + ".meta"); err != nil {
-			p.log.Warn("the items of the last process are lost", "err", err)
-		}
-		if o.Meta != nil && o.Meta.Limit != max(o.Limit, 64<<20*b2i(o.Limit == 0)) {
-			p.log.Warn("the items of the last process are lost: it had another memory limit")
-			o.Meta = nil
-		}
-	}
+	o.File = m.memoryFile
 	o.Settings = m.settings()
 	return o.Validate()
 }
@@ -264,8 +259,34 @@ func readUsers(file string) (map[string]string, error) {
 	return users, nil
 }
 
-// takeMeta reads what the last process left, and removes it: a process that is killed leaves nothing that could be believed.
-func takeMeta(file string) (*segcache.Meta, error) {
+// takeItems goes on with the items of the last process, if it has left any that can be used. A start that has failed before has not touched them.
+func (p *memcachedProcess) takeItems() error {
+	o := &p.m.opts
+	if o.File == "" {
+		return nil
+	}
+	text, err := takeFile(o.File + ".meta")
+	if err != nil {
+		return fmt.Errorf("what the last process left cannot be taken away: %w", err) // a later one would believe it
+	}
+	if text == nil {
+		return nil
+	}
+	var meta segcache.Meta
+	if err := gob.NewDecoder(bytes.NewReader(text)).Decode(&meta); err != nil {
+		p.log.Warn("the items of the last process are lost", "err", err)
+		return nil
+	}
+	if meta.Limit != max(o.Limit, 64<<20*b2i(o.Limit == 0)) {
+		p.log.Warn("the items of the last process are lost: it had another memory limit")
+		return nil
+	}
+	o.Meta = &meta
+	return nil
+}
+
+// takeFile reads a file and removes it, durably: a process that is killed leaves nothing that could be believed. nil: there is none.
+func takeFile(file string) ([]byte, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -276,11 +297,7 @@ func takeMeta(file string) (*segcache.Meta, error) {
 	if err := os.Remove(file); err != nil {
 		return nil, err
 	}
-	var meta segcache.Meta
-	if err := gob.NewDecoder(bytes.NewReader(text)).Decode(&meta); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return &meta, nil
+	return text, faultfs.OS{}.SyncDir(filepath.Dir(file))
 }
 
 func (p *memcachedProcess) serve(list []memcachedEndpoint) {
@@ -369,11 +386,6 @@ func (p *memcachedProcess) reload() {
 func (p *memcachedProcess) end() error {
 	defer p.serving.Wait()
 	var errs []error
-	if p.m.opts.Snapshot != "" {
-		if _, err := p.srv.WriteSnapshot(p.m.opts.Snapshot); err != nil {
-			errs = append(errs, fmt.Errorf("snapshot: %w", err))
-		}
-	}
 	meta, err := p.srv.Shutdown()
 	errs = append(errs, err)
 	if p.m.memoryFile != "" && meta != nil {

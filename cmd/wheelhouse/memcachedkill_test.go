@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -165,5 +167,93 @@ func TestMemcachedRestartUnderLoad(t *testing.T) {
 	for _, c := range clients {
 		clear(c.acked)
 		c.compare(t, conn)
+	}
+}
+
+// Ended under load in an orderly way, a process with a snapshot has at its next start exactly what was acknowledged. Killed under load, while snapshots
+// are written, it has a whole one at its next start, and of each key what was stored there at some time.
+func TestMemcachedSnapshotUnderLoad(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "snapshot")
+	run := func() (*process, *memcachetest.Conn) {
+		p := start(t, "memcached", "-p", "0", "-m", "16", "-M", "--snapshot", file)
+		return p, memcachetest.Dial(t, p.memcached())
+	}
+	var clients []*cacheClient
+	for i := range 4 {
+		clients = append(clients, &cacheClient{number: i, acked: map[string]string{}})
+	}
+	p, conn := run()
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL} {
+		var writing sync.WaitGroup
+		if sig == syscall.SIGKILL {
+			writer := memcachetest.Dial(t, p.memcached())
+			writing.Go(func() {
+				for line, err := "OK", error(nil); err == nil; line, err = writer.TryLine() {
+					if !strings.HasPrefix(line, "OK") {
+						t.Errorf("snapshot: %s", line)
+					}
+					if _, err := io.WriteString(writer, "snapshot\r\n"); err != nil {
+						return
+					}
+				}
+			})
+		}
+		loaded(t, p, clients, sig)
+		writing.Wait()
+		p, conn = run()
+		for _, c := range clients {
+			if sig == syscall.SIGKILL {
+				c.adopt(t, conn)
+			} else {
+				c.compare(t, conn)
+			}
+		}
+		if t.Failed() {
+			t.Fatalf("after %v", sig)
+		}
+	}
+}
+
+// adopt takes for acknowledged what the server has, which must be values of these keys.
+func (c *cacheClient) adopt(t *testing.T, conn *memcachetest.Conn) {
+	t.Helper()
+	c.key = ""
+	clear(c.acked)
+	for n := range cacheKeys {
+		key := fmt.Sprintf("k%d-%d", c.number, n)
+		if l := conn.Ask("mg " + key + " v"); l != "EN" {
+			c.acked[key] = conn.Line()
+			if number, rest, ok := strings.Cut(c.acked[key], " "); !ok || number == "" || strings.Trim(rest, "v") != "." {
+				t.Errorf("%s is %.30q", key, c.acked[key])
+			}
+		}
+	}
+}
+
+// A start that fails for another reason leaves what the last process left; one that cannot take it away fails.
+func TestMemcachedFailedStart(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "items")
+	p := start(t, "memcached", "-p", "0", "-e", file)
+	if got := memcachetest.Dial(t, p.memcached()).Ask("set a 0 0 1\r\nx"); got != "STORED" {
+		t.Fatal(got)
+	}
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	p.waitEnd()
+	other := start(t, "memcached", "-p", "0")
+	if status, _, errOut := runOnce(t, "memcached", "-l", other.memcached(), "-e", file); status == 0 || !strings.Contains(errOut, "address already in use") {
+		t.Fatalf("%d %q", status, errOut)
+	}
+	p = start(t, "memcached", "-p", "0", "-e", file)
+	if got := memcachetest.Dial(t, p.memcached()).Ask("mg a"); got != "HD" {
+		t.Errorf("after a start that failed: %s", got)
+	}
+	p.kill()
+	if err := os.MkdirAll(filepath.Join(file+".meta", "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, errOut := runOnce(t, "memcached", "-p", "0", "-e", file); status == 0 || !strings.Contains(errOut, "cannot be taken away") {
+		t.Errorf("%d %q", status, errOut)
 	}
 }

@@ -3,6 +3,7 @@ package memcached
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -248,12 +249,19 @@ func (s *Server) Close() error {
 	return err
 }
 
-// Shutdown closes the server as Close does, and returns what the next process needs to go on with Options.File.
+// Shutdown closes the server as Close does, and leaves its items: in Options.Snapshot, and in Options.File, for which it returns what the next
+// process needs (nil without a file, or if the items are not all in it).
 func (s *Server) Shutdown() (meta *segcache.Meta, err error) {
 	s.end()
 	s.stopOnce.Do(func() {
-		meta = s.cache.Save()
-		err = s.cache.Close()
+		if s.opts.Snapshot != "" { // now that clients have their last answer
+			if _, snapErr := s.WriteSnapshot(s.opts.Snapshot); snapErr != nil {
+				err = fmt.Errorf("snapshot: %w", snapErr)
+			}
+		}
+		m, saveErr := s.cache.Save()
+		meta = m
+		err = errors.Join(err, saveErr, s.cache.Close())
 	})
 	return meta, err
 }

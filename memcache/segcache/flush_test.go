@@ -248,7 +248,9 @@ func TestTagsAreRestored(t *testing.T) {
 	if err := c.FlushTag("a"); err != nil {
 		t.Fatal(err)
 	}
-	o.Meta = c.Save()
+	if o.Meta, err = c.Save(); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -26,8 +26,16 @@ type RegionMeta struct {
 	MaxExp  uint32
 }
 
-// Save describes the cache for the next process. Nobody may use it any more but to Close it.
-func (c *Cache) Save() *Meta {
+// Save makes the items in Options.File durable and describes them for the next process; nil without a file. Nobody may use the cache any more but to
+// Close it.
+func (c *Cache) Save() (*Meta, error) {
+	if c.file == nil {
+		return nil, nil
+	}
+	// Else, where the file is on a disk, a description that is durable could be of items that are not.
+	if err := c.file.Sync(); err != nil {
+		return nil, err
+	}
 	c.room.Lock()
 	defer c.room.Unlock()
 	c.gens.mu.RLock()
@@ -46,7 +54,7 @@ func (c *Cache) Save() *Meta {
 			})
 		}
 	}
-	return m
+	return m, nil
 }
 
 // restore takes up what Save described. The index is made anew from the items.

@@ -406,7 +406,9 @@ func TestRestore(t *testing.T) {
 	c.FlushPrefix("x")
 	set(c, "x:1", &Put{})
 	before, version := c.Stats(), c.NextVersion()
-	o.Meta = c.Save()
+	if o.Meta, err = c.Save(); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
