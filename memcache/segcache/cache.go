@@ -68,6 +68,7 @@ type Cache struct {
 	opts       Options
 	base       unsafe.Pointer // of the items' memory
 	mem        []byte
+	huge       bool // pages of mem may be large; c.segs.mu guards it once the cache is in use
 	file       *os.File
 	segShift   uint
 	limit      atomic.Int64
@@ -131,6 +132,11 @@ func (c *Cache) mapMemory() (err error) {
 		c.mem, err = unix.Mmap(-1, 0, int(far), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 		if err != nil { // a limit of the process: then only what is needed
 			c.mem, err = unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+		}
+		if err == nil {
+			// Most of the time of a look-up is that of the item's first cache line, and much of this that of its page's entry: in pages of 2 MiB there
+			// are few. It is not wanted beyond what the limit is now, so that no more is taken than that; a kernel may refuse it.
+			c.huge = unix.Madvise(c.mem[:size], unix.MADV_HUGEPAGE) == nil
 		}
 	}
 	if err != nil {

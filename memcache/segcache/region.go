@@ -260,6 +260,11 @@ func (c *Cache) discard(i int32) {
 	if s.touched[i/64]>>(i%64)&1 == 0 {
 		return
 	}
+	if c.huge {
+		// What is given back now would come again with the rest of its large page.
+		_ = unix.Madvise(c.mem, unix.MADV_NOHUGEPAGE)
+		c.huge = false
+	}
 	advice := unix.MADV_DONTNEED
 	if c.file != nil {
 		advice = unix.MADV_REMOVE // a file's pages stay otherwise
