@@ -183,7 +183,7 @@ func TestMemcachedSnapshotUnderLoad(t *testing.T) {
 	for i := range 4 {
 		clients = append(clients, &cacheClient{number: i, acked: map[string]string{}})
 	}
-	p, conn := run()
+	p, _ := run()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL} {
 		var writing sync.WaitGroup
 		if sig == syscall.SIGKILL {
@@ -201,6 +201,7 @@ func TestMemcachedSnapshotUnderLoad(t *testing.T) {
 		}
 		loaded(t, p, clients, sig)
 		writing.Wait()
+		var conn *memcachetest.Conn
 		p, conn = run()
 		for _, c := range clients {
 			if sig == syscall.SIGKILL {
