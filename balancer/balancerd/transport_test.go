@@ -20,7 +20,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,49 +152,6 @@ func TestClientCertificates(t *testing.T) {
 			res.Body.Close()
 		}
 		tr.CloseIdleConnections()
-	}
-}
-
-// Pseudo-fields and fields that HTTP/1 would take for something else do not get through from HTTP/2.
-func TestHTTP2Downgrade(t *testing.T) {
-	dir := t.TempDir()
-	cert, key := pair(t, dir, "s", 1, "s.test")
-	var seen atomic.Int64
-	back := balancertest.Raw(t, func(nc net.Conn) {
-		r := bufio.NewReader(nc)
-		for {
-			req, err := http.ReadRequest(r)
-			if err != nil {
-				return
-			}
-			seen.Add(1)
-			io.Copy(io.Discard, req.Body)
-			if req.URL.Path == "/smuggled" {
-				t.Error("a smuggled request reached the backend")
-			}
-			fmt.Fprint(nc, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-		}
-	})
-	b := balancertest.Start(t, balancertest.Proxy([]string{back}, fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)), balancerd.Options{})
-	second := "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
-	for name, fields := range map[string][][2]string{
-		"plain":                    {{":method", "GET"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}},
-		"CRLF in a value":          {{":method", "GET"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}, {"x", "y\r\n\r\n" + second}},
-		"CRLF in a name":           {{":method", "GET"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}, {"x: y\r\n\r\n" + second, "z"}},
-		"CRLF in the path":         {{":method", "GET"}, {":path", "/ HTTP/1.1\r\nHost: a\r\n\r\n" + second}, {":scheme", "https"}, {":authority", "a"}},
-		"CRLF in the method":       {{":method", "GET / HTTP/1.1\r\nHost: a\r\n\r\n" + second + "GET"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}},
-		"CRLF in the authority":    {{":method", "GET"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a\r\n\r\n" + second}},
-		"transfer-encoding":        {{":method", "POST"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}, {"transfer-encoding", "chunked"}},
-		"connection":               {{":method", "GET"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}, {"connection", "x"}},
-		"content-length that lies": {{":method", "POST"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}, {"content-length", "0"}},
-		"two methods":              {{":method", "GET"}, {":method", "POST"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a"}},
-		"space in the path":        {{":method", "GET"}, {":path", "/a b"}, {":scheme", "https"}, {":authority", "a"}},
-	} {
-		before := seen.Load()
-		status := rawHTTP2(t, b.Addr("rp"), fields, []byte(second))
-		if n := seen.Load() - before; n > 1 || name == "plain" && (n != 1 || status != "200") {
-			t.Errorf("%s: the backend saw %d requests, status %q", name, n, status)
-		}
 	}
 }
 

@@ -11,7 +11,8 @@ func upgradeOf(q *http1.Request) string {
 	if v == nil || q.Minor < 1 || q.HasBody() {
 		return ""
 	}
-	if is(v, "h2c") { // RFC 9113 §3.1: deprecated; a backend that takes it would speak past the balancer
+	// RFC 9113 §3.1: deprecated; a backend that takes it would speak past the balancer. It may stand among others.
+	if nominated([][]byte{v}, []byte("h2c")) {
 		return ""
 	}
 	for _, list := range q.Header.Values("Connection") {

@@ -59,6 +59,13 @@ func (x *netExchange) fill(id uint64) *Error {
 	if r.ProtoMajor == 1 {
 		q.Minor = r.ProtoMinor
 	}
+	if v := r.Header["Content-Length"]; len(v) > 1 {
+		return errLengths
+	} else if len(v) == 1 { // of HTTP/2, net/http takes one that is no number for 0
+		if _, ok := parseDecimal([]byte(v[0])); !ok {
+			return errLength
+		}
+	}
 	q.Target = []byte(r.RequestURI)
 	if len(q.Target) == 0 {
 		return errTarget
