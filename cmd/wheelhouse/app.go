@@ -55,6 +55,8 @@ type app struct {
 	foreground func(time.Time) store.Foreground // how long clients of this process wait; nil: it has none
 	background []func(context.Context) error
 	closers    []func() error
+
+	reload, reopen func() // at SIGHUP and SIGUSR1; may be nil
 }
 
 func newApp(cfg *Config, env *environment, log *slog.Logger) *app {
@@ -416,7 +418,7 @@ func (a *app) startWorker(cat store.Catalog) error {
 func (a *app) opened(handlers map[string]http1.Handler) *service.Opened {
 	return &service.Opened{
 		Handlers: handlers, Background: a.background, Close: a.close,
-		Status: func(phase string) { a.phase.Store(phase) },
+		Status: func(phase string) { a.phase.Store(phase) }, Reload: a.reload, Reopen: a.reopen,
 	}
 }
 

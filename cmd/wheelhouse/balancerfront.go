@@ -72,6 +72,16 @@ func (a *app) openFront(ctx context.Context, store http1.Handler) (http1.Handler
 	if err := b.LoadState(state); err != nil {
 		return nil, fmt.Errorf("balancer: %w", err)
 	}
+	a.reopen = parts.logs.Reopen
+	if c.Config != "" {
+		a.reload = func() {
+			if err := b.Reload(); err != nil {
+				a.log.Error("reload of balancer.config failed; nothing has changed", "err", err)
+				return
+			}
+			a.log.Info("reloaded", "file", c.Config)
+		}
+	}
 	a.background = append(a.background, func(ctx context.Context) error {
 		b.Tick(ctx)
 		return nil

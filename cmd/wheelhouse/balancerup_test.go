@@ -6,8 +6,20 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
+
+// Where there is no file to read again, SIGHUP ends up as SIGTERM does, and cuts nothing.
+func TestHangUpStops(t *testing.T) {
+	p := start(t, "up", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--auth", "none", "--set", "log.level=info")
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if <-p.done; p.err != nil || !strings.Contains(p.output(), "stopping") {
+		t.Errorf("it ended with %v\n%s", p.err, p.output())
+	}
+}
 
 // Inside up a file adds a console and services to the balancer: the console answers, the store is served through a further service, RELOAD
 // reads the file again, and a wrong one changes nothing.
@@ -28,6 +40,7 @@ CREATE SERVICE side
 ENABLE side
 `, console, side)
 	writeFile(t, file, text)
+	first := side
 	p := start(t, "up", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--auth", "none", "--set", "balancer.config="+file, "--set", "log.level=error")
 	says := func(command string) string {
 		t.Helper()
@@ -68,11 +81,39 @@ ENABLE side
 	if got := says("reload"); got != "OK" {
 		t.Errorf("reload: %q", got)
 	}
-	if nc, err := net.Dial("tcp", side); err == nil {
-		nc.Close()
-		t.Error("after reload the old address is still listened on")
-	}
+	eventually(t, "the old address is no longer listened on", func() bool {
+		nc, err := net.Dial("tcp", side)
+		if err == nil {
+			nc.Close()
+		}
+		return err != nil
+	})
 	side = third
+	served()
+	hup := func() {
+		t.Helper()
+		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeFile(t, file, text+"SET side.nonsense = 1\n")
+	hup()
+	eventually(t, "the log says that the file is wrong", func() bool { return strings.Contains(p.output(), "nothing has changed") })
+	served()
+	side = unusedAddr(t)
+	writeFile(t, file, strings.Replace(text, first, side, 1))
+	hup()
+	eventually(t, "the service has moved", func() bool {
+		nc, err := net.Dial("tcp", side)
+		if err == nil {
+			nc.Close()
+		}
+		return err == nil
+	})
+	served()
+	if err := p.cmd.Process.Signal(syscall.SIGUSR1); err != nil { // access logs are opened anew
+		t.Fatal(err)
+	}
 	served()
 	if res, err := http.Get("http://" + console + "/status.json"); err != nil || res.StatusCode != 200 {
 		t.Errorf("the status page: %v", err)

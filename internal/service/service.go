@@ -38,6 +38,9 @@ type Opened struct {
 	Background []func(ctx context.Context) error
 	Close      func() error
 	Status     func(phase string) // told "serving" and "stopping"; may be nil
+	// Reload is called at SIGHUP, and Reopen at SIGUSR1, by the goroutine that waits for signals. Without Reload SIGHUP is a request to
+	// stop, like SIGTERM, unless the process was started with it ignored; without Reopen SIGUSR1 does nothing.
+	Reload, Reopen func()
 }
 
 // Options describe a process.
@@ -59,7 +62,10 @@ var ErrForced = errors.New("service: requests were cut off after the drain time"
 func Run(ctx context.Context, o Options) error {
 	o.Drain = cmp.Or(o.Drain, 30*time.Second)
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2)
+	if !signal.Ignored(syscall.SIGHUP) { // by nohup(1)
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	defer signal.Stop(signals)
 
 	p, err := inherit()
@@ -194,6 +200,9 @@ func (r *runner) start(ctx context.Context, adopted map[string][]net.Conn) error
 	if opened.Status != nil {
 		opened.Status("serving")
 	}
+	if opened.Reload != nil {
+		signal.Notify(r.signals, syscall.SIGHUP)
+	}
 	r.announce()
 	return nil
 }
@@ -230,6 +239,9 @@ func (r *runner) loop(ctx context.Context) error {
 		case <-ctx.Done():
 			return r.shutdown()
 		case sig := <-r.signals:
+			if r.minds(sig) {
+				continue
+			}
 			if sig != syscall.SIGUSR2 {
 				r.o.Log.Info("stopping", "signal", sig.String())
 				return r.shutdown()
@@ -242,6 +254,21 @@ func (r *runner) loop(ctx context.Context) error {
 	}
 }
 
+// minds does what a signal asks for that changes nothing of the process's life; false for the others.
+func (r *runner) minds(sig os.Signal) bool {
+	do := r.opened.Reload
+	switch {
+	case sig == syscall.SIGUSR1:
+		do = r.opened.Reopen
+	case sig != syscall.SIGHUP || do == nil:
+		return false
+	}
+	if do != nil {
+		do()
+	}
+	return true
+}
+
 // shutdown finishes what is in flight and closes everything. A second signal makes it quick.
 func (r *runner) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), r.o.Drain) // the caller's has ended
@@ -249,10 +276,16 @@ func (r *runner) shutdown() error {
 	stopped := make(chan struct{})
 	defer close(stopped)
 	go func() {
-		select {
-		case <-r.signals:
-			cancel()
-		case <-stopped:
+		for {
+			select {
+			case sig := <-r.signals:
+				if sig == syscall.SIGTERM || sig == syscall.SIGINT {
+					cancel()
+					return
+				}
+			case <-stopped:
+				return
+			}
 		}
 	}()
 	if r.opened.Status != nil {
