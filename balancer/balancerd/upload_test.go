@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -70,4 +71,41 @@ func TestTooLargeUploads(t *testing.T) {
 			t.Errorf("%q: chunked body of 1000: %d; want 200", spool, res.StatusCode)
 		}
 	}
+}
+
+// Clients that announce large bodies and send next to nothing cost little memory each.
+func TestSlowUploadsCostLittle(t *testing.T) {
+	const n, each = 300, 20 << 10
+	back := balancertest.Backend(t, echo)
+	for _, conf := range []string{"SET buffer_backend_connect = 1m", "SET buffer_uploads = on\nSET buffer_upload_threshold_size = 1\nSET buffer_uploads_path = " + t.TempDir()} {
+		for _, length := range []string{"Content-Length: 1000000\r\n\r\nx", "Transfer-Encoding: chunked\r\n\r\nfffff\r\nx"} {
+			if strings.HasPrefix(length, "T") && !strings.Contains(conf, "buffer_uploads") {
+				continue // it is streamed
+			}
+			b := balancertest.Start(t, balancertest.Proxy([]string{back}, conf), balancerd.Options{})
+			before := heapInUse()
+			for range n {
+				nc, err := net.Dial("tcp", b.Addr("rp"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer nc.Close()
+				fmt.Fprint(nc, "POST / HTTP/1.1\r\nHost: a\r\n"+length)
+			}
+			balancertest.Eventually(t, "all have begun", func() bool { return b.Requests() == n })
+			if grown := (heapInUse() - before) / n; grown > each {
+				t.Errorf("%q, %q: %d bytes for each; want at most %d", conf, length, grown, each)
+			} else {
+				t.Logf("%q: %d bytes for each", length, grown)
+			}
+		}
+	}
+}
+
+func heapInUse() int64 {
+	runtime.GC()
+	runtime.GC() // what pools hold goes with the second
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

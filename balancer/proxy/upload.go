@@ -121,12 +121,12 @@ func chunkedLimit(set *balancer.Settings) int64 {
 // takeHead reads the beginning of a body into memory, and decides by how fast it came whether the rest is to be taken in too.
 func (c *call) takeHead(src io.Reader) error {
 	total, set := c.x.Request().ContentLength, c.set
-	head := make([]byte, min(total, set.BufferBackendConnect))
 	began := time.Now()
-	n, err := io.ReadFull(src, head)
+	head, err := readHead(src, int(min(total, set.BufferBackendConnect)))
 	if err != nil {
 		return err
 	}
+	n := len(head)
 	left := total - int64(n)
 	if left == 0 {
 		c.body = upload{head: head}
@@ -149,6 +149,24 @@ func (c *call) takeHead(src io.Reader) error {
 	return nil
 }
 
+// firstPiece is the memory that an upload of which nothing has come yet costs. Clients that announce much and send little, thousands of
+// them, must not cost more than they send.
+const firstPiece = 4 << 10
+
+// readHead reads n bytes, in memory that grows with what has come.
+func readHead(src io.Reader, n int) ([]byte, error) {
+	head := make([]byte, min(n, firstPiece))
+	for have := 0; ; {
+		m, err := io.ReadFull(src, head[have:])
+		if have += m; err != nil || have == n {
+			return head[:have], err
+		}
+		grown := make([]byte, min(n, 4*len(head)))
+		copy(grown, head)
+		head = grown
+	}
+}
+
 // spool writes a body to a file.
 func (c *call) spool(reason string, head []byte, src io.Reader) error {
 	f, err := os.CreateTemp(c.set.BufferUploadsPath, c.r.Service.Name()+"-client-*")
@@ -161,34 +179,33 @@ func (c *call) spool(reason string, head []byte, src io.Reader) error {
 			src = &limited{src, limit}
 		}
 	}
-	buf := piecePool.Get().(*piece)
-	defer piecePool.Put(buf)
-	all := io.MultiReader(bytes.NewReader(head), src)
-	for {
-		n, rerr := io.ReadFull(all, buf.b[:])
-		if _, err := f.Write(buf.b[:n]); err != nil {
+	if _, err := f.Write(head); err != nil {
+		return &spoolError{err}
+	}
+	c.body.size = int64(len(head))
+	buf := make([]byte, firstPiece)
+	for full := 0; ; {
+		n, rerr := src.Read(buf)
+		if _, err := f.Write(buf[:n]); err != nil {
 			return &spoolError{err}
 		}
 		c.body.size += int64(n)
-		if rerr == io.EOF || rerr == io.ErrUnexpectedEOF && c.complete() {
+		switch {
+		case rerr == io.EOF:
+			if want := c.x.Request().ContentLength; want >= 0 && c.body.size != want {
+				return io.ErrUnexpectedEOF
+			}
 			return nil
-		}
-		if rerr != nil {
+		case rerr != nil:
 			return rerr
+		case n < len(buf):
+			full = 0
+		case len(buf) < pieceSize: // it comes fast
+			if full++; full >= 2 {
+				buf, full = make([]byte, 4*len(buf)), 0
+			}
 		}
 	}
-}
-
-// complete reports whether the spooled body is all there. io.ReadFull calls an end in mid-buffer unexpected, be it the proper one
-// or not.
-func (c *call) complete() bool {
-	want := c.x.Request().ContentLength
-	if want >= 0 {
-		return c.body.size == want
-	}
-	var one [1]byte
-	_, err := c.r.Body().Read(one[:])
-	return err == io.EOF
 }
 
 // spoolError is a failure of the balancer's own disk.
