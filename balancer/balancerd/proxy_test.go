@@ -45,6 +45,42 @@ func TestForwarding(t *testing.T) {
 	}
 }
 
+// What an untrusted client says of itself, in whichever field, no application gets to see; what a trusted one says, it does.
+func TestClaimsOfClients(t *testing.T) {
+	back := balancertest.Backend(t, echo)
+	b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET access_log = "+t.TempDir()+"/log"), balancerd.Options{})
+	claims := []string{
+		"X-Forwarded-For", "6.6.6.6", "X-Host", "evil", "X-Forwarded-Host", "evil", "Forwarded", "for=6.6.6.6", "X-Real-Ip", "6.6.6.6",
+		"X-Proxy-Capabilities", "reproxy-file", "X-Request-Id", "mine",
+	}
+	ask := func() string {
+		var fields []func(*http.Request)
+		for i := 0; i < len(claims); i += 2 {
+			fields = append(fields, with(claims[i], claims[i+1]))
+		}
+		_, got := get(t, b.URL("rp", "/"), append(fields, with("Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), with("Tracestate", "a=b"))...)
+		return got
+	}
+	got := ask()
+	for i := 0; i < len(claims); i += 2 {
+		if strings.Contains(got, claims[i]+": "+claims[i+1]+"\n") {
+			t.Errorf("an untrusted client's %s reached the backend", claims[i])
+		}
+	}
+	for _, want := range []string{"X-Request-Id: ", "Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\n", "Tracestate: a=b\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the backend got no %q:\n%s", want, got)
+		}
+	}
+	b.Do("SET rp.always_trusted = on\nSET rp.blind_proxy = on")
+	got = ask()
+	for i := 0; i < len(claims); i += 2 {
+		if !strings.Contains(got, claims[i]+": "+claims[i+1]+"\n") {
+			t.Errorf("a trusted client's %s is lost:\n%s", claims[i], got)
+		}
+	}
+}
+
 func TestTrustedUpstream(t *testing.T) {
 	back := balancertest.Backend(t, echo)
 	b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET trusted_upstream_proxies = 127.0.0.0/8"), balancerd.Options{})

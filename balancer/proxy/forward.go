@@ -22,8 +22,8 @@ func (c *call) render(out *http1.OutRequest) {
 	if c.set.EnableReproxy {
 		out.Header.Set("X-Proxy-Capabilities", "reproxy-file")
 	}
-	if r.ID != "" && !out.Header.Has("X-Request-Id") {
-		out.Header.Add("X-Request-Id", r.ID)
+	if r.ID != "" { // the log's own, whatever an untrusted client has sent
+		out.Header.Set("X-Request-Id", r.ID)
 	}
 	c.body.attach(out, c.p.DebugUploads)
 	out.Upgrade = c.upgrade
@@ -73,6 +73,11 @@ func (c *call) forwarded(h *http1.Header) {
 	case !c.r.Trusted:
 		h.Del("X-Host")
 		h.Del("X-Forwarded-Host")
+		h.Del("Forwarded") // RFC 7239: what X-Forwarded-For says, in other words
+		h.Del("X-Real-Ip")
+		if !c.set.EnableReproxy { // an application that believed it would tell the client where its storages are
+			h.Del("X-Proxy-Capabilities")
+		}
 		h.SetBytes("X-Forwarded-For", c.r.Client.Addr().AppendTo(room[:0]))
 	case c.set.BlindProxy:
 	default:
