@@ -69,6 +69,9 @@ func TestReproxyURL(t *testing.T) {
 		{"the first that works", "ftp://x http:// http://" + refused + "/ http://" + broken + "/ http://" + good, "", "", 200, body},
 		{"the first of the right size", "http://" + other + "/ http://" + good + "/", fmt.Sprint(len(body)), "", 200, body},
 		{"none of the right size", "http://" + other + "/ http://" + good + "/", "7", "", 503, ""},
+		{"a range of the right size", "http://" + other + "/ http://" + good + "/", fmt.Sprint(len(body)), "bytes=1-3", 206, body[1:4]},
+		{"a range, none of the right size", "http://" + other + "/ http://" + good + "/", "7", "bytes=1-3", 503, ""},
+		{"several ranges: all of it, as the type is the application's", "http://" + good + "/", fmt.Sprint(len(body)), "bytes=1-3,5-7", 200, body},
 		{"a range", "http://" + good + "/", fmt.Sprint(len(body)), "bytes=100000-100009", 206, body[100000:100010]},
 		{"a range that is not there", "http://" + good + "/", fmt.Sprint(len(body)), "bytes=99999999-", 416, "invalid range: failed to overlap\n"},
 	} {
@@ -88,8 +91,13 @@ func TestReproxyURL(t *testing.T) {
 			}
 		}
 	}
+	// X-REPROXY-CACHE-FOR alone says nothing.
+	b := balancertest.Start(t, balancertest.Proxy([]string{app(t, 201, "plain", "X-REPROXY-CACHE-FOR", "60")}, "SET enable_reproxy = on"), balancerd.Options{})
+	if res, got := get(t, b.URL("rp", "/")); res.StatusCode != 201 || got != "plain" || res.Header.Get("X-Reproxy-Cache-For") != "" {
+		t.Errorf("X-REPROXY-CACHE-FOR alone: %d %q %v", res.StatusCode, got, res.Header)
+	}
 	// Without enable_reproxy the fields are nothing special.
-	b := balancertest.Start(t, balancertest.Proxy([]string{app(t, 200, "plain", "X-REPROXY-URL", "http://"+good)}, ""), balancerd.Options{})
+	b = balancertest.Start(t, balancertest.Proxy([]string{app(t, 200, "plain", "X-REPROXY-URL", "http://"+good)}, ""), balancerd.Options{})
 	if res, got := get(t, b.URL("rp", "/")); got != "plain" || res.Header.Get("X-Reproxy-Url") == "" {
 		t.Errorf("without enable_reproxy: %q %v", got, res.Header)
 	}

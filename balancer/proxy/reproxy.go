@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +17,7 @@ const reproxyDrain = 64 << 10
 // maxURLs is how many URLs of X-REPROXY-URL are looked at.
 const maxURLs = 32
 
-// reproxied reports whether a response says to answer with something else.
+// reproxied reports whether a response has fields that are between backend and balancer.
 func reproxied(h *http1.Header) bool {
 	for name := range h.All() {
 		if len(name) > len("X-REPROXY-") && is(name[:len("X-REPROXY-")], "x-reproxy-") {
@@ -58,6 +59,11 @@ func stripReproxy(h *http1.Header) {
 
 // reproxy answers with what a response names. The backend is free before that begins.
 func (c *call) reproxy(res *http1.Response) {
+	if h := &res.Header; !h.Has("X-REPROXY-FILE") && !h.Has("X-REPROXY-URL") && !h.Has("X-REPROXY-SERVICE") {
+		stripReproxy(h) // X-REPROXY-CACHE-FOR of an application that says it each time
+		c.relay(res)
+		return
+	}
 	o, err := orderOf(&res.Header)
 	status := res.Status
 	h := c.x.Header()
@@ -119,7 +125,12 @@ func (c *call) fromURLs(o order, status int) {
 	if q.Method == "HEAD" {
 		s.method = "HEAD"
 	}
-	res := s.open(q.Header.Bytes("Range"))
+	rng := q.Header.Bytes("Range")
+	if bytes.IndexByte(rng, ',') >= 0 || s.method == "HEAD" {
+		// An answer of several parts has a Content-Type of its own, where the application's stands. RFC 9110 §14.2: it may be ignored.
+		rng = nil
+	}
+	res := s.open(rng)
 	if res == nil {
 		c.r.Error(503, "", "none of the URLs could be fetched: "+errors.Join(s.errs...).Error())
 		return
@@ -193,8 +204,8 @@ func (s *stream) ask(u string, rng []byte) (*http1.Response, error) {
 	s.c.r.Backend = l.addr
 	if (res.Status < 200 || res.Status > 299) && res.Status != 416 {
 		err = fmt.Errorf("answered with %d", res.Status)
-	} else if whole := res.Status == 200; whole && s.expected >= 0 && res.ContentLength != s.expected {
-		err = fmt.Errorf("has %d bytes where %d are expected", res.ContentLength, s.expected)
+	} else if n := wholeSize(res); s.expected >= 0 && res.Status != 416 && n != s.expected {
+		err = fmt.Errorf("has %d bytes where %d are expected", n, s.expected)
 	}
 	if err != nil {
 		drain(res)
@@ -202,6 +213,17 @@ func (s *stream) ask(u string, rng []byte) (*http1.Response, error) {
 		return nil, err
 	}
 	return res, nil
+}
+
+// wholeSize is the size of all that a server has a part of, or all, in its answer; -1 when that is not known.
+func wholeSize(res *http1.Response) int64 {
+	if res.Status != 206 {
+		return res.ContentLength
+	}
+	if _, _, total, ok := parseContentRange(res.Header.Get("Content-Range")); ok {
+		return total
+	}
+	return -1
 }
 
 func (s *stream) close(res *http1.Response) {
