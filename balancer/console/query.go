@@ -334,17 +334,20 @@ func noVerify(_ *Console, b *balancerd.Balancer) (lines []string) {
 	return lines
 }
 
+// reproxyState is what there is of connections and requests to the servers that X-REPROXY-URL has named, a kind at a time.
 func reproxyState(_ *Console, b *balancerd.Balancer) (lines []string) {
 	list := b.Fetcher().State()
-	slices.SortFunc(list, func(x, y proxyState) int { return cmp.Compare(x.Addr, y.Addr) })
-	for _, s := range list {
-		if s.Waiting > 0 {
-			lines = append(lines, fmt.Sprintf("clients_queued %s %d", s.Addr, s.Waiting))
-		}
-	}
-	for _, s := range list {
-		if s.Busy > 0 {
-			lines = append(lines, fmt.Sprintf("backends %s %d", s.Addr, s.Busy))
+	for _, kind := range []struct {
+		name string
+		of   func(*proxyState) int
+	}{
+		{"connecting", func(s *proxyState) int { return s.Connecting }}, {"bored", func(s *proxyState) int { return s.Bored }},
+		{"clients_queued", func(s *proxyState) int { return s.Waiting }}, {"backends", func(s *proxyState) int { return s.Busy }},
+	} {
+		for i := range list {
+			if n := kind.of(&list[i]); n > 0 {
+				lines = append(lines, fmt.Sprintf("%s %s %d", kind.name, list[i].Addr, n))
+			}
 		}
 	}
 	srv := &b.State().Server

@@ -3,9 +3,11 @@ package proxy
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,9 +26,9 @@ type Fetcher struct {
 	client *http1.Client
 	limits func() (all int, to map[string]int)
 
-	mu     sync.Mutex // guards all below
-	gates  map[string]*gate
-	served map[string]int64
+	mu      sync.Mutex // guards all below
+	gates   map[string]*gate
+	dialing map[string]int
 }
 
 // gate bounds the requests under way to one server.
@@ -38,12 +40,26 @@ type gate struct {
 // NewFetcher makes a fetcher. limits gives SERVER max_reproxy_connections as it is now: for each server, and for servers by name; 0
 // is no limit.
 func NewFetcher(limits func() (all int, to map[string]int)) *Fetcher {
-	return &Fetcher{
-		client: http1.NewClient(http1.ClientOptions{
-			IdleTimeout: reproxyIdle, MaxIdlePerHost: reproxyIdleMax, DialTimeout: 5 * time.Second, HeadTimeout: 30 * time.Second,
-		}),
-		limits: limits, gates: map[string]*gate{}, served: map[string]int64{},
-	}
+	f := &Fetcher{limits: limits, gates: map[string]*gate{}, dialing: map[string]int{}}
+	f.client = http1.NewClient(http1.ClientOptions{
+		IdleTimeout: reproxyIdle, MaxIdlePerHost: reproxyIdleMax, DialTimeout: 5 * time.Second, HeadTimeout: 30 * time.Second, Dial: f.dial,
+	})
+	return f
+}
+
+// dial makes a connection, and has it counted meanwhile.
+func (f *Fetcher) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	f.mu.Lock()
+	f.dialing[addr]++
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.dialing[addr]--; f.dialing[addr] == 0 {
+			delete(f.dialing, addr)
+		}
+	}()
+	return new(net.Dialer).DialContext(ctx, network, addr)
 }
 
 // Close ends its connections.
@@ -125,7 +141,6 @@ func (f *Fetcher) enter(ctx context.Context, addr string) error {
 		limit = n
 	}
 	f.mu.Lock()
-	f.served[addr]++
 	if limit <= 0 {
 		g := f.gate(addr)
 		g.busy++
@@ -188,18 +203,29 @@ func (f *Fetcher) pass(addr string, g *gate) {
 
 // ReproxyState is what the console shows of one server.
 type ReproxyState struct {
-	Addr          string
-	Busy, Waiting int
-	Served        int64
+	Addr              string
+	Connecting, Bored int // connections that are being made, and that wait for work
+	Busy, Waiting     int // requests under way, and those that may not go there yet
 }
 
-// State is what is under way, by server.
+// State is what there is of connections and requests, by server, in the order of the addresses.
 func (f *Fetcher) State() []ReproxyState {
+	idle := f.client.Idle()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	addrs := map[string]bool{}
+	for addr := range idle {
+		addrs[addr] = true
+	}
+	for addr := range f.gates {
+		addrs[addr] = true
+	}
+	for addr := range f.dialing {
+		addrs[addr] = true
+	}
 	var list []ReproxyState
-	for addr, n := range f.served {
-		s := ReproxyState{Addr: addr, Served: n}
+	for _, addr := range slices.Sorted(maps.Keys(addrs)) {
+		s := ReproxyState{Addr: addr, Connecting: f.dialing[addr], Bored: idle[addr]}
 		if g := f.gates[addr]; g != nil {
 			s.Busy, s.Waiting = g.busy, len(g.waiting)
 		}

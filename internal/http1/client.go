@@ -285,6 +285,19 @@ func (c *Client) Close() {
 	c.CloseIdle()
 }
 
+// Idle is how many connections wait in the pool for each address that has any.
+func (c *Client) Idle() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	idle := make(map[string]int, len(c.idle))
+	for addr, list := range c.idle {
+		if len(list) > 0 {
+			idle[addr] = len(list)
+		}
+	}
+	return idle
+}
+
 // Stats returns the counters as they are now.
 func (c *Client) Stats() ClientStats {
 	st := ClientStats{
