@@ -273,7 +273,7 @@ func (p *Pool) pick(now time.Time, key string, exclude []*Node, ok func(*Node) b
 	case balancer.RoundRobin:
 		return p.inTurn(list, now, set.SlowStart)
 	case balancer.LeastConn:
-		return slices.MinFunc(list, func(a, b *Node) int { return lighter(a, b, now, set.SlowStart) })
+		return drawn(lightest(list, now, set.SlowStart), now, set.SlowStart)
 	case balancer.PowerOfTwo:
 		a, b := drawn(list, now, set.SlowStart), drawn(list, now, set.SlowStart)
 		if lighter(b, a, now, set.SlowStart) < 0 {
@@ -331,6 +331,21 @@ func (p *Pool) inTurn(list []*Node, now time.Time, slow time.Duration) *Node {
 		}
 	}
 	return list[0]
+}
+
+// lightest are those of a list that have the least to do, all of them: the first alone would get everything while there is little to do.
+// They are in the list's own memory.
+func lightest(list []*Node, now time.Time, slow time.Duration) []*Node {
+	least := list[:1]
+	for _, n := range list[1:] {
+		switch c := lighter(n, least[0], now, slow); {
+		case c < 0:
+			least = append(least[:0], n)
+		case c == 0:
+			least = append(least, n)
+		}
+	}
+	return least
 }
 
 // lighter compares nodes by the requests that each has for its weight.

@@ -41,6 +41,14 @@ func TestPick(t *testing.T) {
 	if got := p.pick(epochStart, "", nil, any0); got != p.Nodes()[1] { // 7/2 against 4 and 5
 		t.Errorf("least_conn: %s", got.Addr)
 	}
+	p.Nodes()[1].Active.Store(7) // 8/2 against 4 and 5: the first two are even
+	count = map[*Node]int{}
+	for range 600 {
+		count[p.pick(epochStart, "", nil, any0)]++
+	}
+	if a, b := count[p.Nodes()[0]], count[p.Nodes()[1]]; a < 100 || b < 200 || a+b != 600 {
+		t.Errorf("least_conn: of those that are even one got %d, the other, of twice the weight, %d", a, b)
+	}
 	p = weighted(t, balancer.PowerOfTwo, 1, 1)
 	p.Nodes()[0].Active.Store(100)
 	busy := 0

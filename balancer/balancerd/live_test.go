@@ -249,7 +249,6 @@ func TestBalanceMethods(t *testing.T) {
 			}
 			return ""
 		}},
-		{"least_conn", func(c map[string]int) string { return "" }},
 		{"power_of_two", func(c map[string]int) string {
 			if c["0"] == 0 || c["1"] == 0 || c["2"] == 0 {
 				return "want some for each"
@@ -272,6 +271,75 @@ func TestBalanceMethods(t *testing.T) {
 		}
 		if bad := tt.check(count); bad != "" {
 			t.Errorf("%s: %v; %s", tt.method, count, bad)
+		}
+	}
+}
+
+// least_conn leaves a node alone that is at work, as long as others are not.
+func TestLeastConn(t *testing.T) {
+	begun, release := make(chan struct{}), make(chan struct{})
+	let := sync.OnceFunc(func() { close(release) })
+	defer let()
+	slow := balancertest.Engine(t, func(x http1.Exchange) {
+		if string(x.Request().Path) == "/slow" {
+			begun <- struct{}{}
+			<-release
+		}
+		x.Reply(200, []byte("slow"))
+	})
+	b := balancertest.Start(t, balancertest.Proxy([]string{slow}, ""), balancerd.Options{})
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer let()
+	for range 2 {
+		asking.Go(func() {
+			if res, err := http.Get(b.URL("rp", "/slow")); err == nil {
+				res.Body.Close()
+			}
+		})
+		<-begun
+	}
+	b.Do("POOL p ADD " + names(t, 1)[0] + "\nSET p.balance_method = least_conn")
+	for range 50 {
+		if _, got := get(t, b.URL("rp", "/")); got != "0" {
+			t.Fatalf("%q has answered, which has two requests", got)
+		}
+	}
+	let()
+	asking.Wait()
+	seen := map[string]bool{}
+	balancertest.Eventually(t, "both are given work again", func() bool {
+		_, got := get(t, b.URL("rp", "/"))
+		seen[got] = true
+		return len(seen) == 2
+	})
+}
+
+// Nodes, listeners and clients may be of IPv6, and nodes may be names, which are looked up.
+func TestAddresses(t *testing.T) {
+	ln, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(echo)}
+	go srv.Serve(ln)
+	defer srv.Close()
+	b := balancertest.Start(t, strings.Replace(balancertest.Proxy([]string{ln.Addr().String()}, ""), "127.0.0.1:0", "[::1]:0", 1), balancerd.Options{})
+	if addr := b.Addr("rp"); !strings.HasPrefix(addr, "[::1]:") {
+		t.Errorf("it listens on %s", addr)
+	}
+	if res, got := get(t, b.URL("rp", "/six")); res.StatusCode != 200 || !strings.Contains(got, "GET "+b.Addr("rp")+" /six") || !strings.Contains(got, "X-Forwarded-For: ::1\n") {
+		t.Errorf("IPv6: %d %s", res.StatusCode, got)
+	}
+	_, port, err := net.SplitHostPort(names(t, 1)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Do("POOL p ADD localhost:" + port + "\nPOOL p REMOVE " + ln.Addr().String() + "\nSET p.resolve_interval = .05")
+	balancertest.Eventually(t, "the name is looked up", func() bool { _, got := get(t, b.URL("rp", "/")); return got == "0" })
+	for _, n := range b.Pools()[0].Nodes() {
+		if !strings.HasSuffix(n.Addr, ":"+port) || strings.HasPrefix(n.Addr, "localhost") {
+			t.Errorf("node %s is no address", n.Addr)
 		}
 	}
 }
