@@ -333,6 +333,13 @@ func TestPageInBrowser(t *testing.T) {
 	a := okBackend(t)
 	b, _, _ := start(t, site(a, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", t.TempDir()))
 	twice(t, b.Addr("rp"))
+	dying := balancertest.Raw(t, func(nc net.Conn) { nc.Read(make([]byte, 1)) })
+	b.Do("SET rp.rate_limit = 1 burst=20\nSET a.balance_method = round_robin\nSET a.eject_errors = 1\nSET a.eject_time = 600\nPOOL a ADD " + dying)
+	for range 40 { // the node is ejected, the client is refused
+		if res, err := http.Get(b.URL("rp", "/")); err == nil {
+			res.Body.Close()
+		}
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
@@ -346,7 +353,7 @@ func TestPageInBrowser(t *testing.T) {
 	if m == nil || m[1] == "1" {
 		t.Errorf("the script has not run twice: %v", m)
 	}
-	for _, want := range []string{`<a href="/service?rp">rp</a>`, "<td>" + a, "<path d=", "waiting for a backend"} {
+	for _, want := range []string{`<a href="/service?rp">rp</a>`, "<td>" + a, "<path d=", "waiting for a backend", `<span class="who">127.0.0.1 <span class="soft">`, `<p>pool a: ` + dying + ` ejected</p>`, `<span class="pill bad">ejected</span> <span class="why" title="`} {
 		if !strings.Contains(dom, want) {
 			t.Errorf("the page has no %q", want)
 		}

@@ -265,6 +265,9 @@ func poolStatus(p *backend.Pool, base map[string]nodeSample, now sample, span fl
 		}
 		if st.State != "up" {
 			ns.Error = st.Error
+			if _, cause, ok := strings.Cut(st.Error, st.Addr+": "); ok { // the address stands beside it
+				ns.Error = cause
+			}
 		}
 		if !st.LastReply.IsZero() {
 			ns.LastReply = st.LastReply.Unix()
