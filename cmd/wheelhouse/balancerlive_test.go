@@ -269,6 +269,53 @@ func TestPrivateObjectsInTheCache(t *testing.T) {
 			t.Fatal(args, out, errOut)
 		}
 	}
+	anonymous := func(u string) (status int, body, cache string) {
+		t.Helper()
+		res, err := http.Get(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		text, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name := range res.Header {
+			if strings.HasPrefix(name, "X-Reproxy") {
+				t.Errorf("%s: the client was told %s: %s", u, name, res.Header.Get(name))
+			}
+		}
+		return res.StatusCode, string(text), res.Header.Get("Cache-Status")
+	}
+	// Who has the key gets it, twice, by the very URL that who has none is refused.
+	for range 2 {
+		r, _, err := api.Get(t.Context(), "closed", "o", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(r)
+		r.Close()
+		if err != nil || string(text) != "secret words" {
+			t.Fatalf("%q %v", text, err)
+		}
+		if status, body, _ := anonymous(url + "/closed/o"); status != 401 || strings.Contains(body, "secret") {
+			t.Fatalf("without a key: %d %q", status, body)
+		}
+	}
+	// What everybody could have is nobody's as soon as the bucket is closed, though the cache still has it.
+	if err := api.UpdateBucket(t.Context(), "closed", "public-read", ""); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the open bucket's object comes out of the cache", func() bool {
+		status, body, cache := anonymous(url + "/closed/o")
+		return status == 200 && body == "secret words" && strings.Contains(cache, "hit")
+	})
+	if err := api.UpdateBucket(t.Context(), "closed", "private", ""); err != nil {
+		t.Fatal(err)
+	}
+	if status, body, _ := anonymous(url + "/closed/o"); status != 401 || strings.Contains(body, "secret") {
+		t.Fatalf("the bucket is closed: %d %q", status, body)
+	}
 	signed := api.SignedURL("GET", "closed", "o", time.Now().Add(time.Hour))
 	for range 3 {
 		res, err := http.Get(signed)
@@ -291,5 +338,14 @@ func TestPrivateObjectsInTheCache(t *testing.T) {
 				t.Fatalf("%s: %d %q", other, res.StatusCode, body)
 			}
 		}
+	}
+	if status, body, cache := anonymous(signed); status != 200 || body != "secret words" || !strings.Contains(cache, "fwd-status=304") {
+		t.Errorf("it was not asked about, or never kept: %d %q, Cache-Status %q", status, body, cache)
+	}
+	if err := api.Delete(t.Context(), "closed", "o"); err != nil {
+		t.Fatal(err)
+	}
+	if status, body, _ := anonymous(signed); status != 404 || strings.Contains(body, "secret") {
+		t.Errorf("it was deleted: %d %q", status, body)
 	}
 }
