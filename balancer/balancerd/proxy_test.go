@@ -94,6 +94,28 @@ func TestTrustedUpstream(t *testing.T) {
 	}
 }
 
+// The client behind proxies is the last address that is not a trusted one's: what stands before it, the client may have written itself,
+// to get round limits and access rules.
+func TestObservedClient(t *testing.T) {
+	seen := make(chan string, 1)
+	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), "SET trusted_upstream_proxies = 127.0.0.0/8, 10.0.0.0/8"),
+		balancerd.Options{Finished: func(r *request) { seen <- r.Observed.String() }})
+	for _, tt := range []struct{ list, want string }{
+		{"", "127.0.0.1"}, {"9.9.9.9", "9.9.9.9"}, {"6.6.6.6, 9.9.9.9", "9.9.9.9"}, {"6.6.6.6, 9.9.9.9, 10.0.0.5", "9.9.9.9"},
+		{"10.0.0.6, 10.0.0.5", "10.0.0.6"}, {"6.6.6.6, nonsense", "127.0.0.1"}, {"nonsense, 9.9.9.9", "9.9.9.9"}, {"2001:db8::1", "2001:db8::1"},
+	} {
+		get(t, b.URL("rp", "/"), with("X-Forwarded-For", tt.list))
+		if got := <-seen; got != tt.want {
+			t.Errorf("X-Forwarded-For %q: %s; want %s", tt.list, got, tt.want)
+		}
+	}
+	b.Do("SET rp.trusted_upstream_proxies = 10.0.0.0/8")
+	get(t, b.URL("rp", "/"), with("X-Forwarded-For", "6.6.6.6"))
+	if got := <-seen; got != "127.0.0.1" {
+		t.Errorf("an untrusted client is taken for %s", got)
+	}
+}
+
 // Bodies of all sizes, framed both ways, up and down, arrive as they were sent.
 func TestBodies(t *testing.T) {
 	back := balancertest.Backend(t, func(w http.ResponseWriter, r *http.Request) {
