@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -196,6 +197,24 @@ func TestUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
+	converse(t, nc, nc.(*net.TCPConn).CloseWrite)
+	if res, _ := get(t, b.URL("rp", "/")); res.StatusCode != 426 {
+		t.Errorf("without upgrade: %d", res.StatusCode)
+	}
+	cert, key := pair(t, t.TempDir(), "s", 1, "s.test")
+	b = balancertest.Start(t, balancertest.Proxy([]string{back}, fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)), balancerd.Options{})
+	tc, err := tls.Dial("tcp", b.Addr("rp"), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tc.Close()
+	converse(t, tc, tc.CloseWrite)
+}
+
+// converse upgrades a connection to one that echoes, and has it echo.
+func converse(t *testing.T, nc net.Conn, closeWrite func() error) {
+	t.Helper()
+	nc.SetDeadline(time.Now().Add(time.Minute))
 	// The first bytes of the new protocol come with the request.
 	fmt.Fprint(nc, "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo\r\n\r\nearly ")
 	r := bufio.NewReader(nc)
@@ -204,15 +223,12 @@ func TestUpgrade(t *testing.T) {
 		t.Fatalf("%v %v", res, err)
 	}
 	fmt.Fprint(nc, "late")
-	if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
+	if err := closeWrite(); err != nil {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(r)
 	if string(got) != "early late" || err != nil {
 		t.Errorf("echo: %q, %v", got, err)
-	}
-	if res, _ := get(t, b.URL("rp", "/")); res.StatusCode != 426 {
-		t.Errorf("without upgrade: %d", res.StatusCode)
 	}
 }
 

@@ -90,6 +90,22 @@ func TestPut(t *testing.T) {
 	}
 }
 
+// Content-MD5 is checked, unless enable_md5 is off.
+func TestPutWithMD5(t *testing.T) {
+	b := start(t, docroot(t, nil), "SET enable_put = on")
+	wrong := "Content-MD5: AAAAAAAAAAAAAAAAAAAAAA=="
+	if a := ask(t, "PUT", b.URL("w", "/f"), "body", wrong); a.status != 400 {
+		t.Errorf("a wrong sum: %d; want 400", a.status)
+	}
+	if a := ask(t, "GET", b.URL("w", "/f"), ""); a.status != 404 {
+		t.Errorf("it has left a file: %d", a.status)
+	}
+	b.Do("SET w.enable_md5 = off")
+	if a := ask(t, "PUT", b.URL("w", "/f"), "body", wrong); a.status != 200 && a.status != 201 {
+		t.Errorf("enable_md5 = off: %d; want it to be taken", a.status)
+	}
+}
+
 func TestPutLimits(t *testing.T) {
 	dir := docroot(t, map[string]string{"a/b/": ""})
 	b := start(t, dir, "SET enable_put = on\nSET max_put_size = 5\nSET min_put_directory = 2")
