@@ -26,7 +26,23 @@ func TestVerifyPassesOverAStuckBackend(t *testing.T) {
 	}
 }
 
+// High goes before normal, unless enough of those wait that they are let past now and then.
 func TestQueuesAndRelief(t *testing.T) {
+	for conf, want := range map[string][]string{
+		"": {"/first", "/high", "/normal1", "/normal2"},
+		"SET queue_relief_size = 2\nSET queue_relief_chance = 100": {"/first", "/normal1", "/high", "/normal2"},
+		"SET queue_relief_size = 3\nSET queue_relief_chance = 100": {"/first", "/high", "/normal1", "/normal2"},
+		"SET queue_relief_size = 2\nSET queue_relief_chance = 0":   {"/first", "/high", "/normal1", "/normal2"},
+	} {
+		if got := served(t, conf); !slices.Equal(got, want) {
+			t.Errorf("%q: order %v; want %v", conf, got, want)
+		}
+	}
+}
+
+// served is the order in which requests get the one connection that there is.
+func served(t *testing.T, conf string) []string {
+	t.Helper()
 	release := make(chan struct{})
 	var order []string
 	var mu sync.Mutex
@@ -37,7 +53,7 @@ func TestQueuesAndRelief(t *testing.T) {
 		<-release
 	})
 	b := balancertest.Start(t, balancertest.Proxy([]string{back},
-		"SET high_priority_cookie = fast\nSET high_priority_cookie_contents = yes\nSET queue_timeout = 60\nSET idle_timeout = 60")+"SET p.max_connections = 1\n", balancerd.Options{})
+		"SET high_priority_cookie = fast\nSET high_priority_cookie_contents = yes\nSET queue_timeout = 60\nSET idle_timeout = 60\n"+conf)+"SET p.max_connections = 1\n", balancerd.Options{})
 	var all sync.WaitGroup
 	ask := func(path, cookie string) {
 		all.Go(func() {
@@ -68,9 +84,7 @@ func TestQueuesAndRelief(t *testing.T) {
 	waiting(3)
 	close(release)
 	all.Wait()
-	if want := []string{"/first", "/high", "/normal1", "/normal2"}; !slices.Equal(order, want) {
-		t.Errorf("order %v; want %v", order, want)
-	}
+	return order
 }
 
 // A client that goes away while it waits is no longer in the queue.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"wheelhouse/balancer"
 )
@@ -265,6 +266,16 @@ func TestRoleAndDefaults(t *testing.T) {
 	}
 	if s.Services["b"].Params["docroot"] != "/" {
 		t.Errorf("docroot is %q", s.Services["b"].Params["docroot"])
+	}
+}
+
+// The old name sets both timeouts.
+func TestPersistClientTimeout(t *testing.T) {
+	l := language()
+	s := read(t, l, "CREATE SERVICE a\nSET role = web_server\nSET persist_client_timeout = 7\n")
+	set, err := l.Settings(s, s.Services["a"])
+	if err != nil || set.ClientIdleTimeout != 7*time.Second || set.IdleTimeout != 7*time.Second {
+		t.Errorf("%v, %v, %v; want 7 s each", set.ClientIdleTimeout, set.IdleTimeout, err)
 	}
 }
 
