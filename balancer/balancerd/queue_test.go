@@ -78,7 +78,7 @@ func served(t *testing.T, conf string) []string {
 	balancertest.Eventually(t, "the first is there", func() bool { mu.Lock(); defer mu.Unlock(); return len(order) == 1 })
 	ask("/normal1", "")
 	waiting(1)
-	ask("/normal2", "")
+	ask("/normal2", "fast=no") // not what high_priority_cookie_contents wants
 	waiting(2)
 	ask("/high", "a=b; fast=oh%20yes")
 	waiting(3)
