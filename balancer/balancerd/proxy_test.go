@@ -102,8 +102,14 @@ func TestObservedClient(t *testing.T) {
 	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), "SET trusted_upstream_proxies = 127.0.0.0/8, 10.0.0.0/8"),
 		balancerd.Options{Finished: func(r *request) { seen <- r.Observed.String() }})
 	for _, tt := range []struct{ list, want string }{
-		{"", "127.0.0.1"}, {"9.9.9.9", "9.9.9.9"}, {"6.6.6.6, 9.9.9.9", "9.9.9.9"}, {"6.6.6.6, 9.9.9.9, 10.0.0.5", "9.9.9.9"},
-		{"10.0.0.6, 10.0.0.5", "10.0.0.6"}, {"6.6.6.6, nonsense", "127.0.0.1"}, {"nonsense, 9.9.9.9", "9.9.9.9"}, {"2001:db8::1", "2001:db8::1"},
+		{"", "127.0.0.1"},
+		{"9.9.9.9", "9.9.9.9"},
+		{"6.6.6.6, 9.9.9.9", "9.9.9.9"},
+		{"6.6.6.6, 9.9.9.9, 10.0.0.5", "9.9.9.9"},
+		{"10.0.0.6, 10.0.0.5", "10.0.0.6"},
+		{"6.6.6.6, nonsense", "127.0.0.1"},
+		{"nonsense, 9.9.9.9", "9.9.9.9"},
+		{"2001:db8::1", "2001:db8::1"},
 	} {
 		get(t, b.URL("rp", "/"), with("X-Forwarded-For", tt.list))
 		if got := <-seen; got != tt.want {

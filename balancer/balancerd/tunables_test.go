@@ -167,3 +167,57 @@ func TestSlowClientFreesItsStorage(t *testing.T) {
 		t.Errorf("the slow client got %d bytes, %v", len(got), err)
 	}
 }
+
+// A backend that falls silent in mid-body is given up after backend_body_timeout; more requests than max_queue do not wait.
+func TestBackendBodyTimeoutAndMaxQueue(t *testing.T) {
+	half := balancertest.Raw(t, func(nc net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(nc)); err == nil {
+			fmt.Fprint(nc, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+			io.Copy(io.Discard, nc)
+		}
+	})
+	b := balancertest.Start(t, balancertest.Proxy([]string{half}, "SET backend_body_timeout = .1"), balancerd.Options{})
+	nc, err := net.Dial("tcp", b.Addr("rp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(40 * time.Second)) // the default is 60 s
+	fmt.Fprint(nc, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(nc), nil)
+	if err != nil || res.StatusCode != 502 {
+		t.Errorf("half a body: %v %v; want 502", res, err)
+	}
+
+	begun, release := make(chan struct{}), make(chan struct{})
+	back := balancertest.Engine(t, func(x http1.Exchange) {
+		begun <- struct{}{}
+		<-release
+		x.Reply(200, nil)
+	})
+	b = balancertest.Start(t, balancertest.Proxy([]string{back}, "SET max_queue = 1")+"SET p.max_connections = 1\n", balancerd.Options{})
+	status := make(chan int, 3)
+	ask := func() {
+		if res, err := http.Get(b.URL("rp", "/")); err == nil {
+			res.Body.Close()
+			status <- res.StatusCode
+		} else {
+			status <- 0
+		}
+	}
+	go ask()
+	<-begun
+	go ask()
+	balancertest.Eventually(t, "one waits", func() bool { n, _ := b.Service("rp").Queues(1); return n == 1 })
+	ask()
+	if got := <-status; got != 503 {
+		t.Errorf("the second that would wait: %d; want 503", got)
+	}
+	close(release)
+	<-begun
+	for range 2 {
+		if got := <-status; got != 200 {
+			t.Errorf("those before it: %d; want 200", got)
+		}
+	}
+}

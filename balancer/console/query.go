@@ -341,8 +341,10 @@ func reproxyState(_ *Console, b *balancerd.Balancer) (lines []string) {
 		name string
 		of   func(*proxyState) int
 	}{
-		{"connecting", func(s *proxyState) int { return s.Connecting }}, {"bored", func(s *proxyState) int { return s.Bored }},
-		{"clients_queued", func(s *proxyState) int { return s.Waiting }}, {"backends", func(s *proxyState) int { return s.Busy }},
+		{"connecting", func(s *proxyState) int { return s.Connecting }},
+		{"bored", func(s *proxyState) int { return s.Bored }},
+		{"clients_queued", func(s *proxyState) int { return s.Waiting }},
+		{"backends", func(s *proxyState) int { return s.Busy }},
 	} {
 		for i := range list {
 			if n := kind.of(&list[i]); n > 0 {
