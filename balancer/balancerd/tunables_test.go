@@ -221,3 +221,29 @@ func TestBackendBodyTimeoutAndMaxQueue(t *testing.T) {
 		}
 	}
 }
+
+// A head that does not come to its end is given up after client_header_timeout, and an upgraded connection on which nobody says anything
+// after upgrade_timeout.
+func TestSilentClients(t *testing.T) {
+	back := balancertest.Engine(t, func(x http1.Exchange) {
+		nc, err := x.(http1.Switcher).Switch("echo")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.Copy(nc, nc)
+	})
+	b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET idle_timeout = 600\nSET client_header_timeout = .1\nSET upgrade_timeout = .1"), balancerd.Options{})
+	for _, said := range []string{"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"} {
+		nc, err := net.Dial("tcp", b.Addr("rp"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(9 * time.Second)) // the first's default is 10 s, the second's none
+		fmt.Fprint(nc, said)
+		if got, err := io.ReadAll(nc); err != nil {
+			t.Errorf("%q: %q, %v; want the end", said, got, err)
+		}
+	}
+}
