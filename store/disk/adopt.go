@@ -25,11 +25,14 @@ import (
 
 const (
 	adoptPrefix = "adopting-"
-	// adoptSync is how much is taken between two syncs, in bytes: one at the end, of a whole pack, would hold up those who
-	// write small entities.
-	adoptSync = 32 << 20
+	// adoptSync is how much is taken between two syncs at most, in bytes: one at the end, of a whole pack, would hold up those who write
+	// small entities. Where it comes slowly, as others are to be disturbed little, there is a sync every adoptSyncTime, but not of less than
+	// adoptSyncLeast.
+	adoptSync      = 32 << 20
+	adoptSyncLeast = 1 << 20
+	adoptSyncTime  = 20 * time.Millisecond
 	// adoptPiece is how much is written and verified at a time, in bytes.
-	adoptPiece = 256 << 10
+	adoptPiece = 128 << 10
 	// yieldEvery is after how many entities those who wait for a processor are let in: readers must not wait for the ten
 	// milliseconds after which the runtime does so by itself.
 	yieldEvery = 16
@@ -194,6 +197,7 @@ func (d *Disk) AppendPack(ctx context.Context, uid uint64, off int64, r io.Reade
 	known := d.adopting.take(uid, off == 0)
 	defer func() { d.adopting.keep(known) }()
 	scan := &scanner{w: newWindow(f, scanWindow)}
+	last := time.Now()
 	for synced := int64(0); ; {
 		if err := ctx.Err(); err != nil {
 			return n, err
@@ -211,13 +215,14 @@ func (d *Disk) AppendPack(ctx context.Context, uid uint64, off int64, r io.Reade
 			scan.w.grow(got)
 			known.advance(scan, off+n)
 		}
-		if n-synced >= adoptSync {
+		due := n - synced
+		if due >= adoptSync || due >= adoptSyncLeast && time.Since(last) >= adoptSyncTime && len(syncing) > 0 {
 			if err := errors.Join(<-syncing, d.checkSpace()); err != nil {
 				syncing <- nil
 				return n, spaceError(err)
 			}
 			go func() { syncing <- f.Fdatasync() }()
-			synced = n
+			synced, last = n, time.Now()
 		}
 		if readErr == io.EOF || readErr == io.ErrUnexpectedEOF {
 			return n, nil

@@ -111,8 +111,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// readPiece is how much is read between two looks at the limits: what readers may have to wait for.
-const readPiece = 128 << 10
+// readPiece is how much is read between two looks at the limits, carefulPiece how much while room is made for others: what they may have to
+// wait for.
+const (
+	readPiece    = 128 << 10
+	carefulPiece = 32 << 10
+)
 
 // pacedReader gives bytes no faster than they may flow.
 type pacedReader struct {
@@ -122,7 +126,11 @@ type pacedReader struct {
 }
 
 func (p *pacedReader) Read(b []byte) (int, error) {
-	b = b[:min(len(b), readPiece)]
+	piece := readPiece
+	if p.run.w.speed() < 1 {
+		piece = carefulPiece
+	}
+	b = b[:min(len(b), piece)]
 	n, err := p.r.Read(b)
 	if n > 0 {
 		p.run.Done(0, int64(n))
