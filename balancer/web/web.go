@@ -15,7 +15,7 @@ import (
 
 // Options of a Server.
 type Options struct {
-	MaxOpen   int   // files that are kept open for the next request, default 1024
+	MaxOpen   int   // files that are kept open for the next request, default a quarter of what the process may open, 4096 at most
 	MaxMemory int64 // bytes of those up to 32 KiB that are kept in memory too, default 32 MiB, negative: none
 }
 
@@ -25,9 +25,18 @@ type Server struct{ files *files }
 // New makes a Server. It opens nothing.
 func New(o Options) *Server {
 	if o.MaxOpen <= 0 {
-		o.MaxOpen = 1024
+		o.MaxOpen = usualOpen()
 	}
 	return &Server{newFiles(o.MaxOpen, cmp.Or(o.MaxMemory, 32<<20))}
+}
+
+// usualOpen leaves connections the greater part of the descriptors.
+func usualOpen() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 256
+	}
+	return int(min(uint64(limit.Cur)/4, 4096))
 }
 
 // Close closes the files that are kept open. What is being sent is sent; files asked for afterwards are opened for each request.
