@@ -66,7 +66,7 @@ type circuit struct {
 // tally counts requests that have ended.
 type tally struct{ all, failed int }
 
-// circuitSettings reports whether there is a circuit breaker at all.
+// circuitOn reports whether there is a circuit breaker at all.
 func circuitOn(set *balancer.PoolSettings) bool {
 	return set.CircuitErrors > 0 || set.CircuitPercent > 0
 }

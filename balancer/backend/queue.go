@@ -34,7 +34,6 @@ const (
 	stuckTime      = 5 * time.Second  // after which a connect under way does not count any more
 	keepAliveSlack = 2 * time.Second  // by which a connection is given up before the backend said it would be
 	idleLimit      = 75 * time.Second // for which an unused connection is kept at most
-	trustTime      = time.Millisecond // for which a connection that was just used is trusted, by requests that may be sent again
 )
 
 // Dialer makes connections to nodes. preface, if there is one, is sent before anything else.
@@ -137,7 +136,6 @@ type Want struct {
 	Retry    bool    // a node has failed the request already: it counts towards max_retries
 	Timeout  time.Duration
 	Now      time.Time // if it is known already
-	Again    bool      // the request may be sent a second time
 }
 
 // Get waits for a connection. It ends with ctx, or with an error of this package, which is a [LimitError] when the pool does not take
@@ -182,7 +180,7 @@ func (q *Queue) get(ctx context.Context, w Want, set *queueSettings, now time.Ti
 			break
 		}
 		q.mu.Unlock()
-		if w.Again && c.Used() && now.Sub(c.idleSince) < trustTime || !c.Stale() {
+		if !c.Stale() {
 			c.begin(ticket)
 			return c, nil
 		}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -244,46 +243,6 @@ func TestTranscriptOfPerlbal(t *testing.T) {
 // startPerlbal starts Debian's perlbal on ports that are free, as far as one can know.
 func startPerlbal(t *testing.T, a, dir string) place {
 	t.Helper()
-	for range 5 {
-		p := place{a: a, rp: freeAddr(t), sel: freeAddr(t), mgmt: freeAddr(t), dir: dir}
-		file := filepath.Join(t.TempDir(), "perlbal.conf")
-		if err := os.WriteFile(file, []byte(site(p.a, p.rp, p.sel, p.mgmt, dir)), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command("perlbal", "-c", file)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan struct{})
-		go func() { cmd.Wait(); close(ended) }()
-		t.Cleanup(func() { cmd.Process.Kill(); <-ended })
-		serves := false
-		balancertest.Eventually(t, "perlbal serves or ends", func() bool {
-			select {
-			case <-ended:
-				return true
-			default:
-			}
-			nc, err := net.Dial("tcp", p.mgmt)
-			if err == nil {
-				nc.Close()
-			}
-			serves = err == nil
-			return serves
-		})
-		if serves {
-			return p
-		}
-	}
-	t.Fatal("perlbal did not start")
-	return place{}
-}
-
-func freeAddr(t *testing.T) string {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
+	addrs := balancertest.Perlbal(t, 3, func(addr []string) string { return site(a, addr[0], addr[1], addr[2], dir) })
+	return place{a: a, rp: addrs[0], sel: addrs[1], mgmt: addrs[2], dir: dir}
 }

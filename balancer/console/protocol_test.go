@@ -177,7 +177,7 @@ func TestSocks(t *testing.T) {
 }
 
 func TestQueuedRequestsAreSeen(t *testing.T) {
-	dead := freeAddr(t)
+	dead := balancertest.FreeAddr(t)
 	b, c, _ := start(t, site(dead, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", t.TempDir())+"SET rp.idle_timeout = 600\n")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -306,7 +306,7 @@ func TestStatus(t *testing.T) {
 			w.WriteHeader(503)
 		}
 	})
-	b, _, _ := start(t, site(a, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", t.TempDir())+"POOL a ADD "+freeAddr(t)+"\nSET rp.connect_ahead = 4\n")
+	b, _, _ := start(t, site(a, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", t.TempDir())+"POOL a ADD "+balancertest.FreeAddr(t)+"\nSET rp.connect_ahead = 4\n")
 	for _, path := range []string{"/", "/", "/", "/bad"} {
 		get(t, b.URL("rp", path))
 	}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -79,38 +78,7 @@ func TestPalimgAsPerlbal(t *testing.T) {
 // perlbal starts Debian's with a configuration in which LISTEN stands for its address, and returns that.
 func perlbal(t testing.TB, conf string) (addr string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	addr = ln.Addr().String()
-	ln.Close()
-	file := filepath.Join(t.TempDir(), "perlbal.conf")
-	must(t, os.WriteFile(file, []byte(strings.ReplaceAll(conf, "LISTEN", addr)), 0o644))
-	cmd := exec.Command("perlbal", "--config", file)
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	must(t, cmd.Start())
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // it was killed, or has said why it ends
-		close(ended)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-ended
-	})
-	balancertest.Eventually(t, "perlbal listens", func() bool {
-		select {
-		case <-ended:
-			t.Fatalf("perlbal has ended: %s", &out)
-		default:
-		}
-		nc, err := net.Dial("tcp", addr)
-		if err == nil {
-			nc.Close()
-		}
-		return err == nil
-	})
-	return addr
+	return balancertest.Perlbal(t, 1, func(a []string) string { return strings.ReplaceAll(conf, "LISTEN", a[0]) })[0]
 }
 
 func TestLazyCDN(t *testing.T) {

@@ -66,11 +66,6 @@ type answer struct {
 	body   string
 }
 
-var client = &http.Client{
-	Transport:     &http.Transport{DisableCompression: true},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-}
-
 // get asks; fields are "Name: value".
 func get(t testing.TB, url string, fields ...string) answer {
 	t.Helper()
@@ -79,21 +74,8 @@ func get(t testing.TB, url string, fields ...string) answer {
 
 func ask(t testing.TB, method, url, body string, fields ...string) answer {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	must(t, err)
-	for _, f := range fields {
-		name, value, _ := strings.Cut(f, ": ")
-		if name == "Host" {
-			req.Host = value
-		}
-		req.Header.Add(name, value)
-	}
-	res, err := client.Do(req)
-	must(t, err)
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	must(t, err)
-	return answer{res.StatusCode, res.Header, string(b)}
+	res, text := balancertest.Ask(t, method, url, strings.NewReader(body), fields...)
+	return answer{res.StatusCode, res.Header, text}
 }
 
 // mirror is a backend that answers with what it was sent: target, Host and some fields.

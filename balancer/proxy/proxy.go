@@ -107,7 +107,7 @@ func (c *call) attempt() (again bool) {
 	began := time.Now()
 	want := backend.Want{
 		Priority: r.Priority, Key: c.hashKey(), Exclude: c.failed, Retry: c.retry, Timeout: orElse(orElse(c.set.QueueTimeout, c.set.IdleTimeout), forever),
-		Now: began, Again: c.replayable(),
+		Now: began,
 	}
 	if chain := r.Chain(); chain != nil && chain.Places() {
 		want.Node = chain.Place(r, c.usable())

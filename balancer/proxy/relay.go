@@ -52,7 +52,7 @@ func (c *call) relaySmall(res *http1.Response, status int) {
 	}
 	if body, ok := res.Body.Take(); ok {
 		defer body.Release()
-		c.answerWith(status, body.Bytes())
+		c.r.Reply(status, body.Bytes())
 		return
 	}
 	buf := piecePool.Get().(*piece)
@@ -69,17 +69,7 @@ func (c *call) relaySmall(res *http1.Response, status int) {
 		}
 	}
 	res.Body.Close()
-	c.answerWith(status, buf.b[:n])
-}
-
-// answerWith sends a whole body.
-func (c *call) answerWith(status int, body []byte) {
-	goOn, err := c.r.Begin(status, int64(len(body)))
-	if !goOn || err != nil || len(body) == 0 {
-		return
-	}
-	n, _ := c.x.Write(body) // a client that has gone needs no more
-	c.r.Sent += int64(n)
+	c.r.Reply(status, buf.b[:n])
 }
 
 // bodiless reports whether a response has no body whatever its length says (RFC 9112 §6.3).

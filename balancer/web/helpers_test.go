@@ -2,10 +2,8 @@ package web_test
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -66,11 +64,6 @@ type answer struct {
 	body   string
 }
 
-var client = &http.Client{
-	Transport:     &http.Transport{DisableCompression: true},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-}
-
 // ask sends a request; fields are "Name: value".
 func ask(t testing.TB, method, url, body string, fields ...string) answer {
 	t.Helper()
@@ -83,43 +76,12 @@ func ask(t testing.TB, method, url, body string, fields ...string) answer {
 
 func askReader(t testing.TB, method, url string, in io.Reader, fields ...string) answer {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, in)
-	must(t, err)
-	for _, f := range fields {
-		name, value, _ := strings.Cut(f, ": ")
-		req.Header.Add(name, value)
-	}
-	res, err := client.Do(req)
-	must(t, err)
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	must(t, err)
-	return answer{res.StatusCode, res.Header, string(b)}
+	res, text := balancertest.Ask(t, method, url, in, fields...)
+	return answer{res.StatusCode, res.Header, text}
 }
 
 // perlbal starts Debian's with a configuration in which LISTEN stands for its address, and returns that.
 func perlbal(t testing.TB, conf string) (addr string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	addr = ln.Addr().String()
-	ln.Close()
-	file := filepath.Join(t.TempDir(), "perlbal.conf")
-	must(t, os.WriteFile(file, []byte(strings.ReplaceAll(conf, "LISTEN", addr)), 0o644))
-	cmd := exec.Command("perlbal", "--config", file)
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	must(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // it was killed
-	})
-	balancertest.Eventually(t, "perlbal listens", func() bool {
-		nc, err := net.Dial("tcp", addr)
-		if err == nil {
-			nc.Close()
-		}
-		return err == nil
-	})
-	return addr
+	return balancertest.Perlbal(t, 1, func(a []string) string { return strings.ReplaceAll(conf, "LISTEN", a[0]) })[0]
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"wheelhouse/balancer/balancertest"
 	"wheelhouse/internal/http1"
 )
 
@@ -22,7 +23,7 @@ func TestOverHTTP2(t *testing.T) {
 	s.StartTLS()
 	defer s.Close()
 	c := s.Client()
-	c.CheckRedirect = client.CheckRedirect
+	c.CheckRedirect = balancertest.Client.CheckRedirect
 	for _, v := range []struct {
 		method, path, field, body string
 		status                    int

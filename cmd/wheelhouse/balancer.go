@@ -194,10 +194,9 @@ func (p *balancerProcess) open(file string) error {
 	if !listening {
 		return fmt.Errorf("%s: no services or management port configured; nothing to do", file)
 	}
-	if p.pid = p.b.State().Server.PIDFile; p.pid != "" {
-		if err := os.WriteFile(p.pid, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil { // for others to read
-			return fmt.Errorf("pidfile: %w", err)
-		}
+	p.pid = p.b.State().Server.PIDFile
+	if err := (&daemonFiles{pidFile: p.pid}).writePID(); err != nil {
+		return fmt.Errorf("pidfile: %w", err)
 	}
 	return nil
 }
@@ -236,13 +235,7 @@ func (p *balancerProcess) announce() {
 	if m := p.metrics.Load(); m != nil {
 		line += " metrics_listen=http://" + m.ln.Addr().String()
 	}
-	fmt.Fprintln(p.out, line)
-	if err := detach(false); err != nil { // only a process in the background detaches, and it logs to syslog
-		p.log.Warn("the process could not detach", "err", err)
-	}
-	if err := service.NotifyReady(); err != nil {
-		p.log.Warn("systemd was not told", "err", err)
-	}
+	releaseDaemon(p.out, p.log, line, false) // only a process in the background lets go, and it logs to syslog
 }
 
 // loop waits for signals and SHUTDOWN.
@@ -296,27 +289,8 @@ func (p *balancerProcess) reload() {
 
 // end finishes what is under way, within a limit if that is above 0. Another signal makes it quick.
 func (p *balancerProcess) end(ctx context.Context, limit time.Duration, signals <-chan os.Signal) error {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	if limit > 0 {
-		ctx, cancel = context.WithTimeout(ctx, limit)
-		defer cancel()
-	}
-	ended := make(chan struct{})
-	defer close(ended)
-	go func() {
-		for {
-			select {
-			case sig := <-signals:
-				if sig == syscall.SIGTERM || sig == syscall.SIGINT {
-					cancel()
-					return
-				}
-			case <-ended:
-				return
-			}
-		}
-	}()
+	ctx, stop := drainContext(ctx, limit, signals, func(sig os.Signal) bool { return sig == syscall.SIGTERM || sig == syscall.SIGINT })
+	defer stop()
 	err := p.b.Shutdown(ctx)
 	p.removePID()
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -65,8 +66,14 @@ func (d *daemonFiles) changeUser() error {
 	return nil
 }
 
-// announceDaemon prints the line that scripts wait for, which begins with ready, and lets go of the terminal.
+// announceDaemon prints the line that scripts wait for, which begins with ready, lets go of the terminal, and logs that.
 func announceDaemon(out io.Writer, log *slog.Logger, line, version string, stderrIsLog bool) {
+	releaseDaemon(out, log, line, stderrIsLog)
+	log.Info("ready", "addr", strings.TrimPrefix(line, "ready "), "version", version)
+}
+
+// releaseDaemon prints the line that scripts wait for, and lets go of the terminal.
+func releaseDaemon(out io.Writer, log *slog.Logger, line string, stderrIsLog bool) {
 	fmt.Fprintln(out, line)
 	if err := detach(stderrIsLog); err != nil {
 		log.Warn("the process could not detach", "err", err)
@@ -74,7 +81,31 @@ func announceDaemon(out io.Writer, log *slog.Logger, line, version string, stder
 	if err := service.NotifyReady(); err != nil {
 		log.Warn("systemd was not told", "err", err)
 	}
-	log.Info("ready", "addr", strings.TrimPrefix(line, "ready "), "version", version)
+}
+
+// drainContext is for finishing what is under way: it ends after limit if that is above 0, and with a signal for which hurry is true. stop
+// is to be called when that is done.
+func drainContext(ctx context.Context, limit time.Duration, signals <-chan os.Signal, hurry func(os.Signal) bool) (_ context.Context, stop func()) {
+	var cancel context.CancelFunc
+	if ctx = context.WithoutCancel(ctx); limit > 0 {
+		ctx, cancel = context.WithTimeout(ctx, limit)
+	} else {
+		ctx, cancel = context.WithCancel(ctx)
+	}
+	go func() {
+		for {
+			select {
+			case sig := <-signals:
+				if hurry(sig) {
+					cancel()
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ctx, cancel
 }
 
 // daemonWeb serves what operators look at.

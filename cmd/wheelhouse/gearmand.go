@@ -302,27 +302,8 @@ func (p *gearmandProcess) end(ctx context.Context, graceful bool, signals <-chan
 	defer p.serving.Wait()
 	var err error
 	if graceful {
-		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		defer cancel()
-		if p.g.drain > 0 {
-			ctx, cancel = context.WithTimeout(ctx, p.g.drain)
-			defer cancel()
-		}
-		ended := make(chan struct{})
-		defer close(ended)
-		go func() {
-			for {
-				select {
-				case sig := <-signals:
-					if sig != syscall.SIGUSR1 {
-						cancel()
-						return
-					}
-				case <-ended:
-					return
-				}
-			}
-		}()
+		ctx, stop := drainContext(ctx, p.g.drain, signals, func(sig os.Signal) bool { return sig != syscall.SIGUSR1 })
+		defer stop()
 		err = p.srv.Shutdown(ctx)
 	} else {
 		err = p.srv.Close()

@@ -321,9 +321,7 @@ func (b *Body) Take() (t Taken, ok bool) {
 	t = Taken{cc.buf.b[cc.rpos : cc.rpos+n : cc.rpos+n], cc.buf}
 	cc.rpos += n
 	b.took(int64(n), false)
-	leftover := cc.rpos < cc.rend
-	cc.broken = cc.broken || leftover
-	cc.buf, cc.rpos, cc.rend = nil, 0, 0
+	cc.buf = nil
 	b.Close()
 	return t, true
 }

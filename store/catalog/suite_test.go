@@ -1,46 +1,20 @@
 package catalog_test
 
 import (
-	"sync"
 	"testing"
 	"time"
 
 	"wheelhouse/internal/sqldb"
-	"wheelhouse/store"
 	"wheelhouse/store/catalog"
 	"wheelhouse/store/storetest"
 )
 
-// recorder keeps the tasks of transactions that were committed.
-type recorder struct {
-	mu    sync.Mutex
-	tasks []store.Task
-}
-
-func (r *recorder) enqueue(tx *sqldb.Tx, tasks []store.Task) error {
-	kept := append([]store.Task(nil), tasks...)
-	tx.AfterCommit(func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.tasks = append(r.tasks, kept...)
-	})
-	return nil
-}
-
-func (r *recorder) take() []store.Task {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	tasks := r.tasks
-	r.tasks = nil
-	return tasks
-}
-
 const testGrace = 10 * time.Minute
 
-func openSuite(t *testing.T, now func() time.Time, db sqldb.Options) (*catalog.SQLite, *recorder) {
+func openSuite(t *testing.T, now func() time.Time, db sqldb.Options) (*catalog.SQLite, *storetest.TaskRecorder) {
 	t.Helper()
-	r := new(recorder)
-	c, err := catalog.OpenSQLite(t.Context(), t.TempDir()+"/catalog.db", catalog.Options{Enqueue: r.enqueue, Grace: testGrace, Now: now, DB: db})
+	r := new(storetest.TaskRecorder)
+	c, err := catalog.OpenSQLite(t.Context(), t.TempDir()+"/catalog.db", catalog.Options{Enqueue: r.Enqueue, Grace: testGrace, Now: now, DB: db})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +25,7 @@ func TestSQLite(t *testing.T) {
 	t.Parallel()
 	storetest.Catalog(t, func(t *testing.T, now func() time.Time) storetest.CatalogSetup {
 		c, r := openSuite(t, now, sqldb.Options{})
-		return storetest.CatalogSetup{Catalog: c, Tasks: r.take, Grace: testGrace}
+		return storetest.CatalogSetup{Catalog: c, Tasks: r.Take, Grace: testGrace}
 	})
 }
 
@@ -59,7 +33,7 @@ func TestCached(t *testing.T) {
 	t.Parallel()
 	storetest.Catalog(t, func(t *testing.T, now func() time.Time) storetest.CatalogSetup {
 		c, r := openSuite(t, now, sqldb.Options{})
-		return storetest.CatalogSetup{Catalog: catalog.Cached(c, 0), Tasks: r.take, Grace: testGrace}
+		return storetest.CatalogSetup{Catalog: catalog.Cached(c, 0), Tasks: r.Take, Grace: testGrace}
 	})
 }
 
@@ -68,6 +42,6 @@ func TestCachedSmall(t *testing.T) {
 	t.Parallel()
 	storetest.Catalog(t, func(t *testing.T, now func() time.Time) storetest.CatalogSetup {
 		c, r := openSuite(t, now, sqldb.Options{})
-		return storetest.CatalogSetup{Catalog: catalog.Cached(c, 64*1000), Tasks: r.take, Grace: testGrace}
+		return storetest.CatalogSetup{Catalog: catalog.Cached(c, 64*1000), Tasks: r.Take, Grace: testGrace}
 	})
 }

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"wheelhouse/internal/sqldb"
 	"wheelhouse/memcache"
 	"wheelhouse/memcache/memcachetest"
 	"wheelhouse/store"
@@ -57,30 +56,6 @@ func TestEveryMethodIsJudged(t *testing.T) {
 	}
 }
 
-// recorder keeps the tasks of transactions that were committed.
-type recorder struct {
-	mu    sync.Mutex
-	tasks []store.Task
-}
-
-func (r *recorder) enqueue(tx *sqldb.Tx, tasks []store.Task) error {
-	kept := slices.Clone(tasks)
-	tx.AfterCommit(func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.tasks = append(r.tasks, kept...)
-	})
-	return nil
-}
-
-func (r *recorder) take() []store.Task {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	tasks := r.tasks
-	r.tasks = nil
-	return tasks
-}
-
 // running is a Cache with Run.
 type running struct {
 	*Cache
@@ -116,9 +91,9 @@ func TestCatalogSuite(t *testing.T) {
 		}
 	})
 	storetest.Catalog(t, func(t *testing.T, now func() time.Time) storetest.CatalogSetup {
-		rec := new(recorder)
+		rec := new(storetest.TaskRecorder)
 		const grace = 10 * time.Minute
-		cat, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{Enqueue: rec.enqueue, Grace: grace, Now: now})
+		cat, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{Enqueue: rec.Enqueue, Grace: grace, Now: now})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,6 +112,6 @@ func TestCatalogSuite(t *testing.T) {
 			hits.Add(c.Stats().Hits)
 			fills.Add(c.Stats().Fills)
 		})
-		return storetest.CatalogSetup{Catalog: run(t, c), Tasks: rec.take, Grace: grace}
+		return storetest.CatalogSetup{Catalog: run(t, c), Tasks: rec.Take, Grace: grace}
 	})
 }
