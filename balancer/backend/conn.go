@@ -37,7 +37,8 @@ func (s State) String() string { return stateNames[s] }
 // Conn is a connection to a backend. Between Get and the end of the exchange it belongs to the request that got it.
 type Conn struct {
 	*http1.ClientConn
-	Node *Node
+	Node  *Node
+	Since time.Time // when the request got it
 
 	q         *Queue
 	set       *queueSettings
@@ -60,9 +61,9 @@ func newConn(q *Queue, set *queueSettings, n *Node, nc net.Conn) *Conn {
 	return c
 }
 
-// begin notes that a request has got the connection.
-func (c *Conn) begin(t permit) {
-	c.inUse, c.ticket = true, t
+// begin notes that a request has got the connection now.
+func (c *Conn) begin(t permit, now time.Time) {
+	c.inUse, c.ticket, c.Since = true, t, now
 	c.state.Store(int32(Sending))
 	c.Node.Active.Add(1)
 	c.Node.Requests.Add(1)

@@ -21,7 +21,7 @@ func (q *Queue) GetOwn(ctx context.Context, w Want, preface []byte) (*Conn, erro
 		ticket.release()
 		return nil, err
 	}
-	c.begin(ticket)
+	c.begin(ticket, time.Now())
 	return c, nil
 }
 

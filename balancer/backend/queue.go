@@ -28,6 +28,7 @@ var (
 )
 
 const (
+	trustTime      = time.Millisecond // for which a used connection is taken to be still there
 	maxRound       = 10               // connects that are started at once
 	freshTime      = 5 * time.Second  // for which a connection that never answered is trusted
 	slowConnect    = time.Second / 4  // after which another node is tried beside one that does not answer
@@ -134,6 +135,7 @@ type Want struct {
 	Exclude  []*Node // have failed the request already
 	Node     string  // address of the node that is wanted most, "": none; if it may not be used it is as if none were given
 	Retry    bool    // a node has failed the request already: it counts towards max_retries
+	Again    bool    // the request can be sent again: whether a connection that was just used is still there, it finds out itself
 	Timeout  time.Duration
 	Now      time.Time // if it is known already
 }
@@ -180,8 +182,8 @@ func (q *Queue) get(ctx context.Context, w Want, set *queueSettings, now time.Ti
 			break
 		}
 		q.mu.Unlock()
-		if !c.Stale() {
-			c.begin(ticket)
+		if w.Again && c.Used() && now.Sub(c.idleSince) < trustTime || !c.Stale() {
+			c.begin(ticket, now)
 			return c, nil
 		}
 		c.discard()
@@ -244,7 +246,7 @@ func (q *Queue) await(ctx context.Context, w *waiter, limit time.Duration, ticke
 		if c == nil {
 			return nil, ErrClosed
 		}
-		c.begin(ticket)
+		c.begin(ticket, time.Now())
 		return c, nil
 	case <-ctx.Done():
 		err = context.Cause(ctx)
@@ -256,7 +258,7 @@ func (q *Queue) await(ctx context.Context, w *waiter, limit time.Duration, ticke
 	q.mu.Unlock()
 	if !left { // a connection has come at the same time
 		if c := <-w.ready; c != nil {
-			c.begin(permit{}) // what the request has taken is given back by Get
+			c.begin(permit{}, time.Now()) // what the request has taken is given back by Get
 			c.giveBack()
 		}
 	}
@@ -307,22 +309,25 @@ func (q *Queue) offer(c *Conn, now time.Time) {
 		return
 	}
 	set := q.set.Load()
-	used := 0
-	for _, o := range q.idle {
-		if o.Used() {
-			used++
-		}
-	}
 	if !c.Used() {
 		q.idle = slices.Insert(q.idle, 0, c)
 		return
 	}
-	if used >= set.BackendPersist && len(q.idle) >= set.ConnectAhead {
+	if len(q.idle) >= max(set.BackendPersist, set.ConnectAhead) && q.used() >= set.BackendPersist {
 		q.drop(c)
 		return
 	}
 	c.idleSince = now
 	q.idle = append(q.idle, c)
+}
+
+// used is how many idle connections have been used. q.mu is held.
+func (q *Queue) used() int {
+	first := slices.IndexFunc(q.idle, func(c *Conn) bool { return c.Used() })
+	if first < 0 {
+		return 0
+	}
+	return len(q.idle) - first
 }
 
 // next takes the request whose turn it is off the queues: the high one first, but now and then, when many wait in the normal one,

@@ -3,17 +3,14 @@ package proxy
 import (
 	"bytes"
 	"strings"
-	"sync"
 
 	"wheelhouse/balancer"
 	"wheelhouse/internal/http1"
 )
 
-var outPool = sync.Pool{New: func() any { return new(http1.OutRequest) }}
-
 // render makes the request that goes to a backend.
-func (c *call) render(out *http1.OutRequest) {
-	r, q := c.r, c.x.Request()
+func (c *call) render() {
+	r, q, out := c.r, c.x.Request(), &c.out
 	out.Method = q.Method
 	out.Target = target(r)
 	out.Host = string(r.Host)
@@ -97,11 +94,7 @@ func copyFields(dst, src *http1.Header) {
 			named = append(named, value)
 		}
 	}
-	for name, value := range src.All() {
-		if !hopByHop(name) && (named == nil || !nominated(named, name)) {
-			dst.AddBytes(name, value)
-		}
-	}
+	dst.AddSome(src, func(name []byte) bool { return !hopByHop(name) && (named == nil || !nominated(named, name)) })
 }
 
 // plainConnection reports whether a Connection field names no other field.

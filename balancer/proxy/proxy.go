@@ -48,7 +48,7 @@ type call struct {
 	set  *balancer.Settings
 	ctx  context.Context
 	body upload
-	out  *http1.OutRequest
+	out  http1.OutRequest
 
 	failed  []*backend.Node // that have failed the request
 	tries   int             // by enable_error_retries
@@ -61,16 +61,17 @@ var callPool = sync.Pool{New: func() any { return new(call) }}
 
 // forget lets go of what belongs to the request.
 func (c *call) forget() {
+	c.release() // a panic has left it as it was
 	clear(c.failed)
-	*c = call{failed: c.failed[:0]}
+	*c = call{failed: c.failed[:0], out: c.out}
+	callPool.Put(c)
 }
 
 // Serve answers a request.
 func (p *Proxy) Serve(r *balancer.Request) {
 	set := r.Set
 	c := callPool.Get().(*call)
-	defer callPool.Put(c)
-	*c = call{p: p, r: r, x: r.X, set: set, failed: c.failed[:0]}
+	c.p, c.r, c.x, c.set = p, r, r.X, set
 	defer c.forget()
 	c.prioritize()
 	if set.EnableReproxy && set.ReproxyCacheMaxSize > 0 && c.fromCache() {
@@ -107,7 +108,7 @@ func (c *call) attempt() (again bool) {
 	began := time.Now()
 	want := backend.Want{
 		Priority: r.Priority, Key: c.hashKey(), Exclude: c.failed, Retry: c.retry, Timeout: orElse(orElse(c.set.QueueTimeout, c.set.IdleTimeout), forever),
-		Now: began,
+		Now: began, Again: r.Attempts == 0 && c.replayable(),
 	}
 	if chain := r.Chain(); chain != nil && chain.Places() {
 		want.Node = chain.Place(r, c.usable())
@@ -120,18 +121,18 @@ func (c *call) attempt() (again bool) {
 	} else {
 		conn, err = c.p.Queue.Get(c.ctx, want)
 	}
-	asked := time.Now()
-	r.Queued += asked.Sub(began)
 	if err != nil {
+		r.Queued += time.Since(began)
 		c.noBackend(err)
 		return false
 	}
+	asked := conn.Since
+	r.Queued += asked.Sub(began)
 	r.Attempts++
 	r.Backend = conn.Node.Addr
 	r.Watch.Ask(&conn.Node.Addr)
-	c.out = outPool.Get().(*http1.OutRequest)
-	c.render(c.out)
-	res, err := conn.Do(c.ctx, c.out)
+	c.render()
+	res, err := conn.Do(c.ctx, &c.out)
 	c.release()
 	if err != nil {
 		return c.failedOn(conn, err)
@@ -183,13 +184,10 @@ func orElse(d, other time.Duration) time.Duration {
 	return other
 }
 
-// release gives the rendered request back. What points into the exchange must not outlive it.
+// release empties the rendered request. What points into the exchange must not outlive it.
 func (c *call) release() {
 	c.out.Header.Reset()
-	h := c.out.Header
-	*c.out = http1.OutRequest{Header: h}
-	outPool.Put(c.out)
-	c.out = nil
+	c.out = http1.OutRequest{Header: c.out.Header}
 }
 
 // noBackend answers a request that no backend was found for.

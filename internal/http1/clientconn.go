@@ -24,6 +24,7 @@ type clientConn struct {
 	buf             *buffer // nil between exchanges; buf.b[rpos:rend] has been read and not consumed, below low lies the head
 	rpos, rend, low int
 	out             *buffer // what is to be sent
+	unsent          []byte  // of out: goes with the next read
 	fields          []Field // storage for the responses' headers
 
 	reused    bool // it has carried an exchange before
@@ -35,6 +36,7 @@ type clientConn struct {
 	watched     *connContext    // ctx, if the watch on it is the context's own
 	stop        func() bool     // ends another watch on ctx, nil when there is none
 	onDone      func()          // interrupt, bound once
+	trip        rawTrip
 	interrupted atomic.Bool
 	now         time.Time // zero after whatever may have waited
 	readBy      time.Time // the deadlines that are armed
@@ -98,7 +100,7 @@ func (cc *clientConn) read(p []byte, timeout time.Duration) (int, error) {
 		return 0, err
 	}
 	for {
-		n, err := cc.nc.Read(p)
+		n, err := cc.readOnce(p)
 		cc.now = time.Time{}
 		if n > 0 {
 			cc.began = true
@@ -108,6 +110,21 @@ func (cc *clientConn) read(p []byte, timeout time.Duration) (int, error) {
 			return 0, cc.cause(err)
 		}
 	}
+}
+
+// readOnce reads once, after it has sent what is still to be sent.
+func (cc *clientConn) readOnce(p []byte) (int, error) {
+	if cc.raw == nil {
+		return cc.nc.Read(p)
+	}
+	n, left, err := cc.trip.read(cc.raw, cc.unsent, p)
+	if len(left) > 0 && err == nil {
+		err = cc.write(left)
+	}
+	if err == nil || len(left) == 0 {
+		cc.unsent = nil
+	}
+	return n, err
 }
 
 // fill reads once into the buffer, above the response's head.
@@ -160,6 +177,7 @@ func (cc *clientConn) done(sound bool) {
 		cc.out = nil
 	}
 	clear(cc.fields)
+	cc.unsent = nil
 	leftover := cc.rpos < cc.rend
 	if cc.buf != nil { // else it was taken
 		putBuffer(cc.buf)
@@ -194,6 +212,9 @@ func (cc *clientConn) roundTrip(ctx context.Context, r *OutRequest) (*Response, 
 		err = cc.readHead(r, res, cc.opts.HeadTimeout, false)
 	}
 	if err != nil {
+		if cc.unsent != nil {
+			op = "write"
+		}
 		cc.done(false)
 		return nil, &DoError{Op: op, Addr: cc.addr, Reused: cc.reused, Began: cc.began, Err: cc.cause(err)}
 	}

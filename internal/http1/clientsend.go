@@ -19,6 +19,10 @@ func (cc *clientConn) send(r *OutRequest, res *Response) error {
 			return err
 		}
 	}
+	if cc.raw != nil && !r.hasBody() {
+		cc.unsent = cc.out.b
+		return nil
+	}
 	err := cc.sendBody(r)
 	if err == nil {
 		err = cc.flush()

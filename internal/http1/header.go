@@ -73,8 +73,20 @@ func (h *Header) AddBytes(name, value []byte) { h.add(name, value) }
 
 // AddAll appends copies of all fields of src.
 func (h *Header) AddAll(src *Header) {
+	h.AddSome(src, func([]byte) bool { return true })
+}
+
+// AddSome appends copies of those fields of src whose names take is true for. They are not looked at again: what a Header holds was
+// parsed, or mended when it was added.
+func (h *Header) AddSome(src *Header, take func(name []byte) bool) {
 	for _, f := range src.fields {
-		h.add(f.Name, f.Value)
+		if !take(f.Name) {
+			continue
+		}
+		i, n := len(h.store), len(f.Name)
+		h.store = append(append(h.store, f.Name...), f.Value...)
+		both := h.store[i:]
+		h.fields = append(h.fields, Field{both[:n:n], both[n:len(both):len(both)]})
 	}
 }
 
@@ -122,8 +134,14 @@ func (h *Header) keep(s []byte, m, r byte) []byte {
 func (h *Header) Del(name string) { h.remove(0, name) }
 
 func (h *Header) remove(from int, name string) {
-	kept := h.fields[:min(from, len(h.fields))]
-	for _, f := range h.fields[min(from, len(h.fields)):] {
+	for from < len(h.fields) && !foldEqual(h.fields[from].Name, name) {
+		from++
+	}
+	if from >= len(h.fields) {
+		return
+	}
+	kept := h.fields[:from]
+	for _, f := range h.fields[from+1:] {
 		if !foldEqual(f.Name, name) {
 			kept = append(kept, f)
 		}

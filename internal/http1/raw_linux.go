@@ -7,6 +7,8 @@ import (
 	"sync"
 	"syscall"
 	"unsafe"
+
+	"wheelhouse/internal/rawio"
 )
 
 // haveRaw: the fast paths below exist on this system.
@@ -19,7 +21,6 @@ type rawConn = syscall.RawConn
 type rawSend struct {
 	c     *conn
 	head  []byte // of gather: what goes before p
-	iov   [2]syscall.Iovec
 	p     []byte
 	n     int // of head and p
 	flags int
@@ -68,7 +69,7 @@ func (r *rawRecv) readSome(fd uintptr) bool {
 	b := takeReadBuffer()
 	k := copy(b, r.c.stash)
 	for {
-		n, err := syscall.Read(int(fd), b[k:])
+		n, err := rawio.Read(fd, b[k:])
 		switch {
 		case n > 0:
 			r.c.rbuf, r.c.rend, r.n = b, k, n
@@ -85,6 +86,58 @@ func (r *rawRecv) readSome(fd uintptr) bool {
 			return false
 		default:
 			r.err = os.NewSyscallError("read", err)
+		}
+		return true
+	}
+}
+
+// rawTrip sends a request and reads the beginning of its answer in one go: the read waits until something is there, instead of
+// finding nothing right after the request.
+type rawTrip struct {
+	out  []byte // to be sent first; what is left is for the caller to send
+	in   []byte
+	n    int
+	err  error
+	step func(fd uintptr) bool
+}
+
+func (t *rawTrip) bind() { t.step = t.some }
+
+// read sends out and reads once, into in. With 0 bytes and no error some of out is left.
+func (t *rawTrip) read(raw rawConn, out, in []byte) (n int, left []byte, err error) {
+	t.out, t.in, t.n, t.err = out, in, 0, nil
+	if err = raw.Read(t.step); err == nil {
+		err = t.err
+	}
+	left = t.out
+	t.out, t.in = nil, nil
+	return t.n, left, err
+}
+
+// some goes on, or returns false to be called again when the descriptor is readable.
+func (t *rawTrip) some(fd uintptr) bool {
+	if len(t.out) > 0 {
+		n, err := rawio.Write(fd, t.out)
+		if err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
+			t.err = os.NewSyscallError("write", err)
+			return true
+		}
+		t.out = t.out[n:]
+		return len(t.out) > 0
+	}
+	for {
+		n, err := rawio.Read(fd, t.in)
+		switch {
+		case n > 0:
+			t.n = n
+		case err == syscall.EINTR:
+			continue
+		case err == syscall.EAGAIN:
+			return false
+		case err == nil:
+			t.err = io.EOF
+		default:
+			t.err = os.NewSyscallError("read", err)
 		}
 		return true
 	}
@@ -111,9 +164,9 @@ func (s *rawSend) writeSome(fd uintptr) bool {
 		var err error
 		switch {
 		case s.n < h:
-			n, err = s.writev(fd)
+			n, err = rawio.Gather(fd, s.head[s.n:], s.p)
 		case s.flags == 0:
-			n, err = syscall.Write(int(fd), s.p[s.n-h:])
+			n, err = rawio.Write(fd, s.p[s.n-h:])
 		default:
 			n, err = syscall.SendmsgN(int(fd), s.p[s.n-h:], nil, nil, s.flags|syscall.MSG_NOSIGNAL)
 		}
@@ -131,20 +184,6 @@ func (s *rawSend) writeSome(fd uintptr) bool {
 		}
 	}
 	return true
-}
-
-// writev writes what is left of head, and p.
-func (s *rawSend) writev(fd uintptr) (int, error) {
-	s.iov[0].Base = &s.head[s.n]
-	s.iov[0].SetLen(len(s.head) - s.n)
-	s.iov[1].Base = &s.p[0]
-	s.iov[1].SetLen(len(s.p))
-	n, _, errno := syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&s.iov)), uintptr(len(s.iov)))
-	s.iov = [2]syscall.Iovec{}
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
 }
 
 // sendfile sends n bytes of f at off. The file is kept open meanwhile, whoever closes it.
@@ -200,7 +239,7 @@ func readable(raw rawConn) (is bool) {
 func peek(fd uintptr) (gone, data bool) {
 	var b [1]byte
 	for {
-		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		n, err := rawio.Peek(fd, b[:])
 		switch err {
 		case nil:
 			return n == 0, n > 0

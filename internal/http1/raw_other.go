@@ -30,6 +30,14 @@ func (r *rawRecv) bind(*conn) {}
 
 func (r *rawRecv) read() (int, error) { return 0, errors.ErrUnsupported }
 
+type rawTrip struct{}
+
+func (t *rawTrip) bind() {}
+
+func (t *rawTrip) read(_ rawConn, out, _ []byte) (int, []byte, error) {
+	return 0, out, errors.ErrUnsupported
+}
+
 func peerClosed(rawConn) bool { return false }
 
 func readable(rawConn) bool { return false }

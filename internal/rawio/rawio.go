@@ -1,0 +1,13 @@
+// Package rawio is reads and writes of sockets that never wait, without the scheduler being told of them.
+//
+// A system call through package syscall hands its processor over first, and asks for one again after it: right for calls that
+// may take long, but for those on a socket that does not block (O_NONBLOCK) the two cost as much as a tenth of the call itself,
+// and now and then the processor has gone to another thread meanwhile. What is here is called from within the functions of a
+// [syscall.RawConn], which keep the descriptor open and wait where a call has found nothing to do (syscall.EAGAIN).
+//
+// A call moves at most [Most] bytes, so that the processor is not away for long; the caller goes on with what is left. Errors
+// are of type [syscall.Errno]. A build for the race detector goes through package syscall, which tells it what happens before what.
+package rawio
+
+// Most is how many bytes a call moves at most: by a copy, some 20 µs.
+const Most = 128 << 10
