@@ -27,12 +27,9 @@ type slot struct {
 	next, prev *slot
 }
 
-var slotPool = sync.Pool{New: func() any { return new(slot) }}
-
-func (f *inFlight) enter(r *balancer.Request) *slot {
-	s := slotPool.Get().(*slot)
-	s.Began, s.r, s.q = r.Began, r, r.X.Request()
-	s.observed = netip.Addr{}
+// enter takes a request in. s is its own until it leaves.
+func (f *inFlight) enter(s *slot, r *balancer.Request) {
+	*s = slot{Began: r.Began, r: r, q: r.X.Request()}
 	if r.Trusted && r.Observed != r.Client.Addr() {
 		s.observed = r.Observed
 	}
@@ -42,7 +39,6 @@ func (f *inFlight) enter(r *balancer.Request) *slot {
 		s.next.prev = s
 	}
 	f.first = s
-	return s
 }
 
 func (f *inFlight) leave(s *slot) {
@@ -61,7 +57,6 @@ func (f *inFlight) leave(s *slot) {
 	}
 	f.mu.Unlock()
 	*s = slot{}
-	slotPool.Put(s)
 }
 
 // wait waits until no request is under way.

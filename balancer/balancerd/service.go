@@ -326,24 +326,31 @@ func (s *Service) dial(ctx context.Context, n *backend.Node, preface []byte) (ne
 	return backend.DialNode(ctx, n, preface)
 }
 
-var requestPool = sync.Pool{New: func() any { return new(balancer.Request) }}
+// pooled is a request, and its place among those under way.
+type pooled struct {
+	balancer.Request
+	slot slot
+}
+
+var requestPool = sync.Pool{New: func() any { return new(pooled) }}
 
 // ServeExchange answers a request to the service's listener.
 func (s *Service) ServeExchange(x http1.Exchange) {
 	c := s.now.Load()
-	r := requestPool.Get().(*balancer.Request)
+	p := requestPool.Get().(*pooled)
+	r := &p.Request
 	r.Reset(x, s, c.set, c.chain, s.b.handTo)
 	s.identify(r)
 	s.b.requests.Add(1)
-	slot := s.live.enter(r)
+	s.live.enter(&p.slot, r)
 	defer func() {
-		s.live.leave(slot)
+		s.live.leave(&p.slot)
 		r.End()
 		if s.b.o.Finished != nil {
 			s.b.o.Finished(r)
 		}
 		r.X = nil
-		requestPool.Put(r)
+		requestPool.Put(p)
 	}()
 	s.serve(r, c)
 }
@@ -371,8 +378,8 @@ func (s *Service) serve(r *balancer.Request, c *compiled) {
 func (s *Service) identify(r *balancer.Request) {
 	switch a := r.X.RemoteAddr().(type) {
 	case *net.TCPAddr:
-		ap := a.AddrPort()
-		r.Client = netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+		ip, _ := netip.AddrFromSlice(a.IP) // without the zone
+		r.Client = netip.AddrPortFrom(ip.Unmap(), uint16(a.Port))
 	default:
 		r.Client = netip.AddrPortFrom(netip.IPv4Unspecified(), 0) // a unix socket
 	}

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,9 +13,9 @@ import (
 
 // Stats counts the requests of each service, for the status page and metrics. It is safe for concurrent use.
 type Stats struct {
-	services sync.Map // name to *ServiceStats
+	services atomic.Pointer[map[string]*ServiceStats] // by name; replaced, never changed
 
-	mu      sync.Mutex // guards samples
+	mu      sync.Mutex // guards samples, and the replacing of services
 	samples []sample   // the older first
 }
 
@@ -28,7 +29,11 @@ type ServiceStats struct {
 }
 
 // NewStats makes an empty one.
-func NewStats() *Stats { return &Stats{} }
+func NewStats() *Stats {
+	s := &Stats{}
+	s.services.Store(&map[string]*ServiceStats{})
+	return s
+}
 
 // Finished counts a request at its end. It is what balancerd.Options.Finished wants.
 func (s *Stats) Finished(r *balancer.Request) {
@@ -57,21 +62,28 @@ func classOf(status int) int {
 
 // Service is a service's counters.
 func (s *Stats) Service(name string) *ServiceStats {
-	if v, ok := s.services.Load(name); ok {
-		return v.(*ServiceStats)
+	if v := (*s.services.Load())[name]; v != nil {
+		return v
 	}
-	v, _ := s.services.LoadOrStore(name, &ServiceStats{})
-	return v.(*ServiceStats)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := maps.Clone(*s.services.Load())
+	v := m[name]
+	if v == nil {
+		v = &ServiceStats{}
+		m[name] = v
+		s.services.Store(&m)
+	}
+	return v
 }
 
 // Prune forgets services that there are no more.
 func (s *Stats) Prune(b *balancerd.Balancer) {
-	s.services.Range(func(name, _ any) bool {
-		if b.Service(name.(string)) == nil {
-			s.services.Delete(name)
-		}
-		return true
-	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := maps.Clone(*s.services.Load())
+	maps.DeleteFunc(m, func(name string, _ *ServiceStats) bool { return b.Service(name) == nil })
+	s.services.Store(&m)
 }
 
 const (

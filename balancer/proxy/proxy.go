@@ -132,6 +132,7 @@ func (c *call) attempt() (again bool) {
 	r.Backend = conn.Node.Addr
 	r.Watch.Ask(&conn.Node.Addr)
 	c.render()
+	c.out.Now = asked
 	res, err := conn.Do(c.ctx, &c.out)
 	c.release()
 	if err != nil {

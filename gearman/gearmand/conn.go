@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"wheelhouse/gearman/packet"
+	"wheelhouse/internal/rawio"
 )
 
 const (
@@ -176,7 +177,7 @@ func (c *conn) tryRead(fd uintptr) bool {
 		return true
 	}
 	b := c.in.b
-	n, err := ignoringEINTR(syscall.Read, int(fd), b[len(b):cap(b)])
+	n, err := ignoringEINTR(rawio.Read, fd, b[len(b):cap(b)])
 	switch {
 	case err == syscall.EAGAIN:
 		c.giveBack()
@@ -192,11 +193,11 @@ func (c *conn) tryRead(fd uintptr) bool {
 	return true
 }
 
-func ignoringEINTR(f func(int, []byte) (int, error), fd int, p []byte) (int, error) {
+func ignoringEINTR(f func(uintptr, []byte) (int, error), fd uintptr, p []byte) (int, error) {
 	for {
 		n, err := f(fd, p)
 		if err != syscall.EINTR {
-			return max(n, 0), err
+			return n, err
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wheelhouse/gearman/packet"
+	"wheelhouse/internal/rawio"
 )
 
 // send appends a packet to what is to be sent to the connection. s.mu is held.
@@ -190,7 +191,7 @@ func (c *conn) write(b []byte) (int, error) {
 
 func (c *conn) tryWrite(fd uintptr) bool {
 	for c.wn < len(c.wbuf) {
-		n, err := ignoringEINTR(syscall.Write, int(fd), c.wbuf[c.wn:])
+		n, err := ignoringEINTR(rawio.Write, fd, c.wbuf[c.wn:])
 		if err == syscall.EAGAIN {
 			break
 		}

@@ -75,6 +75,10 @@ func (p *player) play(l transcript.Line) {
 	}
 }
 
+// settles is for how long a server may go on forgetting a connection's jobs after it has forgotten the connection: gearmand does the two in
+// different threads, and tells nobody when the second is done.
+const settles = 200 * time.Millisecond
+
 // close closes a connection, and waits until the server has noticed.
 func (p *player) close(c *Conn) {
 	p.t.Helper()
@@ -89,6 +93,7 @@ func (p *player) close(c *Conn) {
 		}
 	}
 	admin.Close()
+	time.Sleep(settles)
 }
 
 func (p *player) subst(s string) string {

@@ -1,5 +1,7 @@
 package http1
 
+import "encoding/binary"
+
 // Classes of octets. A table lookup per octet is what the whole parser costs.
 const (
 	inToken  = 1 << iota // RFC 9110 §5.6.2: tchar
@@ -69,6 +71,20 @@ func all[T string | []byte](s T, m byte) bool {
 		}
 	}
 	return true
+}
+
+// isValue reports whether each octet of v may stand in a field's value: eight at a time as long as there are no tabs.
+func isValue(v []byte) bool {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	for len(v) >= 8 {
+		x := binary.LittleEndian.Uint64(v)
+		del := x ^ ones*0x7f
+		if ((x-ones*' ')&^x|(del-ones)&^del)&tops != 0 { // an octet below ' ', or 0x7f
+			break
+		}
+		v = v[8:]
+	}
+	return all(v, inValue)
 }
 
 // isToken reports whether s is a token (RFC 9110 §5.6.2).

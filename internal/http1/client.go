@@ -72,6 +72,8 @@ type OutRequest struct {
 	Expect100 bool
 	// Idempotent says that the request may be sent twice, beyond the methods of which that is known.
 	Idempotent bool
+	// Now is the time, if the caller knows it: that saves a look at the clock.
+	Now time.Time
 	// Upgrade asks for another protocol on the connection (RFC 9110 §7.8), for instance "websocket". The answer may then be 101,
 	// whose connection [Response.Switched] gives. Default "": nothing is asked.
 	Upgrade string

@@ -24,7 +24,7 @@ type clientConn struct {
 	buf             *buffer // nil between exchanges; buf.b[rpos:rend] has been read and not consumed, below low lies the head
 	rpos, rend, low int
 	out             *buffer // what is to be sent
-	unsent          []byte  // of out: goes with the next read
+	unsent          []byte  // goes with the next read
 	fields          []Field // storage for the responses' headers
 
 	reused    bool // it has carried an exchange before
@@ -143,11 +143,11 @@ func (cc *clientConn) fill(timeout time.Duration) error {
 	return err
 }
 
-// begin readies the connection for an exchange.
-func (cc *clientConn) begin(ctx context.Context) {
+// begin readies the connection for an exchange. now is zero where it is not known.
+func (cc *clientConn) begin(ctx context.Context, now time.Time) {
 	cc.buf = getBuffer()
 	cc.rpos, cc.rend, cc.low = 0, 0, 0
-	cc.began, cc.broken, cc.ctx, cc.now = false, false, ctx, time.Time{}
+	cc.began, cc.broken, cc.ctx, cc.now = false, false, ctx, now
 	if own, ok := ctx.(*connContext); ok && own.watch(cc) {
 		cc.watched = own
 	} else if ctx.Done() != nil {
@@ -202,7 +202,7 @@ func (cc *clientConn) diedIdle(ctx context.Context, err error) bool {
 
 // roundTrip sends r and reads the head of the response.
 func (cc *clientConn) roundTrip(ctx context.Context, r *OutRequest) (*Response, error) {
-	cc.begin(ctx)
+	cc.begin(ctx, r.Now)
 	res := &Response{}
 	res.Header.fields = cc.fields[:0]
 	op := "write"

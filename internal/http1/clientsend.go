@@ -12,16 +12,17 @@ import (
 
 // send writes the request. When the server answers before it has all of it, res is filled in.
 func (cc *clientConn) send(r *OutRequest, res *Response) error {
+	if cc.raw != nil && !r.hasBody() {
+		// It goes with the read of the answer, which then may lie over it.
+		cc.unsent = r.appendHead(cc.buf.b)
+		return nil
+	}
 	cc.out = getBuffer()
 	cc.out.b = r.appendHead(cc.out.b)
 	if r.Expect100 && r.hasBody() {
 		if answered, err := cc.awaitContinue(r, res); answered || err != nil {
 			return err
 		}
-	}
-	if cc.raw != nil && !r.hasBody() {
-		cc.unsent = cc.out.b
-		return nil
 	}
 	err := cc.sendBody(r)
 	if err == nil {

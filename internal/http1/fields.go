@@ -61,10 +61,8 @@ func parseField(line []byte) (name, value []byte, err error) {
 		return nil, nil, nameFault(line, i)
 	}
 	v := trimOWS(line[i+1:])
-	for _, c := range v {
-		if class[c]&inValue == 0 {
-			return nil, nil, lineFault(v, errFieldValue)
-		}
+	if !isValue(v) {
+		return nil, nil, lineFault(v, errFieldValue)
 	}
 	return line[:i:i], v[:len(v):len(v)], nil
 }

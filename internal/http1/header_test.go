@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -92,5 +93,19 @@ func TestHeaderDoesNotAllocate(t *testing.T) {
 	use()
 	if n := testing.AllocsPerRun(100, use); n != 0 {
 		t.Errorf("%v allocations per use; want 0", n)
+	}
+}
+
+func TestIsValue(t *testing.T) {
+	for n := range 20 {
+		for at := range n {
+			for c := range 256 {
+				v := bytes.Repeat([]byte{'x'}, n)
+				v[at] = byte(c)
+				if got, want := isValue(v), all(v, inValue); got != want {
+					t.Fatalf("isValue(%q) = %t, want %t", v, got, want)
+				}
+			}
+		}
 	}
 }

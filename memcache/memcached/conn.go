@@ -12,8 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"wheelhouse/internal/rawio"
 	"wheelhouse/memcache/segcache"
 )
 
@@ -23,6 +22,7 @@ type conn struct {
 	nc       net.Conn
 	raw      syscall.RawConn // nil where there is no descriptor to read from
 	readFn   func(fd uintptr) bool
+	writeFn  func(fd uintptr) bool
 	stripe   *stripe
 	w        *work
 	user     string
@@ -32,8 +32,9 @@ type conn struct {
 	watching atomic.Bool
 	closed   atomic.Bool
 	reason   atomic.Pointer[string]
-	err      error // of readFn
-	n        int   // of readFn
+	p        []byte // for writeFn: what is left to be written
+	err      error  // of readFn and writeFn
+	n        int    // of readFn
 	protocol Protocol
 	authed   bool
 	quit     bool // close when the answers are out
@@ -62,7 +63,7 @@ func newConn(s *Server, nc net.Conn, id uint64) *conn {
 	c.last.Store(time.Now().Unix())
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
-			c.raw, c.readFn = raw, c.tryRead
+			c.raw, c.readFn, c.writeFn = raw, c.tryRead, c.tryWrite
 		}
 	}
 	return c
@@ -178,11 +179,11 @@ func (c *conn) tryRead(fd uintptr) bool {
 	}
 	w := c.w
 	for {
-		n, err := unix.Read(int(fd), w.in[w.n:])
+		n, err := rawio.Read(fd, w.in[w.n:])
 		switch {
-		case err == unix.EINTR:
+		case err == syscall.EINTR:
 			continue
-		case err == unix.EAGAIN:
+		case err == syscall.EAGAIN:
 			if fresh {
 				c.w = nil
 				c.s.works.Put(w)
@@ -329,11 +330,43 @@ func (c *conn) flush() error {
 func (c *conn) write(p []byte) error {
 	c.writing.Store(c.s.clock.real.Load())
 	c.s.unread.Add(int64(len(p)))
-	n, err := c.nc.Write(p)
+	n, err := c.writeAll(p)
 	c.s.unread.Add(-int64(len(p)))
 	c.writing.Store(0)
 	c.stripe.n[bytesWritten].Add(uint64(n))
 	return err
+}
+
+func (c *conn) writeAll(p []byte) (int, error) {
+	if c.raw == nil {
+		return c.nc.Write(p)
+	}
+	c.p, c.err = p, nil
+	err := c.raw.Write(c.writeFn)
+	if err == nil {
+		err = c.err
+	}
+	n := len(p) - len(c.p)
+	c.p = nil
+	return n, err
+}
+
+// tryWrite writes what is left, or returns false to be called again when the socket takes more.
+func (c *conn) tryWrite(fd uintptr) bool {
+	for len(c.p) > 0 {
+		n, err := rawio.Write(fd, c.p)
+		switch err {
+		case nil:
+			c.p = c.p[n:]
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false
+		default:
+			c.err = err
+			return true
+		}
+	}
+	return true
 }
 
 // process answers all requests that have been read as a whole.
