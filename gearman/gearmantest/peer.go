@@ -38,6 +38,7 @@ func StartDebian(t testing.TB, flags ...string) string {
 		nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 		if err == nil {
 			_ = nc.Close()
+			time.Sleep(settles) // else the next may see it among the workers
 			return addr
 		}
 		select {
