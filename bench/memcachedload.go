@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wheelhouse/internal/rawio"
 )
 
 // memcachedLoad asks a cache server. All its connections belong to one thread that waits for them by epoll, as gearmanLoad's do, and
@@ -260,21 +262,21 @@ func (m *memcachedLoad) open(epoll int, conns map[int32]*memcachedConn) error {
 func (c *memcachedConn) send(b *batch, now time.Time) error {
 	c.want, c.ops, c.begun = b.answer, b.ops, now
 	for out := b.out; len(out) > 0; {
-		n, err := unix.Write(c.fd, out)
+		n, err := rawio.Write(uintptr(c.fd), out)
 		if err == unix.EAGAIN {
 			_, err = unix.Poll([]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLOUT}}, int(memcachedSilence.Milliseconds()))
 		}
 		if err != nil && err != unix.EINTR {
 			return err
 		}
-		out = out[max(n, 0):]
+		out = out[n:]
 	}
 	return nil
 }
 
 // receive takes what has come, and reports whether that is all.
 func (c *memcachedConn) receive(buf []byte) (bool, error) {
-	n, err := unix.Read(c.fd, buf)
+	n, err := rawio.Read(uintptr(c.fd), buf)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return false, nil
