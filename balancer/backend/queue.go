@@ -28,7 +28,6 @@ var (
 )
 
 const (
-	trustTime      = time.Millisecond // for which a used connection is taken to be still there
 	maxRound       = 10               // connects that are started at once
 	freshTime      = 5 * time.Second  // for which a connection that never answered is trusted
 	slowConnect    = time.Second / 4  // after which another node is tried beside one that does not answer
@@ -135,7 +134,7 @@ type Want struct {
 	Exclude  []*Node // have failed the request already
 	Node     string  // address of the node that is wanted most, "": none; if it may not be used it is as if none were given
 	Retry    bool    // a node has failed the request already: it counts towards max_retries
-	Again    bool    // the request can be sent again: whether a connection that was just used is still there, it finds out itself
+	Bodiless bool    // the request finds out by itself when a connection is stale (http1.ErrStale)
 	Timeout  time.Duration
 	Now      time.Time // if it is known already
 }
@@ -182,7 +181,7 @@ func (q *Queue) get(ctx context.Context, w Want, set *queueSettings, now time.Ti
 			break
 		}
 		q.mu.Unlock()
-		if w.Again && c.Used() && now.Sub(c.idleSince) < trustTime || !c.Stale() {
+		if w.Bodiless || !c.Stale() {
 			c.begin(ticket, now)
 			return c, nil
 		}

@@ -108,7 +108,7 @@ func (c *call) attempt() (again bool) {
 	began := time.Now()
 	want := backend.Want{
 		Priority: r.Priority, Key: c.hashKey(), Exclude: c.failed, Retry: c.retry, Timeout: orElse(orElse(c.set.QueueTimeout, c.set.IdleTimeout), forever),
-		Now: began, Again: r.Attempts == 0 && c.replayable(),
+		Now: began, Bodiless: !c.x.Request().HasBody(),
 	}
 	if chain := r.Chain(); chain != nil && chain.Places() {
 		want.Node = chain.Place(r, c.usable())
@@ -220,6 +220,11 @@ func (c *call) failedOn(conn *backend.Conn, err error) (again bool) {
 	if errors.As(err, &body) {
 		c.refuseBody(body.Err)
 		return false
+	}
+	if errors.Is(err, http1.ErrStale) { // nothing was sent, and the connection is gone: those that idle come to an end
+		c.r.Attempts--
+		conn.Node.Requests.Add(-1)
+		return true
 	}
 	var do *http1.DoError
 	// A connection that was closed while it idled says nothing about the backend.

@@ -98,6 +98,9 @@ func (e *DoError) Unwrap() error { return e.Err }
 var (
 	// ErrClientClosed is what Do returns after Close.
 	ErrClientClosed = errors.New("http1: client closed")
+	// ErrStale is what [ClientConn.Do] returns when the server has closed the idle connection, or has sent what nobody asked for. Nothing
+	// of the request has been sent: it may go to another connection, whatever its method.
+	ErrStale = errors.New("http1: the idle connection was closed by the server, or has sent what nobody asked for")
 
 	errBadRequest = errors.New("http1: the request cannot be sent: method, target or host is malformed")
 	errClosedBody = errors.New("http1: read of a closed body")
@@ -191,7 +194,7 @@ func (c *Client) get(ctx context.Context, addr string) (*clientConn, error) {
 			continue
 		}
 		c.counts.reused.Add(1)
-		cc.reused = true
+		cc.reused, cc.looked = true, true
 		return cc, nil
 	}
 }
@@ -207,7 +210,9 @@ func (c *Client) dial(ctx context.Context, addr string) (*clientConn, error) {
 	if err != nil {
 		return nil, &DoError{Op: "dial", Addr: addr, Err: err}
 	}
-	return newClientConn(nc, addr, &c.opts, c, &c.counts.splice), nil
+	cc := newClientConn(nc, addr, &c.opts, c, &c.counts.splice)
+	cc.looked = true // it has not idled
+	return cc, nil
 }
 
 func newClientConn(nc net.Conn, addr string, o *ClientOptions, owner connOwner, splice *atomic.Uint64) *clientConn {

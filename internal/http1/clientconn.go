@@ -28,6 +28,7 @@ type clientConn struct {
 	fields          []Field // storage for the responses' headers
 
 	reused    bool // it has carried an exchange before
+	looked    bool // it has been seen that nothing has come on it since
 	began     bool // bytes of the response have arrived
 	broken    bool // the exchange went off the regular course: not to be reused
 	idleSince time.Time
@@ -117,7 +118,7 @@ func (cc *clientConn) readOnce(p []byte) (int, error) {
 	if cc.raw == nil {
 		return cc.nc.Read(p)
 	}
-	n, left, err := cc.trip.read(cc.raw, cc.unsent, p)
+	n, left, err := cc.trip.read(cc.raw, cc.unsent, p, !cc.looked)
 	if len(left) > 0 && err == nil {
 		err = cc.write(left)
 	}
@@ -218,6 +219,7 @@ func (cc *clientConn) roundTrip(ctx context.Context, r *OutRequest) (*Response, 
 		cc.done(false)
 		return nil, &DoError{Op: op, Addr: cc.addr, Reused: cc.reused, Began: cc.began, Err: cc.cause(err)}
 	}
+	cc.looked = false
 	cc.fields = res.Header.fields
 	cc.broken = cc.broken || res.close
 	res.body = Body{cc: cc, kind: res.kind, rem: res.ContentLength, chunk: chunkDecoder{lim: &cc.opts.Limits}}

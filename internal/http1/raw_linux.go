@@ -93,9 +93,11 @@ func (r *rawRecv) readSome(fd uintptr) bool {
 }
 
 // rawTrip sends a request and reads the beginning of its answer in one go: the read waits until something is there, instead of
-// finding nothing right after the request.
+// finding nothing right after the request. What has come before the request is seen before it is sent: later, nothing would tell it
+// from the answer, and nobody would be woken for it.
 type rawTrip struct {
 	out  []byte // to be sent first; what is left is for the caller to send
+	look bool   // whether something has come
 	in   []byte
 	n    int
 	err  error
@@ -104,9 +106,10 @@ type rawTrip struct {
 
 func (t *rawTrip) bind() { t.step = t.some }
 
-// read sends out and reads once, into in. With 0 bytes and no error some of out is left.
-func (t *rawTrip) read(raw rawConn, out, in []byte) (n int, left []byte, err error) {
-	t.out, t.in, t.n, t.err = out, in, 0, nil
+// read sends out and reads once, into in. With 0 bytes and no error some of out is left. With look it is ErrStale, and nothing was sent,
+// if something has come before.
+func (t *rawTrip) read(raw rawConn, out, in []byte, look bool) (n int, left []byte, err error) {
+	t.out, t.in, t.look, t.n, t.err = out, in, look, 0, nil
 	if err = raw.Read(t.step); err == nil {
 		err = t.err
 	}
@@ -118,6 +121,12 @@ func (t *rawTrip) read(raw rawConn, out, in []byte) (n int, left []byte, err err
 // some goes on, or returns false to be called again when the descriptor is readable.
 func (t *rawTrip) some(fd uintptr) bool {
 	if len(t.out) > 0 {
+		if t.look {
+			if gone, data := peek(fd); gone || data {
+				t.err = ErrStale
+				return true
+			}
+		}
 		n, err := rawio.Write(fd, t.out)
 		if err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
 			t.err = os.NewSyscallError("write", err)

@@ -34,7 +34,7 @@ type rawTrip struct{}
 
 func (t *rawTrip) bind() {}
 
-func (t *rawTrip) read(_ rawConn, out, _ []byte) (int, []byte, error) {
+func (t *rawTrip) read(_ rawConn, out, _ []byte, _ bool) (int, []byte, error) {
 	return 0, out, errors.ErrUnsupported
 }
 

@@ -51,7 +51,8 @@ func (c *ClientConn) Do(ctx context.Context, r *OutRequest) (*Response, error) {
 func (c *ClientConn) Used() bool { return c.cc.reused }
 
 // Stale reports whether the server has closed the idle connection, or has sent what nobody asked for: either way it cannot be
-// used any more. It is known of plain TCP and unix connections only; of others it is always false.
+// used any more. It is known of plain TCP and unix connections only; of others it is always false. A request without a body finds it
+// out by itself, see [ErrStale].
 func (c *ClientConn) Stale() bool { return c.cc.raw != nil && readable(c.cc.raw) }
 
 // Close closes a connection that is idle.

@@ -1,0 +1,63 @@
+package http1
+
+import (
+	"errors"
+	"io"
+	"net"
+	"testing"
+)
+
+// A connection on which something has come while it idled carries no request: not one byte of it is sent, and what came is not taken for
+// its answer.
+func TestStaleConn(t *testing.T) {
+	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+	for name, disturb := range map[string]func(*net.TCPConn){
+		"half closed":          func(c *net.TCPConn) { c.CloseWrite() },
+		"an unasked answer":    func(c *net.TCPConn) { io.WriteString(c, answer+"no") },
+		"a single stray octet": func(c *net.TCPConn) { io.WriteString(c, "x") },
+	} {
+		for _, used := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				disturbed, rest := make(chan struct{}), make(chan string, 1)
+				begin := make(chan struct{})
+				addr := script(t, func(c *net.TCPConn) {
+					if used {
+						say(t, c, answer+"ok")
+					}
+					<-begin
+					disturb(c)
+					close(disturbed)
+					b, _ := io.ReadAll(c)
+					rest <- string(b)
+				})
+				ended := 0
+				conn := NewTransport(ClientOptions{}).NewConn(dialTest(t, addr), addr, func(bool) { ended++ })
+				if used {
+					res, err := conn.Do(testContext(t), &OutRequest{Method: "GET", Target: "/1"})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if b, err := io.ReadAll(res.Body); string(b) != "ok" || err != nil {
+						t.Fatalf("body %q, %v", b, err)
+					}
+					res.Body.Close()
+				}
+				close(begin)
+				<-disturbed
+				eventually(t, "the connection is stale", conn.Stale)
+				before := ended
+				_, err := conn.Do(testContext(t), &OutRequest{Method: "DELETE", Target: "/2"})
+				var do *DoError
+				if !errors.Is(err, ErrStale) || !errors.As(err, &do) || do.Op != "write" || do.Began {
+					t.Errorf("Do: %v, want ErrStale of a write that began nothing", err)
+				}
+				if got := <-rest; got != "" {
+					t.Errorf("the server got %q, want nothing", got)
+				}
+				if ended != before+1 {
+					t.Errorf("the exchange ended %d times, want once", ended-before)
+				}
+			})
+		}
+	}
+}
