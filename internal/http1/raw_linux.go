@@ -58,7 +58,6 @@ func (r *rawRecv) bind(c *conn) {
 // read reads once, into c.rbuf.
 func (r *rawRecv) read() (int, error) {
 	r.n, r.err = 0, nil
-	runtime.Gosched() // others have their turn: meanwhile what is waited for may come, and need not be waited for
 	if err := r.c.raw.Read(r.step); err != nil && r.err == nil {
 		r.err = err
 	}
