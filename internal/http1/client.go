@@ -136,11 +136,17 @@ func (c *Client) Do(ctx context.Context, r *OutRequest) (*Response, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	cc, err := c.get(ctx, r.Addr)
-	if err != nil {
-		return nil, err
+	var cc *clientConn
+	var res *Response
+	var err error
+	for {
+		if cc, err = c.get(ctx, r); err != nil {
+			return nil, err
+		}
+		if res, err = cc.roundTrip(ctx, r); !errors.Is(err, ErrStale) {
+			break
+		}
 	}
-	res, err := cc.roundTrip(ctx, r)
 	if err == nil || !cc.diedIdle(ctx, err) || !r.replayable() {
 		return res, err
 	}
@@ -172,7 +178,8 @@ func (r *OutRequest) replayable() bool {
 }
 
 // get takes a connection from the pool, or makes one.
-func (c *Client) get(ctx context.Context, addr string) (*clientConn, error) {
+func (c *Client) get(ctx context.Context, r *OutRequest) (*clientConn, error) {
+	addr := r.Addr
 	for {
 		c.mu.Lock()
 		if c.closed {
@@ -188,13 +195,14 @@ func (c *Client) get(ctx context.Context, addr string) (*clientConn, error) {
 		list[len(list)-1] = nil
 		c.idle[addr] = list[:len(list)-1]
 		c.mu.Unlock()
-		// Readable means closed, or an answer to no question, which must not be taken for that to the next.
-		if cc.raw != nil && readable(cc.raw) {
+		// Readable means closed, or an answer to no question, which must not be taken for that to the next. A request without a body sees
+		// it by itself.
+		if cc.raw != nil && r.hasBody() && readable(cc.raw) {
 			cc.nc.Close()
 			continue
 		}
 		c.counts.reused.Add(1)
-		cc.reused, cc.looked = true, true
+		cc.reused, cc.looked = true, false
 		return cc, nil
 	}
 }

@@ -148,7 +148,7 @@ func TestReadsFailOver(t *testing.T) {
 			{"breaks off", fault{readBytes: int64(size / 3), corrupt: size <= 64<<10}},
 		} {
 			t.Run(fmt.Sprintf("%s/%d", tt.name, size), func(t *testing.T) {
-				ts := newStore(t, setup{})
+				ts := newStore(t, setup{options: dispatcher.Options{TailWait: time.Minute}}) // the one that is left must have it
 				ts.bucket("b")
 				body := randomBody(size)
 				for i := range 6 {
