@@ -52,14 +52,16 @@ func TestClaimsOfClients(t *testing.T) {
 	b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET access_log = "+t.TempDir()+"/log"), balancerd.Options{})
 	claims := []string{
 		"X-Forwarded-For", "6.6.6.6", "X-Host", "evil", "X-Forwarded-Host", "evil", "Forwarded", "for=6.6.6.6", "X-Real-Ip", "6.6.6.6",
-		"X-Proxy-Capabilities", "reproxy-file", "X-Request-Id", "mine",
+		"X-Proxy-Capabilities", "reproxy-file", "X-Request-Id", "mine", "X-Forwarded-Proto", "https", "X-Forwarded-Port", "443",
+		"X-Forwarded-Server", "evil", "X-Forwarded-Prefix", "/evil", "X-Forwarded-Ssl", "on", "X-Forwarded-Client-Cert", "evil", "Front-End-Https", "on",
+		"X_forwarded_for", "6.6.6.6", "X-Forwarded_proto", "https", "X_host", "evil",
 	}
 	ask := func() string {
 		var fields []func(*http.Request)
 		for i := 0; i < len(claims); i += 2 {
-			fields = append(fields, with(claims[i], claims[i+1]))
+			fields = append(fields, func(r *http.Request) { r.Header[claims[i]] = []string{claims[i+1]} })
 		}
-		_, got := get(t, b.URL("rp", "/"), append(fields, with("Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), with("Tracestate", "a=b"))...)
+		_, got := get(t, b.URL("rp", "/"), append(fields, with("Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), with("Tracestate", "a=b"), with("X-Forward", "stays"))...)
 		return got
 	}
 	got := ask()
@@ -68,7 +70,7 @@ func TestClaimsOfClients(t *testing.T) {
 			t.Errorf("an untrusted client's %s reached the backend", claims[i])
 		}
 	}
-	for _, want := range []string{"X-Request-Id: ", "Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\n", "Tracestate: a=b\n"} {
+	for _, want := range []string{"X-Request-Id: ", "X-Forwarded-For: 127.0.0.1\n", "Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\n", "Tracestate: a=b\n", "X-Forward: stays\n"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the backend got no %q:\n%s", want, got)
 		}

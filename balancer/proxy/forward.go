@@ -14,7 +14,11 @@ func (c *call) render() {
 	out.Method = q.Method
 	out.Target = target(r)
 	out.Host = string(r.Host)
-	copyFields(&out.Header, &q.Header)
+	if r.Trusted {
+		copyFields(&out.Header, &q.Header, nil)
+	} else {
+		copyFields(&out.Header, &q.Header, claim)
+	}
 	c.forwarded(&out.Header)
 	if c.set.EnableReproxy {
 		out.Header.Set("X-Proxy-Capabilities", "reproxy-file")
@@ -63,18 +67,11 @@ func same(a, b []byte) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
-// forwarded sets the fields that tell of the client. What an untrusted client says of itself is dropped.
+// forwarded sets the fields that tell of the client; what an untrusted one has said of itself is not among them any more.
 func (c *call) forwarded(h *http1.Header) {
 	var room [64]byte
 	switch {
 	case !c.r.Trusted:
-		h.Del("X-Host")
-		h.Del("X-Forwarded-Host")
-		h.Del("Forwarded") // RFC 7239: what X-Forwarded-For says, in other words
-		h.Del("X-Real-Ip")
-		if !c.set.EnableReproxy { // an application that believed it would tell the client where its storages are
-			h.Del("X-Proxy-Capabilities")
-		}
 		h.SetBytes("X-Forwarded-For", c.r.Client.Addr().AppendTo(room[:0]))
 	case c.set.BlindProxy:
 	default:
@@ -86,15 +83,60 @@ func (c *call) forwarded(h *http1.Header) {
 	}
 }
 
-// copyFields copies the fields of a message that are for its recipient and not for the connection (RFC 9110 §7.6.1).
-func copyFields(dst, src *http1.Header) {
+// claim reports whether a request field says of the client, or of how it came, what only a proxy in between can know. Applications
+// believe such fields: https or not, which host and port to link to, where below the root they are. A field with '_' in the place of
+// '-' is the same to the many that know fields as environment variables (RFC 3875 §4.1.18).
+func claim(name []byte) bool {
+	if n := len(forwardedPrefix); len(name) > n && isField(name[:n], forwardedPrefix) {
+		return true
+	}
+	switch len(name) {
+	case len("X-Host"):
+		return isField(name, "x-host")
+	case len("Forwarded"):
+		return isField(name, "forwarded") || isField(name, "x-real-ip") // RFC 7239, and nginx's
+	case len("Front-End-Https"):
+		return isField(name, "front-end-https")
+	case len("X-Proxy-Capabilities"): // an application that believed it would tell the client where its storages are
+		return isField(name, "x-proxy-capabilities")
+	}
+	return false
+}
+
+// forwardedPrefix begins the names of -For, -Proto, -Port, -Host, -Server, -Prefix, -Ssl and whatever else there is.
+const forwardedPrefix = "x-forwarded-"
+
+// isField is the same as is, where '_' and '-' are one.
+func isField(b []byte, word string) bool {
+	if len(b) != len(word) {
+		return false
+	}
+	for i, c := range b {
+		switch {
+		case c >= 'A' && c <= 'Z':
+			c |= 0x20
+		case c == '_':
+			c = '-'
+		}
+		if c != word[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// copyFields copies the fields of a message that are for its recipient and not for the connection (RFC 9110 §7.6.1), without those that
+// drop names; nil: none.
+func copyFields(dst, src *http1.Header, drop func(name []byte) bool) {
 	var named [][]byte // by Connection
 	for name, value := range src.All() {
 		if is(name, "connection") && !plainConnection(value) {
 			named = append(named, value)
 		}
 	}
-	dst.AddSome(src, func(name []byte) bool { return !hopByHop(name) && (named == nil || !nominated(named, name)) })
+	dst.AddSome(src, func(name []byte) bool {
+		return !hopByHop(name) && (named == nil || !nominated(named, name)) && (drop == nil || !drop(name))
+	})
 }
 
 // plainConnection reports whether a Connection field names no other field.

@@ -21,7 +21,7 @@ var piecePool = sync.Pool{New: func() any { return new(piece) }}
 func (c *call) relay(res *http1.Response) {
 	h := c.x.Header()
 	h.Reset() // an attempt before may have left something
-	copyFields(h, &res.Header)
+	copyFields(h, &res.Header, nil)
 	persist(c.r, h)
 	status := res.Status
 	if res.ContentLength >= 0 && res.ContentLength <= pieceSize {

@@ -68,7 +68,7 @@ func (c *call) reproxy(res *http1.Response) {
 	status := res.Status
 	h := c.x.Header()
 	h.Reset()
-	copyFields(h, &res.Header)
+	copyFields(h, &res.Header, nil)
 	stripReproxy(h)
 	persist(c.r, h)
 	drain(res)

@@ -32,7 +32,7 @@ func (c *call) tunnel(res *http1.Response) {
 		return
 	}
 	protocol := res.Header.Get("Upgrade")
-	copyFields(c.x.Header(), &res.Header)
+	copyFields(c.x.Header(), &res.Header, nil)
 	up := res.Switched()
 	if up == nil {
 		c.r.Error(502, "", "the backend's connection is gone")
