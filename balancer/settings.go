@@ -57,6 +57,7 @@ type Settings struct {
 	BufferBackendConnect int64
 	BufferUploads        bool
 	BufferUploadsPath    string
+	BufferUploadsTotal   int64 // bytes that a service's uploads may take there at once, 0: no limit
 	BufferThresholdSize  int64
 	BufferThresholdTime  time.Duration
 	BufferThresholdRate  int64 // bytes/s

@@ -179,6 +179,7 @@ func bufferTunables() []Tunable {
 		{Name: "buffer_backend_connect", Default: "100k", Doc: "request body to have before a backend is asked for; 0: none", apply: asSize(func(s *settings) *int64 { return &s.BufferBackendConnect })},
 		boolean(Tunable{Name: "buffer_uploads", Default: "off", Doc: "take in slow or large uploads whole before a backend is asked for"}, func(s *settings) *bool { return &s.BufferUploads }),
 		{Name: "buffer_uploads_path", Doc: "directory for them", apply: asDir(func(s *settings) *string { return &s.BufferUploadsPath })},
+		{Name: "buffer_uploads_total_size", Default: "10g", Doc: "room in that directory for all uploads of the service together; what has no room is refused, with 503, or with 413 if it never can have; 0: no limit", apply: asSize(func(s *settings) *int64 { return &s.BufferUploadsTotal })},
 		{Name: "buffer_upload_threshold_size", Default: "250k", Doc: "size from which on an upload is taken in; 0: not by size", apply: asSize(func(s *settings) *int64 { return &s.BufferThresholdSize })},
 		{Name: "buffer_upload_threshold_time", Default: "5", Doc: "seconds that the rest would take; 0: not by time", apply: asTime(func(s *settings) *time.Duration { return &s.BufferThresholdTime })},
 		{Name: "buffer_upload_threshold_rate", Default: "0", Doc: "bytes a second below which an upload is taken in; 0: not by rate", apply: asSize(func(s *settings) *int64 { return &s.BufferThresholdRate })},

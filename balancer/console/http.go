@@ -29,7 +29,7 @@ import (
 var pageText string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"rate": rateText, "ms": msText, "bytes": bytesText, "count": countText, "total": queueTotal, "limited": anyLimited,
+	"rate": rateText, "ms": msText, "bytes": bytesText, "size": func(n int64) string { return bytesText(float64(n)) }, "count": countText, "total": queueTotal, "limited": anyLimited,
 }).Parse(pageText))
 
 // serveHTTP serves one connection, on which some bytes have been read already, until it closes.

@@ -307,19 +307,33 @@ func TestStatus(t *testing.T) {
 		}
 	})
 	b, _, _ := start(t, site(a, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", t.TempDir())+"POOL a ADD "+balancertest.FreeAddr(t)+"\nSET rp.connect_ahead = 4\n")
+	b.Do("SET rp.buffer_uploads_path = " + t.TempDir() + "\nSET rp.buffer_uploads = on\nSET rp.buffer_upload_threshold_size = 1\nSET rp.buffer_uploads_total_size = 2k")
+	res, err := http.Post(b.URL("rp", "/"), "text/plain", strings.NewReader(strings.Repeat("x", 2049)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Body.Close(); res.StatusCode != 413 {
+		t.Errorf("an upload for which there is no room: %d", res.StatusCode)
+	}
+	if _, body := get(t, b.URL("mgmt", "/")); !strings.Contains(body, "0 uploads on disk, 0 B of 2.0 KiB") || !strings.Contains(body, ">1 refused<") {
+		t.Errorf("the page says nothing of uploads:\n%s", body)
+	}
 	for _, path := range []string{"/", "/", "/", "/bad"} {
 		get(t, b.URL("rp", path))
 	}
 	var st console.Status
-	balancertest.Eventually(t, "status shows four requests, an error, and a node that is not up", func() bool {
+	balancertest.Eventually(t, "status shows five requests, an error, and a node that is not up", func() bool {
 		_, body := get(t, b.URL("mgmt", "/status.json"))
 		st = console.Status{}
 		if err := json.Unmarshal([]byte(body), &st); err != nil {
 			t.Fatal(err)
 		}
-		return st.Services[1].Requests == 4 && st.Services[1].Errors == 1 && st.Services[1].Latency.P99 > 0 && len(st.Trouble) > 0 &&
+		return st.Services[1].Requests == 5 && st.Services[1].Errors == 1 && st.Services[1].Latency.P99 > 0 && len(st.Trouble) > 0 &&
 			(st.Pools[0].Nodes[0].State != "up" || st.Pools[0].Nodes[1].State != "up")
 	})
+	if v := st.Services[1].Uploads; v == nil || *v != (console.UploadState{Limit: 2048, Refused: 1}) {
+		t.Errorf("uploads: %+v", v)
+	}
 	if v := st.Services[1]; v.Name != "rp" || v.Rate <= 0 || v.ErrorRate <= 0 || v.Latency.P50 > v.Latency.P99 {
 		t.Errorf("service: %+v", v)
 	}
@@ -334,7 +348,8 @@ func TestPageInBrowser(t *testing.T) {
 	b, _, _ := start(t, site(a, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", t.TempDir()))
 	twice(t, b.Addr("rp"))
 	dying := balancertest.Raw(t, func(nc net.Conn) { nc.Read(make([]byte, 1)) })
-	b.Do("SET rp.rate_limit = 1 burst=20\nSET a.balance_method = round_robin\nSET a.eject_errors = 1\nSET a.eject_time = 600\nPOOL a ADD " + dying)
+	b.Do("SET rp.rate_limit = 1 burst=20\nSET a.balance_method = round_robin\nSET a.eject_errors = 1\nSET a.eject_time = 600\nPOOL a ADD " + dying +
+		"\nSET rp.buffer_uploads_path = " + t.TempDir() + "\nSET rp.buffer_uploads = on\nSET rp.buffer_uploads_total_size = 1m")
 	for range 40 { // the node is ejected, the client is refused
 		if res, err := http.Get(b.URL("rp", "/")); err == nil {
 			res.Body.Close()
@@ -353,7 +368,7 @@ func TestPageInBrowser(t *testing.T) {
 	if m == nil || m[1] == "1" {
 		t.Errorf("the script has not run twice: %v", m)
 	}
-	for _, want := range []string{`<a href="/service?rp">rp</a>`, "<td>" + a, "<path d=", "waiting for a backend", `<span class="who">127.0.0.1 <span class="soft">`, `<p>pool a: ` + dying + ` ejected</p>`, `<span class="pill bad">ejected</span> <span class="why" title="`} {
+	for _, want := range []string{`<a href="/service?rp">rp</a>`, "<td>" + a, "<path d=", "waiting for a backend", "0 uploads on disk, 0 B of 1.0 MiB", `<span class="who">127.0.0.1 <span class="soft">`, `<p>pool a: ` + dying + ` ejected</p>`, `<span class="pill bad">ejected</span> <span class="why" title="`} {
 		if !strings.Contains(dom, want) {
 			t.Errorf("the page has no %q", want)
 		}

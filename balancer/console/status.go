@@ -53,6 +53,7 @@ type ServiceStatus struct {
 	Refused   int64        `json:"rate_limited"`
 	Limit     *LimitState  `json:"rate_limit,omitempty"`
 	Cache     *CacheState  `json:"cache,omitempty"`
+	Uploads   *UploadState `json:"uploads,omitempty"`
 }
 
 // Percentiles are upper bounds in ms.
@@ -76,6 +77,14 @@ type CacheState struct {
 	Hits    int64   `json:"hits"`
 	Misses  int64   `json:"misses"`
 	Ratio   float64 `json:"hit_percent"`
+}
+
+// UploadState is what a service's uploads take on disk.
+type UploadState struct {
+	Files   int64 `json:"files"`
+	Bytes   int64 `json:"bytes"`
+	Limit   int64 `json:"limit"`   // buffer_uploads_total_size, 0: none
+	Refused int64 `json:"refused"` // uploads, ever
 }
 
 // LimitState is a service's rate limit.
@@ -204,6 +213,10 @@ func serviceStatus(s *balancerd.Service, base, now serviceSample, span float64) 
 			v.Queues[p] = QueueState{name, n, float64(oldest) / float64(time.Millisecond)}
 		}
 		v.Idle, v.Pending, v.Backends = s.Queue().Idle(), len(s.Queue().Pending()), len(s.Queue().Conns())
+	}
+	if set.BufferUploads {
+		st := s.Proxy().Spooled()
+		v.Uploads = &UploadState{st.Files, st.Bytes, set.BufferUploadsTotal, st.Refused}
 	}
 	v.Limit = limitState(s, time.Now())
 	if set.Cache.Enabled {

@@ -36,6 +36,7 @@ type Proxy struct {
 	// DebugUploads tells backends why an upload was taken in first.
 	DebugUploads bool
 
+	spool  spool
 	budget budget
 	cache  reproxyCache
 }
@@ -86,10 +87,10 @@ func (p *Proxy) Serve(r *balancer.Request) {
 	c.upgrade = upgradeOf(r.X.Request())
 	if r.X.Request().HasBody() {
 		r.Watch.Set(balancer.Buffering)
+		defer c.body.close()
 		if !c.takeBody() {
 			return
 		}
-		defer c.body.close()
 	}
 	for c.attempt() {
 	}

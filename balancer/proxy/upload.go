@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"strconv"
 	"time"
@@ -18,7 +17,7 @@ import (
 // come from the client.
 type upload struct {
 	head   []byte           // the beginning, or all of it
-	file   *os.File         // all of it
+	file   *spooled         // all of it
 	size   int64            // of file, or of rest; -1: not known
 	rest   io.Reader        // nil when everything is here
 	again  func() io.Reader // all of it, in another service's file
@@ -28,8 +27,7 @@ type upload struct {
 // close lets go of the file.
 func (u *upload) close() {
 	if u.file != nil {
-		u.file.Close()
-		os.Remove(u.file.Name())
+		u.file.Close() // it has no name, and so is gone
 		u.file = nil
 	}
 }
@@ -93,9 +91,8 @@ func (c *call) takeBody() bool {
 	if err != nil {
 		c.body.close()
 		c.refuseBody(err)
-		return false
 	}
-	return true
+	return err == nil
 }
 
 // takeReplay takes in a body that a service before has, in memory or in its file.
@@ -167,11 +164,17 @@ func readHead(src io.Reader, n int) ([]byte, error) {
 	}
 }
 
-// spool writes a body to a file.
+// spool writes a body to a file, within buffer_uploads_total_size.
 func (c *call) spool(reason string, head []byte, src io.Reader) error {
-	f, err := os.CreateTemp(c.set.BufferUploadsPath, c.r.Service.Name()+"-client-*")
+	limit, room := c.set.BufferUploadsTotal, &c.p.spool
+	if want := c.x.Request().ContentLength; limit > 0 && want > limit {
+		return &roomError{limit: limit, alone: true}
+	} else if !room.fits(want, limit) { // better now than half-way
+		return &roomError{limit: limit}
+	}
+	f, err := room.open(c.set.BufferUploadsPath, c.r.Service.Name()+"-client-*", limit)
 	if err != nil {
-		return &spoolError{err}
+		return err
 	}
 	c.body = upload{file: f, reason: reason}
 	if reason == "chunked" {
@@ -180,14 +183,14 @@ func (c *call) spool(reason string, head []byte, src io.Reader) error {
 		}
 	}
 	if _, err := f.Write(head); err != nil {
-		return &spoolError{err}
+		return err
 	}
 	c.body.size = int64(len(head))
 	buf := make([]byte, firstPiece)
 	for full := 0; ; {
 		n, rerr := src.Read(buf)
 		if _, err := f.Write(buf[:n]); err != nil {
-			return &spoolError{err}
+			return err
 		}
 		c.body.size += int64(n)
 		switch {
@@ -218,7 +221,11 @@ var errTooLong = errors.New("the chunked body is over max_chunked_request_size")
 // refuseBody answers a request whose body could not be taken in.
 func (c *call) refuseBody(err error) {
 	var s *spoolError
+	var full *roomError
 	switch {
+	case errors.As(err, &full):
+		c.p.spool.warn(c.p.Log, full)
+		c.r.Error(full.status(), "", full.Error())
 	case errors.As(err, &s):
 		c.p.Log.Error("upload cannot be kept", "err", s.err)
 		c.r.Error(503, "", s.Error())

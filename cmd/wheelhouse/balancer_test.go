@@ -101,6 +101,7 @@ func TestBalancerProcess(t *testing.T) {
 			for _, want := range []string{
 				`(?m)^wheelhouse_balancer_requests_total 1$`, `(?m)^wheelhouse_balancer_answers_total{class="2xx",service="rp"} 1$`,
 				`(?m)^wheelhouse_balancer_answers_total{class="5xx",service="rp"} 0$`, `(?m)^wheelhouse_balancer_node_up{node="[\d.:]+",pool="p"} 1$`,
+				`(?m)^wheelhouse_balancer_upload_spool_bytes{service="rp"} 0$`, `(?m)^wheelhouse_balancer_uploads_refused_total{service="rp"} 0$`,
 				`(?m)^wheelhouse_balancer_request_duration_seconds_bucket{service="rp",le="\+Inf"} 1$`,
 				`(?m)^wheelhouse_balancer_access_log_lines_total{result="written"} 1$`, `(?m)^wheelhouse_balancer_queued_requests{queue="low",service="rp"} 0$`,
 			} {

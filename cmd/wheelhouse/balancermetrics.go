@@ -106,6 +106,10 @@ func (c *balancerCollector) service(e *emitter, s *balancerd.Service) {
 			e.gauge("backend_connections", "Connections to backends.", []string{"service", "state"}, float64(n), name, state)
 		}
 	}
+	uploads := s.Proxy().Spooled()
+	e.gauge("upload_spool_files", "Uploads on disk, before a backend gets them.", label, float64(uploads.Files), name)
+	e.gauge("upload_spool_bytes", "Their size.", label, float64(uploads.Bytes), name)
+	e.count("uploads_refused_total", "Uploads refused by buffer_uploads_total_size.", label, uploads.Refused, name)
 	cache := s.Cache()
 	for result, v := range map[string]int64{
 		"hit": cache.Hits.Load(), "miss": cache.Misses.Load(), "stale": cache.Stale.Load(), "revalidated": cache.Revalidated.Load(),
