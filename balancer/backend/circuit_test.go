@@ -120,7 +120,7 @@ func TestCircuitByPercent(t *testing.T) {
 
 func pool(t *testing.T, set balancer.PoolSettings, addrs ...string) *Pool {
 	t.Helper()
-	p := NewPool("p", slog.New(slog.DiscardHandler))
+	p := NewPool("p", slog.New(slog.DiscardHandler), nil)
 	for _, a := range addrs {
 		set.Nodes = append(set.Nodes, balancer.Node{Addr: a, Weight: 1})
 	}

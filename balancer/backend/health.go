@@ -13,31 +13,29 @@ import (
 	"wheelhouse/internal/http1"
 )
 
-// Run resolves the pool's names and asks its nodes how they are, until ctx ends.
+// Run resolves the pool's names and asks its nodes how they are, until ctx ends. The one does not wait for the other: a name server that
+// is slow must not keep sick nodes in.
 func (p *Pool) Run(ctx context.Context) {
+	var names sync.WaitGroup
+	names.Go(func() { p.resolving(ctx) })
+	p.checking(ctx)
+	names.Wait()
+}
+
+// checking asks nodes how they are, until ctx ends.
+func (p *Pool) checking(ctx context.Context) {
+	var due <-chan time.Time
 	for {
-		set := p.set.Load()
-		named := false
-		for _, n := range set.Nodes {
-			named = named || isName(n.Addr)
-		}
-		if named {
-			p.Resolve(ctx)
-		}
-		wait := set.ResolveInterval
-		if set.HealthPath != "" {
-			p.check(ctx, set)
-			wait = set.HealthInterval
-		}
-		if !named && set.HealthPath == "" {
-			wait = time.Second // settings may come that want something
-		}
-		timer := time.NewTimer(max(wait, 50*time.Millisecond))
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return
-		case <-timer.C:
+		case <-due:
+		case <-p.wakeChecks:
+		}
+		due = nil
+		if set := p.set.Load(); set.HealthPath != "" {
+			p.check(ctx, set)
+			due = time.After(max(set.HealthInterval, 50*time.Millisecond))
 		}
 	}
 }
@@ -47,8 +45,8 @@ func (p *Pool) check(ctx context.Context, set *balancer.PoolSettings) {
 	var all sync.WaitGroup
 	for _, n := range p.Nodes() {
 		all.Go(func() {
-			err := probe(ctx, n, set)
-			if ctx.Err() != nil || !n.checked(time.Now(), err, set) {
+			err := p.probe(ctx, n, set)
+			if ctx.Err() != nil || p.set.Load().HealthPath == "" || !n.checked(time.Now(), err, set) {
 				return
 			}
 			if err != nil {
@@ -63,10 +61,11 @@ func (p *Pool) check(ctx context.Context, set *balancer.PoolSettings) {
 }
 
 // probe asks a node for the path that tells how it is.
-func probe(ctx context.Context, n *Node, set *balancer.PoolSettings) error {
+func (p *Pool) probe(ctx context.Context, n *Node, set *balancer.PoolSettings) error {
 	ctx, cancel := context.WithTimeout(ctx, set.HealthTimeout)
 	defer cancel()
-	nc, err := DialNode(ctx, n, nil)
+	dial, preface := p.way()
+	nc, err := dial(ctx, n, preface)
 	if err != nil {
 		return err
 	}
@@ -85,6 +84,24 @@ func probe(ctx context.Context, n *Node, set *balancer.PoolSettings) error {
 		return fmt.Errorf("health check was answered with %d", res.Status)
 	}
 	return nil
+}
+
+// way is how a service that uses the pool connects to its nodes, with TLS or a PROXY header if it does: a check that went another would
+// find them all sick. The header is that of a connection which nobody is behind.
+func (p *Pool) way() (Dialer, []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queues) == 0 {
+		return DialNode, nil
+	}
+	q := p.queues[0]
+	switch q.set.Load().SendProxyProtocol {
+	case 1:
+		return q.dial, []byte("PROXY UNKNOWN\r\n")
+	case 2: // LOCAL, without addresses
+		return q.dial, []byte("\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00")
+	}
+	return q.dial, nil
 }
 
 // DialNode connects to a node, without TLS.

@@ -243,3 +243,10 @@ func (n *Node) checked(now time.Time, err error, set *balancer.PoolSettings) (ch
 	}
 	return true
 }
+
+// recover takes the node for well, as far as active checks go.
+func (n *Node) recover() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.row, n.sick = 0, false
+}

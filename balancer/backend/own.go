@@ -9,8 +9,11 @@ import (
 // GetOwn makes a connection for one request alone, which begins with a preface that says whose it is.
 func (q *Queue) GetOwn(ctx context.Context, w Want, preface []byte) (*Conn, error) {
 	set := q.set.Load()
-	if set.pool == nil || len(set.pool.Nodes()) == 0 {
+	if set.pool == nil {
 		return nil, ErrNoNodes
+	}
+	if err := set.pool.populated(ctx, w.Timeout); err != nil {
+		return nil, err
 	}
 	ticket, err := set.pool.admit(time.Now(), w.Retry)
 	if err != nil {
@@ -44,7 +47,7 @@ func (q *Queue) getOwn(ctx context.Context, w Want, set *queueSettings, preface 
 		n.conns.Add(1)
 		n.Attempts.Add(1)
 		n.lastAttempt.Store(now.UnixNano())
-		dctx, cancel := context.WithTimeout(ctx, set.ConnectTimeout)
+		dctx, cancel := within(ctx, set.ConnectTimeout)
 		nc, err := q.dial(dctx, n, preface)
 		cancel()
 		if err != nil {

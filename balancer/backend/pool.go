@@ -2,12 +2,10 @@ package backend
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -38,8 +36,12 @@ type Pool struct {
 	fileTime time.Time
 	looked   time.Time
 	file     []balancer.Node
-	resolved map[string][]string // of nodes that are given by name
-	queues   []*Queue            // that use the pool
+	names    names
+	queues   []*Queue // that use the pool
+
+	lookup                Lookup
+	wakeNames, wakeChecks chan struct{} // there is news for Run
+	recheck               atomic.Bool   // there will be for checking
 }
 
 // view is the nodes as they are now. It is never changed.
@@ -49,9 +51,15 @@ type view struct {
 	local string
 }
 
-// NewPool makes a pool. Update gives it its settings.
-func NewPool(name string, log *slog.Logger) *Pool {
-	p := &Pool{name: name, log: log.With("pool", name), resolved: map[string][]string{}}
+// NewPool makes a pool. Update gives it its settings. lookup finds the addresses of nodes that are given by name, nil: the system's.
+func NewPool(name string, log *slog.Logger, lookup Lookup) *Pool {
+	if lookup == nil {
+		lookup = net.DefaultResolver.LookupNetIP
+	}
+	p := &Pool{
+		name: name, log: log.With("pool", name), lookup: lookup, names: names{known: map[string][]string{}, failed: map[string]error{}},
+		wakeNames: make(chan struct{}, 1), wakeChecks: make(chan struct{}, 1),
+	}
 	p.set.Store(&balancer.PoolSettings{Name: name})
 	p.view.Store(&view{})
 	return p
@@ -69,19 +77,40 @@ func (p *Pool) Nodes() []*Node { return p.view.Load().nodes }
 // Local is the name of the handler of this process that stands for the pool, "" when there is none.
 func (p *Pool) Local() string { return p.view.Load().local }
 
-// Update puts new settings in force. Nodes that stay keep their state.
+// Update puts new settings in force. Nodes that stay keep their state. What it changes of health checks is in force after Settled.
 func (p *Pool) Update(set *balancer.PoolSettings) {
 	p.mu.Lock()
-	if old := p.set.Load(); old.NodeFile != set.NodeFile {
+	old := p.set.Load()
+	if old.NodeFile != set.NodeFile {
 		p.fileTime, p.file = time.Time{}, nil
 	}
 	p.set.Store(set)
 	if set.NodeFile != "" {
 		p.readFile()
 	}
+	p.relist()
 	p.rebuild()
 	p.mu.Unlock()
+	if set.HealthPath == "" && old.HealthPath != "" {
+		for _, n := range p.Nodes() { // nobody would ever find them well
+			n.recover()
+		}
+	}
+	if old.ResolveInterval != set.ResolveInterval {
+		poke(p.wakeNames)
+	}
+	if old.HealthPath != set.HealthPath || old.HealthInterval != set.HealthInterval {
+		p.recheck.Store(true)
+	}
 	p.notify()
+}
+
+// Settled begins with changed health checks: the services that use the pool know how to connect to its nodes now, which may be another way
+// than before.
+func (p *Pool) Settled() {
+	if p.recheck.Swap(false) {
+		poke(p.wakeChecks)
+	}
 }
 
 // notify tells the queues that nodes have changed.
@@ -144,29 +173,26 @@ func (p *Pool) rebuild() {
 	for _, n := range p.view.Load().nodes {
 		old[n.Addr] = n
 	}
-	list := set.Nodes
-	if set.NodeFile != "" {
-		list = p.file
-	}
 	v := &view{}
+	seen := map[string]*Node{}
 	add := func(addr, name string, weight int) {
-		n := old[addr]
+		n := seen[addr]
 		if n == nil {
-			n = newNode(addr, name, weight)
+			if n = old[addr]; n == nil || n.Name != name { // the name is what its certificate is for
+				n = newNode(addr, name, weight)
+			}
+			seen[addr], v.nodes = n, append(v.nodes, n)
 		}
 		n.weight.Store(int32(weight))
-		if !slices.Contains(v.nodes, n) {
-			v.nodes = append(v.nodes, n)
-		}
 	}
-	for _, n := range list {
+	for _, n := range p.listed() {
 		switch {
 		case strings.HasPrefix(n.Addr, "local:"):
 			v.local = strings.TrimPrefix(n.Addr, "local:")
 		case !isName(n.Addr):
 			add(n.Addr, "", n.Weight)
 		default:
-			for _, addr := range p.resolved[n.Addr] {
+			for _, addr := range p.names.known[n.Addr] {
 				add(addr, n.Addr, n.Weight)
 			}
 		}
@@ -175,15 +201,6 @@ func (p *Pool) rebuild() {
 		v.ring = newRing(v.nodes)
 	}
 	p.view.Store(v)
-}
-
-// isName reports whether an address has a name for a host.
-func isName(addr string) bool {
-	if strings.HasPrefix(addr, "unix:") || strings.HasPrefix(addr, "local:") || strings.HasPrefix(addr, processPrefix) {
-		return false
-	}
-	_, err := netip.ParseAddrPort(addr)
-	return err != nil
 }
 
 // refresh looks at the nodefile, if it is time to.
@@ -200,41 +217,7 @@ func (p *Pool) refresh(now time.Time) {
 	p.looked = now
 	changed := p.readFile()
 	if changed {
-		p.rebuild()
-	}
-	p.mu.Unlock()
-	if changed {
-		p.notify()
-	}
-}
-
-// Resolve looks up all nodes that are given by name. A look-up that fails leaves the addresses that were known.
-func (p *Pool) Resolve(ctx context.Context) {
-	set := p.set.Load()
-	found := map[string][]string{}
-	for _, n := range set.Nodes {
-		if !isName(n.Addr) {
-			continue
-		}
-		host, port, _ := net.SplitHostPort(n.Addr) // it was parsed before
-		ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		if err != nil {
-			p.log.Warn("name of a node cannot be resolved, what was known stays", "name", host, "err", err)
-			continue
-		}
-		for _, ip := range ips {
-			found[n.Addr] = append(found[n.Addr], net.JoinHostPort(ip.Unmap().String(), port))
-		}
-		slices.Sort(found[n.Addr])
-	}
-	p.mu.Lock()
-	changed := false
-	for name, addrs := range found {
-		if !slices.Equal(addrs, p.resolved[name]) {
-			p.resolved[name], changed = addrs, true
-		}
-	}
-	if changed {
+		p.relist()
 		p.rebuild()
 	}
 	p.mu.Unlock()

@@ -82,7 +82,8 @@ func NewQueue(ctx context.Context, log *slog.Logger, dial Dialer) *Queue {
 func (q *Queue) Update(set *balancer.Settings, pool *Pool) {
 	old := q.set.Load()
 	s := &queueSettings{Settings: set, pool: pool}
-	if old != nil && old.ResponseTimeout == set.ResponseTimeout && old.BackendBodyTimeout == set.BackendBodyTimeout && old.IdleTimeout == set.IdleTimeout {
+	if old != nil && old.ResponseTimeout == set.ResponseTimeout && old.BackendBodyTimeout == set.BackendBodyTimeout &&
+		old.IdleTimeout == set.IdleTimeout && old.BackendTLS == set.BackendTLS && old.BackendTLSVerify == set.BackendTLSVerify {
 		s.transport = old.transport
 	} else {
 		s.transport = http1.NewTransport(http1.ClientOptions{
@@ -151,7 +152,10 @@ func (q *Queue) Get(ctx context.Context, w Want) (*Conn, error) {
 	}
 	set.pool.refresh(now)
 	if len(set.pool.Nodes()) == 0 {
-		return nil, ErrNoNodes
+		if err := set.pool.populated(ctx, w.Timeout); err != nil {
+			return nil, err
+		}
+		now = time.Now()
 	}
 	ticket, err := set.pool.admit(now, w.Retry)
 	if err != nil {
@@ -435,7 +439,7 @@ func (q *Queue) connect(set *queueSettings, n *Node, now time.Time) {
 
 // establish makes a connection, proves it if it is to be, and offers it.
 func (q *Queue) establish(set *queueSettings, p *connecting) {
-	ctx, cancel := context.WithTimeout(q.dialCtx, set.ConnectTimeout)
+	ctx, cancel := within(q.dialCtx, set.ConnectTimeout)
 	defer cancel()
 	nc, err := q.dial(ctx, p.node, nil)
 	now := time.Now()
@@ -469,13 +473,22 @@ func (q *Queue) establish(set *queueSettings, p *connecting) {
 		p.node.noVerifyUntil.Store(time.Now().Add(noVerifyTime).UnixNano())
 		q.log.Warn("backend failed to prove itself", "addr", p.node.Addr, "err", err)
 		c.close()
-	case q.closed:
+	case q.closed, !c.wanted(): // or the node has gone meanwhile
 		c.close()
+		q.reassign(p.node)
 	default:
 		q.all[c] = struct{}{}
 		q.offer(c, time.Now())
 	}
 	q.spawn()
+}
+
+// within is ctx with a limit; 0: none.
+func within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if d == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, d)
 }
 
 // reassign frees those who wait for a node that cannot be reached. q.mu is held.

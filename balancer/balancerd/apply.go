@@ -184,6 +184,9 @@ func (ch *change) commit() {
 		next[p.svc.name] = p.svc
 		p.svc.put(p.compiled)
 	}
+	for name := range ch.pools {
+		b.poolFor(name).Settled()
+	}
 	old := *b.services.Load()
 	b.services.Store(&next)
 	was := b.state.Swap(ch.state)
@@ -218,7 +221,7 @@ func (b *Balancer) poolFor(name string) *backend.Pool {
 		return p.Pool
 	}
 	ctx, stop := context.WithCancel(b.ctx)
-	p := &runningPool{backend.NewPool(name, b.log), stop}
+	p := &runningPool{backend.NewPool(name, b.log, b.o.Lookup), stop}
 	b.pools[name] = p
 	b.running.Go(func() { p.Run(ctx) })
 	return p.Pool

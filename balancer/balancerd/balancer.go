@@ -32,6 +32,8 @@ type Options struct {
 	Local map[string]http1.Handler
 	// Listen opens a service's listener; default Listen. A process that takes over from another has some already.
 	Listen func(service, addr string) (net.Listener, error)
+	// Lookup finds the addresses of nodes that are given by name; default: the system's resolver.
+	Lookup backend.Lookup
 	// Console serves the connections of management services; required where there are any. It closes them.
 	Console func(b *Balancer, nc net.Conn)
 	// Web answers requests of web_server services.

@@ -157,7 +157,7 @@ func (s *Service) processPool(path string) *backend.Pool {
 	if now := s.now.Load(); now != nil && now.pool != nil && slices.Equal(now.pool.Settings().Nodes, []balancer.Node{node}) {
 		return now.pool
 	}
-	p := backend.NewPool(s.name, s.log)
+	p := backend.NewPool(s.name, s.log, nil)
 	p.Update(&balancer.PoolSettings{Name: s.name, Nodes: []balancer.Node{node}})
 	return p
 }

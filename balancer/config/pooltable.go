@@ -54,7 +54,12 @@ func poolTunables() []PoolTunable {
 		}},
 		{"health_host", "", "Host of those requests; the node's address if none is given", func(p *pool, v string) error { p.HealthHost = v; return nil }},
 		{"health_interval", "5", "seconds between them", span(func(p *pool) *time.Duration { return &p.HealthInterval })},
-		{"health_timeout", "2", "seconds to wait for an answer", span(func(p *pool) *time.Duration { return &p.HealthTimeout })},
+		{"health_timeout", "2", "seconds to wait for an answer, more than 0", func(p *pool, v string) (err error) {
+			if p.HealthTimeout, err = ParseTime(v); err == nil && p.HealthTimeout == 0 {
+				return errRange // every node would be sick
+			}
+			return err
+		}},
 		{"health_status", "0", "status that means well; 0: any from 200 to 399", num(func(p *pool) *int { return &p.HealthStatus })},
 		{"health_rise", "2", "good answers in a row after which a node is used again", num(func(p *pool) *int { return &p.HealthRise })},
 		{"health_fall", "3", "bad answers in a row after which it is not", num(func(p *pool) *int { return &p.HealthFall })},
@@ -63,7 +68,7 @@ func poolTunables() []PoolTunable {
 		{"eject_max", "50", "percent of the nodes that may be left alone at once", num(func(p *pool) *int { return &p.EjectMax })},
 		{"eject_probes", "1", "requests at once that such a node is given when its time is over (half-open), until it has answered one; 0: all at once", num(func(p *pool) *int { return &p.EjectProbes })},
 		{"slow_start", "0", "seconds over which a node that comes back is given its full share", span(func(p *pool) *time.Duration { return &p.SlowStart })},
-		{"resolve_interval", "30", "seconds between look-ups of nodes that are given by name", span(func(p *pool) *time.Duration { return &p.ResolveInterval })},
+		{"resolve_interval", "30", "seconds between look-ups of nodes that are given by name; 0: once, until it succeeds", span(func(p *pool) *time.Duration { return &p.ResolveInterval })},
 		{"max_requests", "0", "requests under way at the whole pool, those that wait for a node included; more are refused with 503 at once; 0: no limit", num(func(p *pool) *int { return &p.MaxRequests })},
 		{"max_pending", "0", "requests that may wait for a node of the pool, of all services together; more are refused with 503 at once; 0: no limit", num(func(p *pool) *int { return &p.MaxPending })},
 		{"max_retries", "0", "requests under way that are tried again because a node failed them; more are not tried again; 0: no limit", num(func(p *pool) *int { return &p.MaxRetries })},

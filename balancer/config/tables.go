@@ -143,7 +143,7 @@ func proxyTunables() []Tunable {
 			s.SendProxyProtocol = n
 			return err
 		}},
-		{Name: "connect_timeout", Default: "5", Doc: "seconds for one attempt to connect to a backend", apply: asTime(func(s *settings) *time.Duration { return &s.ConnectTimeout })},
+		{Name: "connect_timeout", Default: "5", Doc: "seconds for one attempt to connect to a backend, TLS included; 0: no limit of its own", apply: asTime(func(s *settings) *time.Duration { return &s.ConnectTimeout })},
 		{Name: "queue_timeout", Default: "0", Doc: "seconds that a request may wait for a backend, then 503; 0: idle_timeout", apply: asTime(func(s *settings) *time.Duration { return &s.QueueTimeout })},
 		{Name: "response_timeout", Default: "60", Doc: "seconds from the end of a request to the head of the backend's response, then 504", apply: asTime(func(s *settings) *time.Duration { return &s.ResponseTimeout })},
 		{Name: "backend_body_timeout", Default: "60", Doc: "seconds of silence in a backend's response", apply: asTime(func(s *settings) *time.Duration { return &s.BackendBodyTimeout })},

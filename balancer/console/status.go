@@ -181,6 +181,9 @@ func (c *Console) Status(b *balancerd.Balancer) *Status {
 		if v.Circuit != nil && v.Circuit.State != "closed" {
 			st.Trouble = append(st.Trouble, "the circuit of pool "+v.Name+" is "+v.Circuit.State+": "+v.Circuit.Failure)
 		}
+		if names := p.Unresolved(); len(names) > 0 {
+			st.Trouble = append(st.Trouble, "pool "+v.Name+": names cannot be resolved, what was known of them stays: "+strings.Join(names, "; "))
+		}
 		switch {
 		case len(v.Nodes) == 0 && p.Local() == "":
 			st.Trouble = append(st.Trouble, "pool "+v.Name+" has no nodes")

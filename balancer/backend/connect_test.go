@@ -1,0 +1,112 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wheelhouse/balancer"
+)
+
+// queue is a queue of its own for a pool.
+func queue(t *testing.T, p *Pool, set balancer.Settings, dial Dialer) *Queue {
+	t.Helper()
+	q := NewQueue(t.Context(), slog.New(slog.DiscardHandler), dial)
+	q.Update(&set, p)
+	return q
+}
+
+// An attempt to connect ends after connect_timeout; with 0 it has no limit.
+func TestConnectTimeout(t *testing.T) {
+	for _, limit := range []time.Duration{3 * time.Second, 70 * time.Minute, 0} {
+		for _, own := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				ended := make(chan time.Duration, 1) // of the first attempt
+				q := queue(t, pool(t, balancer.PoolSettings{}, "192.0.2.1:80"), balancer.Settings{ConnectTimeout: limit}, func(ctx context.Context, _ *Node, _ []byte) (net.Conn, error) {
+					began := time.Now()
+					<-ctx.Done()
+					select {
+					case ended <- time.Since(began):
+					default:
+					}
+					return nil, ctx.Err()
+				})
+				defer q.Close()
+				get := func() error { _, err := q.Get(t.Context(), Want{Timeout: 2 * time.Hour}); return err }
+				if own {
+					get = func() error { _, err := q.GetOwn(t.Context(), Want{Timeout: 2 * time.Hour}, []byte("x")); return err }
+				}
+				if err := get(); !errors.Is(err, ErrQueueTime) {
+					t.Errorf("%v", err)
+				}
+				if limit == 0 && !own { // it ends with the queue
+					select {
+					case d := <-ended:
+						t.Errorf("without a limit it ended after %v", d)
+					default:
+					}
+					return
+				}
+				want := limit
+				if limit == 0 { // with the request
+					want = 2 * time.Hour
+				}
+				if got := <-ended; got != want {
+					t.Errorf("connect_timeout = %v, own %v: it ended after %v", limit, own, got)
+				}
+			})
+		}
+	}
+}
+
+// A connection that was being made when its node left the pool is not used.
+func TestNodeGoesWhileItIsConnectedTo(t *testing.T) {
+	let := map[string]chan struct{}{"192.0.2.1:80": make(chan struct{}), "192.0.2.2:80": make(chan struct{})}
+	asked, ends := make(chan string, 10), map[string]chan net.Conn{"192.0.2.1:80": make(chan net.Conn, 1), "192.0.2.2:80": make(chan net.Conn, 1)}
+	p := pool(t, balancer.PoolSettings{}, "192.0.2.1:80")
+	q := queue(t, p, balancer.Settings{ConnectTimeout: time.Hour, PersistBackend: true}, func(ctx context.Context, n *Node, _ []byte) (net.Conn, error) {
+		asked <- n.Addr
+		select {
+		case <-let[n.Addr]:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		ours, theirs := net.Pipe()
+		ends[n.Addr] <- theirs
+		return ours, nil
+	})
+	defer q.Close()
+	got := make(chan *Conn, 1)
+	go func() {
+		c, err := q.Get(t.Context(), Want{Timeout: time.Hour})
+		if err != nil {
+			t.Error(err)
+		}
+		got <- c
+	}()
+	<-asked
+	gone := p.Nodes()[0]
+	p.Update(&balancer.PoolSettings{Nodes: []balancer.Node{{Addr: "192.0.2.2:80", Weight: 1}}})
+	close(let["192.0.2.1:80"])
+	end := <-ends["192.0.2.1:80"]
+	end.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := end.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Fatalf("the connection to the node that has gone: %v; want its end", err)
+	}
+	close(let["192.0.2.2:80"])
+	if c := <-got; c != nil {
+		if c.Node.Addr != "192.0.2.2:80" {
+			t.Errorf("the request got a connection to %s", c.Node.Addr)
+		}
+		c.ClientConn.Close()
+		c.release(false)
+	}
+	if n := gone.Conns(); n != 0 {
+		t.Errorf("the node that has gone counts %d connections", n)
+	}
+}
