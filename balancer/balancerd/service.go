@@ -282,8 +282,9 @@ func (s *Service) switchListener(l *listener) {
 		return
 	}
 	old.ln.Close() // before the change is acknowledged
+	move := l != nil && l.srv != nil && old.srv != nil && old.set.TLS.Enabled == l.set.TLS.Enabled && old.set.ProxyProtocol == l.set.ProxyProtocol
 	s.b.running.Go(func() {
-		if l == nil || l.srv == nil || old.srv == nil || old.set.TLS.Enabled != l.set.TLS.Enabled || old.set.ProxyProtocol != l.set.ProxyProtocol {
+		if !move {
 			old.stop(s.b.ctx)
 			return
 		}

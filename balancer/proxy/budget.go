@@ -19,8 +19,11 @@ func (b *budget) earn(percent int) {
 	}
 }
 
-// spend takes one attempt off the budget; false when it is used up.
-func (b *budget) spend() bool {
+// spend takes one attempt off the budget; false when it is used up, or when there is none.
+func (b *budget) spend(percent int) bool {
+	if percent <= 0 {
+		return false
+	}
 	for {
 		v := b.saved.Load()
 		if v+savedMin < attemptCost {

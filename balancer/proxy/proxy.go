@@ -235,7 +235,7 @@ func (c *call) failedOn(conn *backend.Conn, err error) (again bool) {
 		c.failed = append(c.failed, conn.Node)
 	}
 	late := errors.Is(err, os.ErrDeadlineExceeded)
-	if c.replayable() && !late && (stale && c.r.Attempts <= maxStale || c.r.Attempts <= c.set.RetryAttempts && c.p.budget.spend()) {
+	if c.replayable() && !late && (stale && c.r.Attempts <= maxStale || c.r.Attempts <= c.set.RetryAttempts && c.p.budget.spend(c.set.RetryBudget)) {
 		c.retry, c.failure = c.retry || !stale, "backend "+conn.Node.Addr+" failed: "+err.Error()
 		c.p.Log.Debug("request is tried again", "addr", conn.Node.Addr, "attempt", c.r.Attempts, "err", err)
 		return true

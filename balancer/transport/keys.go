@@ -156,10 +156,12 @@ func suites(list string) []uint16 {
 	return ids
 }
 
-// opensslName is OpenSSL's name of a suite: TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 is ECDHE-RSA-AES128-GCM-SHA256.
+// opensslName is OpenSSL's name of a suite: TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 is ECDHE-RSA-AES128-GCM-SHA256. That of CBC is silent,
+// TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA is ECDHE-RSA-AES128-SHA, and so is RSA's where it is all, TLS_RSA_WITH_AES_128_GCM_SHA256 is
+// AES128-GCM-SHA256 (openssl-ciphers(1)).
 func opensslName(name string) string {
-	name = strings.TrimPrefix(name, "TLS_")
+	name = strings.TrimPrefix(strings.TrimPrefix(name, "TLS_"), "RSA_WITH_")
 	name = strings.Replace(name, "_WITH_", "_", 1)
-	name = strings.NewReplacer("AES_128", "AES128", "AES_256", "AES256", "CHACHA20_POLY1305_SHA256", "CHACHA20_POLY1305").Replace(name)
+	name = strings.NewReplacer("_CBC_", "_", "AES_128", "AES128", "AES_256", "AES256", "CHACHA20_POLY1305_SHA256", "CHACHA20_POLY1305").Replace(name)
 	return strings.ReplaceAll(name, "_", "-")
 }

@@ -172,7 +172,7 @@ func (f *Front) shake(nc net.Conn) {
 			nc.Close()
 		}
 	}()
-	if t, is := nc.(*net.TCPConn); is && f.set.ClientSndbuf > 0 {
+	if t, is := nc.(interface{ SetWriteBuffer(int) error }); is && f.set.ClientSndbuf > 0 {
 		_ = t.SetWriteBuffer(f.set.ClientSndbuf) // a wish
 	}
 	_ = nc.SetDeadline(time.Now().Add(handshakeTime))

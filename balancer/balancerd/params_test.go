@@ -1,0 +1,210 @@
+package balancerd_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"wheelhouse/balancer/balancerd"
+	"wheelhouse/balancer/balancertest"
+)
+
+// accepted is a listener that tells of the sockets which it accepts.
+type accepted struct {
+	net.Listener
+	conns chan *net.TCPConn
+}
+
+func (l accepted) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err == nil {
+		l.conns <- nc.(*net.TCPConn)
+	}
+	return nc, err
+}
+
+// client_sndbuf_size is the size of clients' sockets' buffers, with TLS and without; 0 leaves the kernel's.
+func TestClientSndbufSize(t *testing.T) {
+	cert, key := pair(t, t.TempDir(), "s", 1, "s.test")
+	secure := fmt.Sprintf("\nSET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)
+	conns := make(chan *net.TCPConn, 10)
+	back := balancertest.Backend(t, echo)
+	buffer := func(conf string) (size int) {
+		b := balancertest.Start(t, balancertest.Proxy([]string{back}, conf), balancerd.Options{Listen: func(_, addr string) (net.Listener, error) {
+			ln, err := balancerd.Listen(addr)
+			return accepted{ln, conns}, err
+		}})
+		nc, err := net.Dial("tcp", b.Addr("rp"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		if strings.Contains(conf, "enable_ssl") {
+			nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
+		}
+		fmt.Fprint(nc, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		if _, err := http.ReadResponse(bufio.NewReader(nc), nil); err != nil { // then it is set
+			t.Fatal(err)
+		}
+		raw, err := (<-conns).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cerr := raw.Control(func(fd uintptr) { size, err = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF) }); cerr != nil || err != nil {
+			t.Fatal(cerr, err)
+		}
+		return size
+	}
+	for _, more := range []string{"", secure} {
+		if got := buffer("SET client_sndbuf_size = 24k" + more); got != 2*24<<10 { // the kernel doubles it (socket(7))
+			t.Errorf("%q: %d bytes; want %d", more, got, 2*24<<10)
+		}
+		if got := buffer(more); got == 2*24<<10 {
+			t.Errorf("%q: %d bytes though nothing is set", more, got)
+		}
+	}
+}
+
+// Of more clients than max_client_connections one that idles has to go.
+func TestMaxClientConnections(t *testing.T) {
+	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), "SET max_client_connections = 2\nSET persist_client_idle_timeout = 3600"), balancerd.Options{})
+	ended := make(chan error, 3)
+	for i := range 3 {
+		nc, err := net.Dial("tcp", b.Addr("rp"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(30 * time.Second))
+		fmt.Fprint(nc, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		r := bufio.NewReader(nc)
+		res, err := http.ReadResponse(r, nil)
+		if err != nil || res.StatusCode != 200 {
+			t.Fatalf("client %d: %v %v", i, res, err)
+		}
+		if _, err := io.Copy(io.Discard, res.Body); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, err := r.ReadByte()
+			ended <- err
+		}()
+	}
+	if err := <-ended; !errors.Is(err, io.EOF) {
+		t.Errorf("of three clients the first to end: %v; want the end of the connection", err)
+	}
+}
+
+// persist_client_timeout is both timeouts.
+func TestPersistClientTimeout(t *testing.T) {
+	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), "SET persist_client_timeout = 7"), balancerd.Options{})
+	if set := b.Service("rp").Settings(); set.IdleTimeout != 7*time.Second || set.ClientIdleTimeout != 7*time.Second {
+		t.Errorf("idle_timeout %v, persist_client_idle_timeout %v; want 7 s", set.IdleTimeout, set.ClientIdleTimeout)
+	}
+}
+
+// retry_budget is the percentage of requests that may be tried again, with ten beforehand; 0 is none.
+func TestRetryBudget(t *testing.T) {
+	const requests = 50
+	broken := balancertest.Raw(t, func(nc net.Conn) { bufio.NewReader(nc).ReadString('\n') })
+	for percent, want := range map[int]int64{0: requests, 20: requests + 10 + requests/5, 50: requests + 10 + requests/2, 100: 2 * requests} {
+		var attempts atomic.Int64
+		ended := make(chan struct{}, 1)
+		b := balancertest.Start(t, balancertest.Proxy([]string{broken}, fmt.Sprint("SET retry_attempts = 1\nSET retry_budget = ", percent))+"SET p.eject_errors = 0\n",
+			balancerd.Options{Finished: func(r *request) { attempts.Add(int64(r.Attempts)); ended <- struct{}{} }})
+		for range requests {
+			if res, _ := get(t, b.URL("rp", "/")); res.StatusCode != 502 {
+				t.Fatalf("%d", res.StatusCode)
+			}
+			<-ended
+		}
+		if got := attempts.Load(); got != want {
+			t.Errorf("retry_budget = %d: %d requests were %d attempts; want %d", percent, requests, got, want)
+		}
+	}
+}
+
+// What TLS is spoken with which clients is as the parameters say.
+func TestTLSParameters(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := pair(t, dir, "server", 1, "server.test")
+	ccert, ckey := pair(t, dir, "client", 2, "client.test")
+	other, okey := pair(t, dir, "other", 3, "other.test")
+	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)), balancerd.Options{})
+	by := func(c, k string) *tls.Config { // shows its certificate whether the server would have it or not
+		p, err := tls.LoadX509KeyPair(c, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &tls.Config{GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &p, nil }}
+	}
+	shake := func(c *tls.Config) (tls.ConnectionState, error) {
+		c.InsecureSkipVerify, c.ServerName = true, "server.test"
+		nc, err := tls.Dial("tcp", b.Addr("rp"), c)
+		if err != nil {
+			return tls.ConnectionState{}, err
+		}
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(30 * time.Second))
+		st := nc.ConnectionState()
+		if st.NegotiatedProtocol != "h2" { // with TLS 1.3 a client learns later that its certificate is not wanted
+			fmt.Fprint(nc, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+			_, err = http.ReadResponse(bufio.NewReader(nc), nil)
+		}
+		return st, err
+	}
+	old := &tls.Config{MaxVersion: tls.VersionTLS12}
+	const gcm, cbc = tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA
+	for _, tt := range []struct {
+		conf   string
+		client *tls.Config
+		want   string // of the handshake, "" for one that fails
+	}{
+		{"SET rp.ssl_min_version = 1.2", old, "303 "},
+		{"SET rp.ssl_min_version = 1.3", old, ""},
+		{"SET rp.ssl_min_version = 1.3", &tls.Config{}, "304 "},
+		{"SET rp.ssl_min_version = 1.2\nSET rp.ssl_cipher_list = ECDHE-ECDSA-AES256-GCM-SHA384", &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{gcm, cbc}}, "303  c02c"},
+		{"", &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{cbc}}, ""},
+		{"SET rp.ssl_cipher_list = ECDHE-ECDSA-AES128-SHA:UNKNOWN", &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{gcm, cbc}}, "303  c009"},
+		{"", &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{gcm}}, ""},
+		{"SET rp.ssl_cipher_list = ALL:!LOW", &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{gcm}}, "303  c02c"},
+		{"SET rp.enable_http2 = off", &tls.Config{NextProtos: []string{"h2", "http/1.1"}}, "304  "},
+		{"SET rp.enable_http2 = on", &tls.Config{NextProtos: []string{"h2", "http/1.1"}}, "304 h2"},
+		{"", by(other, okey), "304 "},
+		{"SET rp.ssl_ca_path = " + ccert + "\nSET rp.ssl_verify_mode = 1", &tls.Config{}, "304 "},
+		{"", by(ccert, ckey), "304 "},
+		{"", by(other, okey), ""},
+		{"SET rp.ssl_verify_mode = 3", &tls.Config{}, ""},
+		{"", by(ccert, ckey), "304 "},
+		{"SET rp.ssl_verify_mode = 0", by(other, okey), "304 "},
+		{"SET rp.ssl_ca_path = " + dir + "\nSET rp.ssl_verify_mode = 3", by(other, okey), "304 "},
+	} {
+		b.Do(tt.conf)
+		st, err := shake(tt.client)
+		got := fmt.Sprintf("%x %s %x", st.Version, st.NegotiatedProtocol, st.CipherSuite)
+		if (err == nil) != (tt.want != "") || err == nil && !strings.HasPrefix(got, tt.want) {
+			t.Errorf("%q: %q, %v; want %q", tt.conf, got, err, tt.want)
+		}
+	}
+}
+
+// A node is left alone for eject_time.
+func TestEjectTime(t *testing.T) {
+	broken := balancertest.Raw(t, func(nc net.Conn) { bufio.NewReader(nc).ReadString('\n') })
+	b := balancertest.Start(t, balancertest.Proxy([]string{broken}, "SET retry_attempts = 0")+"SET p.eject_errors = 2\nSET p.eject_max = 100\nSET p.eject_time = 3600\n", balancerd.Options{})
+	for range 2 {
+		get(t, b.URL("rp", "/"))
+	}
+	if !strings.Contains(b.Log.String(), "dur=1h0m0s") {
+		t.Errorf("not left alone for an hour:\n%s", b.Log)
+	}
+}
