@@ -72,7 +72,7 @@ func addrs(p *Pool) (list []string) {
 // A name server that does not answer is given up after ten seconds, and one that answers with nothing has failed.
 func TestLookupsThatHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, at := looking(t, balancer.PoolSettings{Nodes: []balancer.Node{{Addr: "app.test:80", Weight: 1}}, ResolveInterval: time.Hour}, 15*time.Second,
+		p, at := looking(t, balancer.PoolSettings{Nodes: []balancer.Node{{Addr: "app.test:80", Weight: 1}}, ResolveInterval: time.Hour}, 14500*time.Millisecond,
 			func(ctx context.Context, n int) ([]netip.Addr, error) {
 				if n == 1 {
 					<-ctx.Done()
