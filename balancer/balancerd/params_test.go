@@ -2,6 +2,7 @@ package balancerd_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -206,5 +208,46 @@ func TestEjectTime(t *testing.T) {
 	}
 	if !strings.Contains(b.Log.String(), "dur=1h0m0s") {
 		t.Errorf("not left alone for an hour:\n%s", b.Log)
+	}
+}
+
+// closing is a connection that tells of its end.
+type closing struct {
+	net.Conn
+	once  sync.Once
+	ended chan struct{}
+}
+
+func (c *closing) Close() error {
+	c.once.Do(func() { close(c.ended) })
+	return c.Conn.Close()
+}
+
+// A timeout that is changed while the service runs holds for clients of HTTP/2 too.
+func TestIdleTimeoutOfHTTP2(t *testing.T) {
+	cert, key := pair(t, t.TempDir(), "s", 1, "s.test")
+	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)), balancerd.Options{})
+	b.Do("SET rp.persist_client_idle_timeout = .1")
+	ended := make(chan struct{})
+	tr := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		nc, err := new(net.Dialer).DialContext(ctx, network, addr)
+		return &closing{Conn: nc, ended: ended}, err
+	}}
+	defer tr.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+b.Addr("rp")+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Body.Close(); res.ProtoMajor != 2 {
+		t.Fatalf("HTTP/%d", res.ProtoMajor)
+	}
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second): // the default is 30 s
+		t.Error("an idle client is still there")
 	}
 }
