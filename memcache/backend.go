@@ -229,7 +229,7 @@ func (b *backend) slot(ctx context.Context) error {
 	case b.slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("%w: %w", errBusy, ctx.Err())
 	case <-t.C:
 		return errBusy
 	}

@@ -76,18 +76,19 @@ func (c *Client) do(ctx context.Context, key string, again bool, f func(*conn) e
 		return err
 	}
 	var tried map[int]bool
-	for {
+	for err := ErrNoServers; ; {
 		i := c.ring.place(key, func(i int) bool { return !tried[i] })
-		err := c.backends[i].do(ctx, again, f)
+		if i < 0 { // all that have keys were tried
+			return err
+		}
+		err = c.backends[i].do(ctx, again, f)
 		if !c.elsewhere(ctx, err, again) {
 			return err
 		}
 		if tried == nil {
 			tried = map[int]bool{}
 		}
-		if tried[i] = true; len(tried) == len(c.backends) {
-			return err
-		}
+		tried[i] = true
 	}
 }
 

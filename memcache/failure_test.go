@@ -514,3 +514,82 @@ func TestExpire(t *testing.T) {
 		t.Errorf("beyond a month: %d; want a Unix time of at least %d", got, before)
 	}
 }
+
+// An error of one server is told even if the keys of another, which failed too, are found elsewhere.
+func TestFailoverHidesNoOtherError(t *testing.T) {
+	dead, well := newFake(t, classic), newFake(t, classic)
+	dead.stop()
+	refusing := newFake(t, func(line string) string {
+		if line == "mn" {
+			return "ERROR\r\n"
+		}
+		return "SERVER_ERROR out of memory\r\n"
+	})
+	c := client(t, []string{dead.addr(), well.addr(), refusing.addr()}, WithEject(1, time.Hour, time.Hour), WithFailover(), WithDistribution(Jump))
+	var keys []string // of the dead one, those that fall to the one that is well; the one that refuses has its own
+	for _, k := range keysOn(c, 0, 100) {
+		if c.ring.place(k, func(i int) bool { return i != 0 }) == 1 && len(keys) < 5 {
+			keys = append(keys, k)
+		}
+	}
+	keys = append(keys, keysOn(c, 2, 5)...)
+	got, err := c.GetMulti(t.Context(), keys)
+	var refused *ServerError
+	if !errors.As(err, &refused) || len(got) != 5 {
+		t.Fatalf("%d items, %v; want 5 and what the server says", len(got), err)
+	}
+}
+
+// A server whose weight is so low that it has no part of the ring is nobody's place, also when the other fails.
+func TestFailoverToWhoHasNoPart(t *testing.T) {
+	dead, small := newFake(t, classic), newFake(t, classic)
+	dead.stop()
+	c := client(t, []string{dead.addr() + "/?1000", small.addr()}, WithFailover())
+	if _, err := c.Get(t.Context(), "a"); err == nil {
+		t.Error("Get: no error")
+	}
+	if got, err := c.GetMulti(t.Context(), []string{"a", "b"}); err == nil || len(got) != 0 {
+		t.Errorf("GetMulti: %v, %v", got, err)
+	}
+}
+
+// What came from a server before it failed is not overwritten by what another one has.
+func TestFailoverKeepsWhatHasCome(t *testing.T) {
+	half := newFake(t, func(line string) string {
+		word, rest, _ := strings.Cut(line, " ")
+		if word != "gets" {
+			return classic(line)
+		}
+		first, _, _ := strings.Cut(rest, " ")
+		return "VALUE " + first + " 0 3 5\r\nnew\r\nnonsense\r\n"
+	})
+	well := newFake(t, classic)
+	c := client(t, []string{half.addr(), well.addr()}, WithFailover(), WithEject(0, time.Hour, time.Hour))
+	keys := keysOn(c, 0, 3)
+	got, err := c.GetMulti(t.Context(), keys)
+	if err != nil || len(got) != 3 || string(got[keys[0]].Value) != "new" || string(got[keys[1]].Value) != "v" {
+		t.Fatalf("%v, %v", got, err)
+	}
+	if n := well.heard("gets " + keys[0]); n != 0 {
+		t.Errorf("what was there was asked for %d times", n)
+	}
+}
+
+// A context that ends while all connections are in use says nothing of the server.
+func TestWaitingForAConnectionIsNoFailure(t *testing.T) {
+	f := newFake(t, classic)
+	c := client(t, []string{f.addr()}, WithConns(1, 1), WithEject(1, time.Hour, time.Hour))
+	c.backends[0].slots <- struct{}{}
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(time.Millisecond))
+	defer cancel()
+	if _, err := c.Get(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("%v; want a deadline", err)
+	}
+	<-c.backends[0].slots
+	if s := c.Servers()[0]; s.Failures != 0 || s.Ejections != 0 {
+		t.Fatalf("%+v", s)
+	}
+	if _, err := c.Get(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+}

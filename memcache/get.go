@@ -99,10 +99,15 @@ func (c *Client) GetMulti(ctx context.Context, keys []string) (map[string]*Item,
 	}
 	found := make(map[string]*Item, len(keys))
 	tried := map[int]bool{}
+	var errs []error // of keys that no other server is asked for
 	for {
-		left, errs := c.round(ctx, keys, tried, found)
-		if len(left) == 0 || len(tried) == len(c.backends) {
+		left, last, more := c.round(ctx, keys, tried, found)
+		errs = append(errs, last...)
+		if len(left) == 0 {
 			return found, errors.Join(errs...)
+		}
+		if c.ring.place(left[0], func(i int) bool { return !tried[i] }) < 0 { // nobody is left
+			return found, errors.Join(append(errs, more...)...)
 		}
 		keys = left
 	}
@@ -116,8 +121,9 @@ type part struct {
 	err    error
 }
 
-// round asks the servers that were not tried. It returns the keys that others are to be asked for, and adds to tried who could not answer.
-func (c *Client) round(ctx context.Context, keys []string, tried map[int]bool, found map[string]*Item) (left []string, errs []error) {
+// round asks the servers that were not tried. It returns the keys that others are to be asked for, and why (over), and adds to tried who could
+// not answer. errs is what is wrong with others.
+func (c *Client) round(ctx context.Context, keys []string, tried map[int]bool, found map[string]*Item) (left []string, errs, over []error) {
 	parts := map[int]*part{}
 	asked := make(map[string]bool, len(keys))
 	for _, k := range keys {
@@ -157,13 +163,19 @@ func (c *Client) round(ctx context.Context, keys []string, tried map[int]bool, f
 		if p.err == nil {
 			continue
 		}
-		if c.elsewhere(ctx, p.err, true) {
-			tried[p.server] = true
-			left = append(left, p.keys...)
+		if !c.elsewhere(ctx, p.err, true) {
+			errs = append(errs, p.err)
+			continue
 		}
-		errs = append(errs, p.err)
+		tried[p.server] = true
+		over = append(over, p.err)
+		for _, k := range p.keys {
+			if found[k] == nil { // what has come before it failed is newer than what others may have
+				left = append(left, k)
+			}
+		}
 	}
-	return left, errs
+	return left, errs, over
 }
 
 // window is how many keys are asked for before the answers are read. What a window sends fits into what servers read at once, 16 KiB, and
