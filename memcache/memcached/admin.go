@@ -60,9 +60,9 @@ func (c *conn) admin(name, args []byte) error {
 	case "cache_memlimit":
 		c.reply(quiet, c.memlimit(tok))
 	case "slabs":
-		c.answer(c.s.knobs.slabs(tok))
+		c.reply(quiet, c.s.knobs.slabs(tok))
 	case "lru":
-		c.answer(c.s.knobs.lru(tok))
+		c.reply(quiet, c.s.knobs.lru(tok))
 	case "lru_crawler":
 		return c.crawler(tok)
 	case "watch":
@@ -120,18 +120,20 @@ func (c *conn) flushAll(tok [][]byte) string {
 		}
 	}
 	c.stripe.add(cmdFlush)
-	c.s.flush(delay)
+	at := uint32(0)
+	if delay > 0 {
+		at = c.s.clock.expiry(delay)
+	}
+	c.s.flush(at)
 	return "OK"
 }
 
-// flush forgets all, now or when an expiry time comes.
-func (s *Server) flush(delay int32) {
-	if delay <= 0 {
-		s.flushAt.Store(0)
+// flush forgets all, now (0) or at a time.
+func (s *Server) flush(at uint32) {
+	s.flushAt.Store(at)
+	if at == 0 {
 		s.cache.Flush()
-		return
 	}
-	s.flushAt.Store(s.clock.expiry(delay))
 	s.dueFlush()
 }
 
@@ -192,7 +194,7 @@ func (c *conn) memlimit(tok [][]byte) string {
 	n, ok := parseU64(tok[0])
 	switch {
 	case !ok:
-		return badFormat
+		return plainError
 	case n < 8:
 		return "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m"
 	case n > 1_000_000_000:

@@ -17,11 +17,13 @@ type addOptions struct {
 	createExp  uint32
 	touch      bool
 	exp        uint32
-	marks      segcache.Marks        // of an item that is made
-	after      func(t *segcache.Txn) // sees the item before the access ends
+	marks      segcache.Marks // of an item that is made
+
+	// after sees the item before the access ends; old is the expiry time that it had, 0 if it is new.
+	after func(t *segcache.Txn, old uint32, created bool)
 }
 
-// numberDigits is how long a value may be that is a number.
+// numberDigits is how long a value may be that is changed in place.
 const numberDigits = 32
 
 // add is incr and decr.
@@ -48,11 +50,7 @@ func (c *conn) tryAdd(key []byte, delta uint64, up bool, o *addOptions) (uint64,
 	if o.compare && o.version != t.Version() {
 		return 0, errExists
 	}
-	old := t.Value()
-	if len(old) == 0 || len(old) > numberDigits {
-		return 0, errNotNumeric
-	}
-	v, ok := parseU64(old)
+	v, ok := c.number(t)
 	if !ok {
 		return 0, errNotNumeric
 	}
@@ -61,26 +59,8 @@ func (c *conn) tryAdd(key []byte, delta uint64, up bool, o *addOptions) (uint64,
 	} else {
 		v -= min(v, delta)
 	}
-	var text [numberDigits]byte
-	digits := strconv.AppendUint(text[:0], v, 10)
-	for len(digits) < len(old) { // the length stays, as memcached's
-		digits = append(digits, ' ')
-	}
-	version := o.newVersion
-	if version == 0 {
-		version = c.version()
-	}
-	exp := t.Exp()
-	if o.touch {
-		exp = o.exp
-	}
-	if len(digits) == len(old) {
-		t.Overwrite(digits)
-		t.SetVersion(version)
-		t.SetExp(exp)
-	} else if err := t.Store(&segcache.Put{
-		A: digits, Flags: t.Flags(), Exp: exp, Version: version, Marks: t.Marks() & segcache.BinaryKey, Tags: t.Tags(), Joined: true,
-	}); err != nil {
+	old := t.Exp()
+	if err := c.storeNumber(t, v, o); err != nil {
 		return 0, err
 	}
 	k := t.Class()
@@ -92,9 +72,52 @@ func (c *conn) tryAdd(key []byte, delta uint64, up bool, o *addOptions) (uint64,
 		k.DecrHits++
 	}
 	if o.after != nil {
-		o.after(t)
+		o.after(t, old, false)
 	}
 	return v, nil
+}
+
+// number reads the item's value. Those that memcached would keep in several chunks are none.
+func (c *conn) number(t *segcache.Txn) (v uint64, ok bool) {
+	if _, size := t.Size(); size > c.s.opts.ChunkMax || t.Len() == 0 {
+		return 0, false
+	}
+	return parseU64(t.Value())
+}
+
+// storeNumber writes v in place of the item's value. As memcached's, it does not become shorter: blanks fill the rest.
+func (c *conn) storeNumber(t *segcache.Txn, v uint64, o *addOptions) error {
+	var text [numberDigits]byte
+	n := t.Len()
+	digits := text[:0]
+	if n > numberDigits {
+		digits = make([]byte, 0, n)
+	}
+	digits = strconv.AppendUint(digits, v, 10)
+	marks := segcache.BinaryKey
+	if len(digits) <= n {
+		marks = t.Marks()
+	}
+	for len(digits) < n {
+		digits = append(digits, ' ')
+	}
+	version := o.newVersion
+	if version == 0 {
+		version = c.version()
+	}
+	exp := t.Exp()
+	if o.touch {
+		exp = o.exp
+	}
+	if len(digits) == n && n <= numberDigits { // nobody reads a small value without the lock
+		t.Overwrite(digits)
+		t.SetVersion(version)
+		t.SetExp(exp)
+		return nil
+	}
+	return t.Store(&segcache.Put{
+		A: digits, Flags: t.Flags(), Exp: exp, Version: version, Marks: marks & t.Marks(), Tags: t.Tags(), Joined: true,
+	})
 }
 
 func (c *conn) addMiss(t *segcache.Txn, up bool, o *addOptions) (uint64, error) {
@@ -117,7 +140,7 @@ func (c *conn) addMiss(t *segcache.Txn, up bool, o *addOptions) (uint64, error) 
 	}
 	c.stripe.add(totalItems)
 	if o.after != nil {
-		o.after(t)
+		o.after(t, 0, true)
 	}
 	return o.initial, nil
 }

@@ -99,7 +99,8 @@ func parseBinHead(b []byte) (h binHead, ok bool) {
 // binRule says what a request looks like.
 type binRule struct {
 	known      bool
-	key        bool // has one; otherwise must not
+	key        bool // has one; otherwise must not, unless
+	mayKey     bool // it may
 	extras     int  // bytes; -1: 0 or 4
 	value      bool // may have one
 	quiet      bool
@@ -132,6 +133,10 @@ var binRules = func() (r [256]binRule) {
 	r[opNoop] = binRule{known: true}
 	r[opVersion] = binRule{known: true}
 	r[opVerbosity] = binRule{known: true, extras: 4}
+	r[opStat] = binRule{known: true, mayKey: true}
+	r[opSASLList] = binRule{known: true}
+	r[opSASLAuth] = binRule{known: true, key: true, value: true}
+	r[opSASLStep] = r[opSASLAuth]
 	for op, quiet := range map[int]int{
 		opGet: opGetQ, opGetK: opGetKQ, opSet: opSetQ, opAdd: opAddQ, opReplace: opReplaceQ, opDelete: opDeleteQ, opIncr: opIncrQ,
 		opDecr: opDecrQ, opQuit: opQuitQ, opFlush: opFlushQ, opAppend: opAppendQ, opPrepend: opPrependQ, opGAT: opGATQ, opGATK: opGATKQ,
@@ -141,6 +146,17 @@ var binRules = func() (r [256]binRule) {
 	}
 	return r
 }()
+
+// fits reports whether the lengths of a request's parts are those of its command.
+func (r *binRule) fits(h *binHead, value int) bool {
+	switch {
+	case !r.mayKey && r.key != (h.keyLen > 0), !r.value && value > 0:
+		return false
+	case r.extras < 0:
+		return h.extras == 0 || h.extras == 4
+	}
+	return h.extras == r.extras
+}
 
 // binReply appends an answer without extras and key but with a body of text.
 func (c *conn) binReply(h *binHead, status binStatus, body string, version uint64) {
@@ -184,9 +200,14 @@ func (c *conn) binary() (more bool, err error) {
 		return false, c.endAfterFlush()
 	}
 	head := binHeader + h.bodyLen
-	if rule.isStorage {
+	switch {
+	case !rule.known:
+		w.r += binHeader
+		c.binError(&h, binUnknown)
+		return true, c.skip(h.bodyLen)
+	case rule.isStorage:
 		head = binHeader + h.extras + h.keyLen
-	} else if h.bodyLen > binSmall {
+	case h.bodyLen > binSmall:
 		c.binError(&h, binInvalid)
 		return false, c.endAfterFlush()
 	}
@@ -196,22 +217,16 @@ func (c *conn) binary() (more bool, err error) {
 	body := w.in[w.r+binHeader : w.r+head]
 	w.r += head
 	extras, key, value := body[:h.extras], body[h.extras:h.extras+h.keyLen], body[h.extras+h.keyLen:]
-	switch {
-	case h.op == opStat:
-		c.binStats(&h, key)
-		return true, nil
-	case h.op >= opSASLList && h.op <= opSASLStep:
-		return true, c.sasl(&h, key, value)
-	case !rule.known:
-		c.binError(&h, binUnknown)
-		if rule.isStorage {
-			return true, c.skip(h.bodyLen - h.extras - h.keyLen)
-		}
-		return true, nil
-	case rule.key != (h.keyLen > 0), rule.extras >= 0 && h.extras != rule.extras, rule.extras < 0 && h.extras != 0 && h.extras != 4,
-		!rule.value && len(value) > 0:
+	if !rule.fits(&h, len(value)) {
 		c.binError(&h, binInvalid)
 		return false, c.endAfterFlush()
+	}
+	switch h.op {
+	case opStat:
+		c.binStats(&h, key)
+		return true, nil
+	case opSASLList, opSASLAuth, opSASLStep:
+		return true, c.sasl(&h, key, value)
 	}
 	if c.s.slow.after == 0 {
 		return true, c.binCommand(&h, rule, extras, key)
@@ -282,12 +297,12 @@ func (c *conn) binFlush(h *binHead, rule *binRule, extras []byte) {
 		c.binError(h, binAuthFailure)
 		return
 	}
-	delay := int32(0)
+	at := uint32(0)
 	if len(extras) == 4 {
-		delay = int32(binary.BigEndian.Uint32(extras))
+		at = c.s.clock.binaryExpiry(extras)
 	}
 	c.stripe.add(cmdFlush)
-	c.s.flush(delay)
+	c.s.flush(at)
 	if !rule.quiet {
 		c.binReply(h, binOK, "", 0)
 	}
@@ -295,14 +310,13 @@ func (c *conn) binFlush(h *binHead, rule *binRule, extras []byte) {
 
 func (c *conn) binStore(h *binHead, rule *binRule, extras, key []byte) error {
 	size := h.bodyLen - h.extras - h.keyLen
-	if h.extras != rule.extras || h.keyLen == 0 {
-		c.binError(h, binInvalid)
-		return c.endAfterFlush()
-	}
 	r := putRequest{mode: rule.mode, key: key, compare: h.version != 0, version: h.version}
 	if len(extras) == 8 {
 		r.flags = binary.BigEndian.Uint32(extras)
-		r.exp = c.s.clock.expiry(int32(binary.BigEndian.Uint32(extras[4:])))
+		r.exp = c.s.clock.binaryExpiry(extras[4:])
+		if r.compare { // set, add and replace are the same then
+			r.mode = modeCAS
+		}
 	}
 	if !c.may(key, permWrite) {
 		c.binError(h, binAuthFailure)
@@ -359,7 +373,7 @@ func (c *conn) binGet(h *binHead, rule *binRule, extras, key []byte) error {
 			c.stripe.add(touchHits)
 			t.Class().TouchHits++
 			t.Bump()
-			t.SetExp(c.s.clock.expiry(int32(binary.BigEndian.Uint32(extras))))
+			t.SetExp(c.s.clock.binaryExpiry(extras))
 		} else {
 			c.stripe.add(touchMisses)
 		}
@@ -411,9 +425,9 @@ func (c *conn) binNumber(h *binHead, rule *binRule, extras, key []byte) {
 	}
 	delta, initial := binary.BigEndian.Uint64(extras), binary.BigEndian.Uint64(extras[8:])
 	exp := binary.BigEndian.Uint32(extras[16:])
-	o := addOptions{compare: h.version != 0, version: h.version, create: exp != 0xffffffff, initial: initial, createExp: c.s.clock.expiry(int32(exp))}
+	o := addOptions{compare: h.version != 0, version: h.version, create: exp != 0xffffffff, initial: initial, createExp: c.s.clock.binaryExpiry(extras[16:])}
 	var version uint64
-	o.after = func(t *segcache.Txn) { version = t.Version() }
+	o.after = func(t *segcache.Txn, _ uint32, _ bool) { version = t.Version() }
 	v, err := c.add(key, delta, rule.up, &o)
 	switch err {
 	case nil:
@@ -430,6 +444,15 @@ func (c *conn) binNumber(h *binHead, rule *binRule, extras, key []byte) {
 	default:
 		c.binError(h, binNoMemory)
 	}
+}
+
+// isStatGroup reports whether a word is the whole name of a group: the binary protocol knows no shorter ones.
+func isStatGroup(word string) bool {
+	switch word {
+	case "settings", "conns", "items", "slabs", "sizes", "extstore", "proxy", "proxyfuncs", "proxybe":
+		return true
+	}
+	return false
 }
 
 // binStat appends one statistic, or the end if it has no name.
@@ -455,7 +478,7 @@ func (c *conn) binStats(h *binHead, key []byte) {
 		c.s.detail.on.Store(string(key) == "detail on")
 	case string(key) == "detail dump":
 		c.binStat("detailed", string(c.s.detail.dump(nil)))
-	case !c.statGroup(key):
+	case !isStatGroup(string(key)) || !c.statGroup(key):
 		c.binError(h, binNotFound)
 		return
 	}

@@ -2,6 +2,8 @@ package memcached
 
 import (
 	"context"
+	"encoding/binary"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,6 +59,15 @@ func (k *clock) pause(on bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.paused = on
+}
+
+// binaryExpiry is expiry for the binary protocol's number of 32 bits, which has no sign: times up to the year 2106.
+func (k *clock) binaryExpiry(b []byte) uint32 {
+	exp := binary.BigEndian.Uint32(b)
+	if exp > math.MaxInt32 {
+		return exp
+	}
+	return k.expiry(int32(exp))
 }
 
 const (

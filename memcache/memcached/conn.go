@@ -39,6 +39,7 @@ type conn struct {
 	authed   bool
 	quit     bool // close when the answers are out
 	datagram bool
+	long     bool // its input is in Server.pending
 	step     saslStep
 }
 
@@ -121,6 +122,10 @@ func (c *conn) park() {
 	if w := c.w; w != nil && w.r == w.n {
 		c.w = nil
 		c.s.giveBack(w)
+		if c.long {
+			c.long = false
+			c.s.pending.release(c)
+		}
 	}
 }
 
@@ -140,6 +145,9 @@ func (c *conn) end() {
 		c.close("panic")
 	}
 	c.close("normal")
+	if c.long {
+		c.s.pending.release(c)
+	}
 	c.logClose()
 	c.s.open.Add(-1)
 	c.s.mu.Lock()
@@ -248,7 +256,12 @@ func (c *conn) makeRoom(n int) {
 		w.r = 0
 	}
 	if len(w.in)-w.n < n {
-		w.in = append(make([]byte, 0, max(2*len(w.in), w.n+n)), w.in[:w.n]...)
+		size := max(2*len(w.in), w.n+n)
+		if !c.datagram { // one of those ends with its handling
+			c.long = true
+			c.s.pending.take(c, size)
+		}
+		w.in = append(make([]byte, 0, size), w.in[:w.n]...)
 		w.in = w.in[:cap(w.in)]
 	}
 }
@@ -281,9 +294,16 @@ func (c *conn) readFull(p []byte) error {
 	if err := c.flush(); err != nil {
 		return err
 	}
-	n, err := io.ReadFull(c.nc, p[k:])
-	c.stripe.n[bytesRead].Add(uint64(n))
-	return err
+	for p = p[k:]; len(p) > 0; {
+		n, err := c.nc.Read(p)
+		if n == 0 && err != nil {
+			return err
+		}
+		c.stripe.n[bytesRead].Add(uint64(n))
+		p = p[n:]
+		c.last.Store(c.s.clock.real.Load()) // who sends a large value is not silent
+	}
+	return nil
 }
 
 // skip drops n bytes of input.

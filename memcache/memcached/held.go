@@ -46,13 +46,17 @@ func (c *conn) writeHeld(v []byte, held segcache.Held) error {
 		defer held.Release()
 	}
 	defer func() { c.w.out = c.w.out[:0] }()
-	if len(out)+len(rest) == 0 {
-		return nil
-	}
-	c.writing.Store(c.s.clock.real.Load())
 	defer c.writing.Store(0)
-	bufs := net.Buffers{out, rest}
-	k, err := bufs.WriteTo(c.nc)
-	c.stripe.n[bytesWritten].Add(uint64(k))
-	return err
+	for len(out)+len(rest) > 0 {
+		c.writing.Store(c.s.clock.real.Load()) // WriteTimeout is for each piece: a large value may take long
+		piece := rest[:min(len(rest), flushAt)]
+		bufs := net.Buffers{out, piece}
+		k, err := bufs.WriteTo(c.nc)
+		c.stripe.n[bytesWritten].Add(uint64(k))
+		if err != nil {
+			return err
+		}
+		out, rest = nil, rest[len(piece):]
+	}
+	return nil
 }

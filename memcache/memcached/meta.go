@@ -155,12 +155,12 @@ func (c *conn) metaStatus(status string, key []byte, f *metaFlags) {
 	c.w.out = append(c.metaEcho(out, key, f), crlf...)
 }
 
-// ttl is what is left of an item's life, in seconds; -1: all.
+// ttl is what is left of an item's life, in seconds; -1: all. One that ends with this command, as by T-1, has 0 left.
 func (c *conn) ttl(exp uint32) int64 {
 	if exp == 0 {
 		return -1
 	}
-	return int64(exp) - int64(c.s.cache.Now())
+	return max(int64(exp)-int64(c.s.cache.Now()), 0)
 }
 
 // metaSet is ms.
@@ -217,15 +217,15 @@ func metaPut(key []byte, f *metaFlags) (r putRequest, ok bool) {
 	if f.has('C') {
 		r.compare, r.version = true, f.cas
 	}
-	switch f.mode | 0x20 {
-	case 0x20, 's': // 0x20: there is no M
-	case 'e':
+	switch f.mode {
+	case 0, 'S': // 0: there is no M
+	case 'E':
 		r.mode, r.compare = modeAdd, false
-	case 'a':
+	case 'A':
 		r.mode = modeAppend
-	case 'p':
+	case 'P':
 		r.mode = modePrepend
-	case 'r':
+	case 'R':
 		r.mode = modeReplace
 	default:
 		return r, false
@@ -325,21 +325,25 @@ func (c *conn) metaInvalidate(t *segcache.Txn, f *metaFlags) error {
 func (c *conn) metaArithmetic(key []byte, f *metaFlags) {
 	up := true
 	switch f.mode {
-	case 0, 'I', 'i', '+':
-	case 'D', 'd', '-':
+	case 0, 'I', '+':
+	case 'D', '-':
 		up = false
 	default:
 		c.answer("CLIENT_ERROR invalid mode for ma M token")
 		return
 	}
-	o := addOptions{newVersion: f.newV, create: f.has('N'), createExp: f.viv, initial: f.init, touch: f.has('T'), exp: f.exp}
+	o := addOptions{newVersion: f.newV, create: f.has('N'), initial: f.init, touch: f.has('T'), exp: f.exp}
+	o.createExp, _ = f.expiries(0, true)
 	if f.has('b') {
 		o.marks = segcache.BinaryKey
 	}
 	o.compare, o.version = f.cas != 0, f.cas // as memcached: here, C0 is none
 	var version uint64
 	var exp uint32
-	o.after = func(t *segcache.Txn) { version, exp = t.Version(), t.Exp() }
+	o.after = func(t *segcache.Txn, old uint32, created bool) {
+		version = t.Version()
+		_, exp = f.expiries(old, created)
+	}
 	v, err := c.add(key, f.delta, up, &o)
 	switch err {
 	case nil:

@@ -10,7 +10,7 @@ type metaFlags struct {
 	exp   uint32 // of T, a time
 	exp0  int32  // of T, as given
 	viv   uint32 // of N, a time
-	recT  int32  // of R
+	rec   uint32 // of R, a time
 	cas   uint64 // of C
 	newV  uint64 // of E
 	delta uint64
@@ -27,10 +27,13 @@ func letterBit(b byte) uint64 {
 
 func (f *metaFlags) has(b byte) bool { return f.seen&letterBit(b) != 0 }
 
-// metaLetters are the flags that each command knows. P and L are reserved for proxies, and accepted.
+// metaLetters are the flags that each command takes. As with memcached, those that mean something to another command are accepted, P and L
+// too, which are reserved for proxies; g and G are ours.
 var metaLetters = map[byte]string{
-	'g': "bcCfghklOqstuvENRTPL", 's': "bcCEFGIkOqsTMNPL", 'd': "bCEIkOqTxPL", 'a': "bCENJDTMOqtcvkPL", 't': "bCGkOqPL",
+	'g': memcachedLetters + "g", 's': memcachedLetters + "G", 'd': memcachedLetters, 'a': memcachedLetters, 't': memcachedLetters + "G",
 }
+
+const memcachedLetters = "bcfhklqstuvxCDEFIJLMNOPRT"
 
 var metaMasks = func() (m [256]uint64) {
 	for cmd, letters := range metaLetters {
@@ -71,6 +74,24 @@ func (f *metaFlags) parse(cmd byte, tok [][]byte, clock *clock) string {
 	return ""
 }
 
+// expiries goes through N and T in their order: what the item's expiry time is in the end, and what it is where t asks for it. exp is the item's;
+// one that the command has created has none until N gives it one.
+func (f *metaFlags) expiries(exp uint32, created bool) (last, shown uint32) {
+	for _, t := range f.list[:f.n] {
+		switch t[0] {
+		case 'N':
+			if created {
+				exp = f.viv
+			}
+		case 'T':
+			exp = f.exp
+		case 't':
+			shown = exp
+		}
+	}
+	return exp, shown
+}
+
 // token reads what follows a flag's letter.
 func (f *metaFlags) token(cmd, b byte, v []byte, clock *clock) string {
 	ok := true
@@ -89,7 +110,9 @@ func (f *metaFlags) token(cmd, b byte, v []byte, clock *clock) string {
 		n, ok = parseI32(v)
 		f.viv = clock.expiry(n)
 	case 'R':
-		f.recT, ok = parseI32(v)
+		var n int32
+		n, ok = parseI32(v)
+		f.rec = clock.expiry(n)
 	case 'C':
 		f.cas, ok = parseU64(v)
 	case 'E':
@@ -97,7 +120,7 @@ func (f *metaFlags) token(cmd, b byte, v []byte, clock *clock) string {
 	case 'G':
 		f.tags, ok = v, validTags(v)
 	case 'M':
-		if len(v) == 0 {
+		if len(v) != 1 {
 			return "CLIENT_ERROR incorrect length for M token"
 		}
 		f.mode = v[0]

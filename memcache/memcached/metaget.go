@@ -75,16 +75,7 @@ func (c *conn) metaMiss(touching bool, why segcache.Miss) {
 // metaHit answers with the item, and ends the access.
 func (c *conn) metaHit(key []byte, f *metaFlags, created bool) error {
 	t := &c.w.txn
-	won := created
 	marks := t.Marks()
-	exp := t.Exp()
-	if f.has('R') && !created && marks&segcache.TokenSent == 0 && exp != 0 && c.ttl(exp) < int64(f.recT) {
-		won = true
-	}
-	if f.has('T') {
-		exp = f.exp
-		t.SetExp(exp)
-	}
 	withValue := f.has('v') && !(f.has('C') && f.cas == t.Version())
 	out := c.w.out
 	if withValue {
@@ -92,7 +83,7 @@ func (c *conn) metaHit(key []byte, f *metaFlags, created bool) error {
 	} else {
 		out = append(out, "HD"...)
 	}
-	out = c.metaGetFlags(out, key, f, exp)
+	out, won := c.metaGetFlags(out, key, f, created)
 	if marks&segcache.TokenSent != 0 {
 		out = append(out, " Z"...)
 	}
@@ -115,11 +106,25 @@ func (c *conn) metaHit(key []byte, f *metaFlags, created bool) error {
 	return nil
 }
 
-// metaGetFlags appends what is asked for, as it was before the command.
-func (c *conn) metaGetFlags(out, key []byte, f *metaFlags, exp uint32) []byte {
+// metaGetFlags appends what is asked for, as it was before the command but for the expiry time: as with memcached, T, N, R and t act in the
+// order in which they stand. won: the client is to make the value anew.
+func (c *conn) metaGetFlags(out, key []byte, f *metaFlags, created bool) (_ []byte, won bool) {
 	t := &c.w.txn
+	old := t.Exp()
+	exp := old
+	if created { // until N gives it one
+		exp = 0
+	}
 	for _, tok := range f.list[:f.n] {
 		switch tok[0] {
+		case 'T':
+			exp = f.exp
+		case 'N':
+			if created {
+				exp = f.viv
+			}
+		case 'R':
+			won = won || t.Marks()&segcache.TokenSent == 0 && exp != 0 && exp < f.rec
 		case 'c':
 			out = strconv.AppendUint(append(out, " c"...), t.Version(), 10)
 		case 'f':
@@ -143,5 +148,8 @@ func (c *conn) metaGetFlags(out, key []byte, f *metaFlags, exp uint32) []byte {
 			out = strconv.AppendInt(append(out, " t"...), c.ttl(exp), 10)
 		}
 	}
-	return out
+	if exp != old {
+		t.SetExp(exp)
+	}
+	return out, won || created
 }

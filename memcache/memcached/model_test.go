@@ -290,7 +290,7 @@ func (m *model) get(key string) {
 func addTo(value string, delta uint64, up bool) (text string, v uint64, ok bool) {
 	digits, _, _ := strings.Cut(value, " ") // as C's strtoull
 	v, err := strconv.ParseUint(digits, 10, 64)
-	if err != nil || len(value) > numberDigits {
+	if err != nil {
 		return "", 0, false
 	}
 	if up {
@@ -386,7 +386,7 @@ func (m *model) metaGet(key string) {
 	case it == nil:
 		it = &modelItem{exp: m.s.cache.Now() + 30, token: true}
 		m.items[key] = it
-		m.ask("mg "+key+" s t v N30\r\n", "VA 0 s0 t30 W\r\n\r\n")
+		m.ask("mg "+key+" s N30 t v\r\n", "VA 0 s0 t30 W\r\n\r\n")
 		m.changed(key, it)
 		return
 	}

@@ -30,6 +30,7 @@ const (
 	maxUsers     = 8 << 10  // users of the authentication file
 	maxAuth      = 16384    // bytes of "user password"
 	maxUnread    = 16 << 20 // bytes of answers, of all connections, that are kept for slow readers
+	maxPending   = 8 << 20  // bytes of requests that are longer than a read buffer and not complete, of all connections
 	maxBinary    = 1<<31 - 3
 	maxOpaque    = 32
 	maxTags      = 8       // of an item
@@ -126,6 +127,9 @@ func (o Options) withDefaults() Options {
 	o.Delimiter = cmp.Or(o.Delimiter, ':')
 	if o.SASL != nil { // as memcached: the text protocol could not authenticate
 		o.Protocol = Binary
+	}
+	if o.Users != nil && o.Protocol == Auto { // the binary protocol would ask nobody who he is
+		o.Protocol = ASCII
 	}
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, time.Minute)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))

@@ -39,6 +39,7 @@ type Server struct {
 	detail   detail
 	hot      hotKeys
 	slow     slowLog
+	pending  pending
 	watch    watchers
 	stopOnce sync.Once
 
@@ -197,9 +198,12 @@ func (s *Server) sweep(ctx context.Context) {
 		s.dueFlush()
 		now := time.Now()
 		for _, c := range s.connections() {
-			if w := c.writing.Load(); w != 0 && now.Sub(time.Unix(w, 0)) > s.opts.WriteTimeout {
-				c.stripe.add(slowClosed)
-				c.close("write_timeout")
+			if w := c.writing.Load(); w != 0 {
+				if now.Sub(time.Unix(w, 0)) > s.opts.WriteTimeout {
+					c.stripe.add(slowClosed)
+					c.close("write_timeout")
+				}
+				c.last.Store(now.Unix()) // it is we who have something to say
 				continue
 			}
 			if idle := s.idleTimeout(); idle > 0 && !c.watching.Load() && now.Sub(time.Unix(c.last.Load(), 0)) > idle {

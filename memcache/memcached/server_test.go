@@ -161,6 +161,10 @@ func TestBinaryMistakes(t *testing.T) {
 		"incr with short extras":  packet(opIncr, "a", "1234", ""),
 		"noop with a key":         packet(opNoop, "a", "", ""),
 		"touch without an expiry": packet(opTouch, "a", "", ""),
+		"stat with extras":        packet(opStat, "", "1234", ""),
+		"stat with a value":       packet(opStat, "items", "", "x"),
+		"mechanisms with a key":   packet(opSASLList, "a", "", ""),
+		"a login without one":     packet(opSASLAuth, "", "", "x"),
 		"more key than body":      strings.Replace(packet(opGet, "abc", "", ""), "\x00\x03\x00\x00", "\x00\x09\x00\x00", 1),
 	} {
 		c := s.dial(t)

@@ -521,7 +521,7 @@ func (c *conn) cacheDump(tok [][]byte) {
 		return
 	}
 	if len(tok) < 2 {
-		c.answer(badFormat)
+		c.answer("CLIENT_ERROR bad command line")
 		return
 	}
 	class, ok := parseU64(tok[0])

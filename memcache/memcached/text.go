@@ -320,7 +320,10 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 // keyArgs splits the arguments of a command about a key, of which there must be least. It answers if they are wrong; ok is false then.
 func (c *conn) keyArgs(args []byte, least int) (tok [][]byte, quiet, ok bool) {
 	n, _ := split(args, c.w.tok[:])
-	tok, quiet = noReply(c.w.tok[:n])
+	tok = c.w.tok[:n]
+	if n > 1 { // the first is the key, whatever its name
+		tok, quiet = noReply(tok)
+	}
 	switch {
 	case len(tok) < least:
 		c.reply(quiet, plainError)
