@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -155,3 +156,47 @@ func TestBinaryCorners(t *testing.T) {
 		})
 	}
 }
+
+// What watchers see of stores and look-ups is what has happened.
+func TestWatchersSeeWhatHappens(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Options{})
+	w, c := s.dial(t), s.dial(t)
+	if got := w.Ask("watch fetchers mutations deletions rawcmds"); got != "OK" {
+		t.Fatal(got)
+	}
+	for _, tt := range []struct {
+		ask, answer string
+		want        []string
+	}{
+		{"set a 0 0 1\r\nx", "STORED", []string{"type=item_store key=a status=stored cmd=set ttl=0 clsid=1 cfd=* size=1"}},
+		{"append a 0 0 2\r\nyz", "STORED", []string{"type=item_store key=a status=stored cmd=append ttl=0 clsid=1 cfd=* size=3"}},
+		{"append none 0 0 2\r\nyz", "NOT_STORED", []string{"type=item_store key=none status=not_stored cmd=append ttl=0 clsid=1 cfd=* size=2"}},
+		{"ms a 1 C99999\r\nx", "EX", []string{"type=item_store key=a status=exists cmd=cas ttl=0 clsid=1 cfd=* size=1"}},
+		{"set e 0 -1 1\r\nx", "STORED", []string{"type=item_store key=e status=stored cmd=set ttl=-1 clsid=1 cfd=* size=1"}},
+		{"mg e", "EN", []string{"type=item_get key=e status=expired clsid=0 cfd=* size=0"}},
+		{"mg new N30", "HD W", []string{"type=item_get key=new status=not_found clsid=0 cfd=* size=0"}},
+		{"mg new", "HD Z", []string{"type=item_get key=new status=found clsid=1 cfd=* size=0"}},
+		{"ms IA== 1 b\r\nx", "HD", []string{"type=item_store key=%20 status=stored cmd=set ttl=0 clsid=1 cfd=* size=1"}},
+		{"delete a", "DELETED", []string{"type=deleted key=a cmd=delete clsid=1 size=3"}},
+		{"md none", "NF", nil},
+	} {
+		if got := c.Ask(tt.ask); got != tt.answer {
+			t.Fatalf("%q: %q", tt.ask, got)
+		}
+		command, _, _ := strings.Cut(tt.ask, "\r\n")
+		for _, want := range append([]string{fmt.Sprintf("type=raw_cmd cfd=* cmd=%q", command)}, tt.want...) {
+			_, got, ok := strings.Cut(w.Line(), " type=")
+			got = cfdForm.ReplaceAllString("type="+got, "cfd=*")
+			if !ok || got != want {
+				t.Errorf("%q: %q; want %q", command, got, want)
+			}
+		}
+	}
+	c.Ask("get " + strings.Repeat("k", 100_000))
+	if got := w.Line(); len(got) > 2*rawText {
+		t.Errorf("of a long command a watcher sees %d bytes", len(got))
+	}
+}
+
+var cfdForm = regexp.MustCompile(`cfd=\d+`)

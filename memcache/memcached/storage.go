@@ -250,7 +250,11 @@ func (c *conn) notePut(t *segcache.Txn, r *putRequest, err error) {
 		status = "not_stored"
 	}
 	if c.s.watch.wants(watchMutate) {
-		c.s.watch.stored(c, r, status, class, c.s.opts.itemTotal(len(r.key), len(r.value), r.flags != 0))
+		size := len(r.value)
+		if err == nil {
+			size = t.Len()
+		}
+		c.s.watch.stored(c, r, status, class, size)
 	}
 }
 

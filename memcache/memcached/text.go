@@ -236,7 +236,7 @@ func (c *conn) observeGet(key []byte, found bool, hits counter) {
 		s.hot.sample(c, key, hits)
 	}
 	if s.watch.wants(watchFetch) {
-		s.watch.fetch(c, key, &c.w.txn)
+		s.watch.fetch(c, key, found, &c.w.txn)
 	}
 }
 

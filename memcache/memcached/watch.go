@@ -30,6 +30,9 @@ var watchNames = map[string]watchKind{
 	"sysevents": watchSys, "rawcmds": watchRaw, "proxyreqs": watchProxy, "proxyevents": watchProxy, "proxyuser": watchProxy,
 }
 
+// rawText is how much of a command a watcher sees, in bytes.
+const rawText = 512
+
 // watchBuffer bounds the lines that wait for a watcher, in bytes; what comes beyond is skipped.
 const watchBuffer = 256 << 10
 
@@ -180,10 +183,10 @@ func (c *conn) watchCommand(tok [][]byte) error {
 }
 
 // fetch reports a look-up. The access is not ended.
-func (w *watchers) fetch(c *conn, key []byte, t *segcache.Txn) {
+func (w *watchers) fetch(c *conn, key []byte, found bool, t *segcache.Txn) {
 	status, class, size := "not_found", 0, 0
 	switch {
-	case t.Found():
+	case found:
 		status = "found"
 		class, _ = t.Size()
 		class++
@@ -199,10 +202,14 @@ func (w *watchers) fetch(c *conn, key []byte, t *segcache.Txn) {
 func (w *watchers) stored(c *conn, r *putRequest, status string, class, size int) {
 	ttl := int64(0)
 	if r.exp != 0 {
-		ttl = int64(r.exp) - int64(c.s.cache.Now())
+		ttl = max(int64(r.exp)-int64(c.s.cache.Now()), -1)
+	}
+	mode := r.mode
+	if r.compare && (mode == modeSet || mode == modeReplace) {
+		mode = modeCAS
 	}
 	w.line(watchMutate, "type=item_store key=%s status=%s cmd=%s ttl=%d clsid=%d cfd=%d size=%d",
-		appendURI(nil, r.key), status, r.mode, ttl, class+1, c.id, len(r.value))
+		appendURI(nil, r.key), status, mode, ttl, class+1, c.id, size)
 }
 
 func (w *watchers) deleted(c *conn, key []byte, t *segcache.Txn, cmd string) {
@@ -222,7 +229,7 @@ func (w *watchers) evicted(e segcache.Evicted) {
 }
 
 func (w *watchers) raw(c *conn, line []byte) {
-	w.line(watchRaw, "type=raw_cmd cfd=%d cmd=%s", c.id, strconv.AppendQuoteToASCII(nil, string(line)))
+	w.line(watchRaw, "type=raw_cmd cfd=%d cmd=%s", c.id, strconv.AppendQuoteToASCII(nil, string(line[:min(len(line), rawText)])))
 }
 
 func (c *conn) logConn() {
