@@ -78,7 +78,7 @@ const memcachedGC = 400
 
 // Beyond these the collector runs more often, rather than let memory grow. Items are not in that heap.
 const (
-	heapLimit   = 40 << 20
+	heapLimit   = 32 << 20
 	heapPerConn = 12 << 10
 )
 

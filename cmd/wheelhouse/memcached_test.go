@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -303,6 +304,56 @@ func TestMemcachedMemory(t *testing.T) {
 		t.Error(got)
 	}
 	eventually(t, "memory is given back", func() bool { return residentBytes(t, p.cmd.Process.Pid) < raceMemory*80<<20 })
+}
+
+// So it does while many ask for much at once without reading it, and while many send lines without end.
+func TestMemcachedCrowd(t *testing.T) {
+	t.Parallel()
+	const limit = 24
+	allowed := raceMemory * int64(limit<<20*105/100+64<<20)
+	p := start(t, "memcached", "-p", "0", "-m", strconv.Itoa(limit))
+	c := memcachetest.Dial(t, p.memcached())
+	for i := range 2 * limit << 20 / 1000 {
+		c.Send(fmt.Sprintf("set k%d 0 0 1000 noreply", i), strings.Repeat("x", 1000))
+	}
+	if got := c.Ask("set small 0 0 500\r\n" + strings.Repeat("x", 500)); got != "STORED" {
+		t.Fatal(got)
+	}
+	for _, crowd := range []struct {
+		many int
+		text string
+	}{
+		{700, strings.Repeat("get "+strings.Repeat("small ", 300)+"\r\n", 20)},
+		{200, "get " + strings.Repeat("k", 900_000)},
+	} {
+		var list []net.Conn
+		var sending sync.WaitGroup
+		for range crowd.many {
+			nc, err := net.Dial("tcp", p.memcached())
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, nc)
+			sending.Go(func() { _, _ = io.WriteString(nc, crowd.text) }) // it may be closed meanwhile
+		}
+		most, before, settled := int64(0), "", 0
+		eventually(t, "all of them are waited for", func() bool {
+			most = max(most, residentBytes(t, p.cmd.Process.Pid))
+			settled++
+			if now := c.Stats("")["cmd_get"]; now != before {
+				settled, before = 0, now
+			}
+			return settled > 20
+		})
+		t.Logf("%d connections, %.20q…: %d bytes of %d", crowd.many, crowd.text, most, allowed)
+		if most > allowed {
+			t.Errorf("with %d connections that send %.20q… the process has had %d bytes; at most %d are allowed", crowd.many, crowd.text, most, allowed)
+		}
+		for _, nc := range list {
+			nc.Close()
+		}
+		sending.Wait()
+	}
 }
 
 func residentBytes(t *testing.T, pid int) int64 {

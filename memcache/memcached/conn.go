@@ -126,6 +126,15 @@ func (c *conn) park() {
 			c.long = false
 			c.s.pending.release(c)
 		}
+	} else if w != nil {
+		c.slim()
+	}
+}
+
+// slim gives back what large answers have taken, before the connection waits with half a request or for its turn, if there are many.
+func (c *conn) slim() {
+	if w := c.w; len(w.out) == 0 && cap(w.out) > 2*readBuffer && c.s.open.Load() > crowd {
+		w.out = make([]byte, 0, readBuffer)
 	}
 }
 
@@ -339,6 +348,10 @@ func (c *conn) flush() error {
 		}
 		return nil
 	}
+	if cap(c.w.out) > 2*readBuffer && c.s.unread.Load() > maxUnread/2 {
+		// This one may not read, as many others do not: what is kept for it is no more than it must be.
+		c.w.out = append([]byte(nil), c.w.out...)
+	}
 	err := c.write(c.w.out)
 	c.w.out = c.w.out[:0]
 	if cap(c.w.out) > 4*flushAt {
@@ -417,9 +430,23 @@ func (c *conn) process() error {
 		if batch++; batch >= c.s.opts.Batch && w.r < w.n {
 			batch = 0
 			c.stripe.add(connYields)
-			runtime.Gosched()
+			if err := c.yield(); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
+}
+
+// yield lets others have a turn. Where there are many, each of which has answers that wait meanwhile, it leaves little behind.
+func (c *conn) yield() error {
+	if len(c.w.out) >= readBuffer {
+		if err := c.flush(); err != nil {
+			return err
+		}
+	}
+	c.slim()
+	runtime.Gosched()
 	return nil
 }
 
