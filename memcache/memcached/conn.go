@@ -35,6 +35,7 @@ type conn struct {
 	p        []byte // for writeFn: what is left to be written
 	err      error  // of readFn and writeFn
 	n        int    // of readFn
+	turn     int    // commands since others had theirs
 	protocol Protocol
 	authed   bool
 	quit     bool // close when the answers are out
@@ -411,7 +412,7 @@ func (c *conn) process() error {
 			c.protocol = Binary
 		}
 	}
-	for batch := 0; w.r < w.n && !c.quit; {
+	for c.turn = 0; w.r < w.n && !c.quit; {
 		var more bool
 		var err error
 		if c.protocol == Binary {
@@ -427,8 +428,8 @@ func (c *conn) process() error {
 				return err
 			}
 		}
-		if batch++; batch >= c.s.opts.Batch && w.r < w.n {
-			batch = 0
+		if c.turn++; c.turn >= c.s.opts.Batch && w.r < w.n {
+			c.turn = 0
 			c.stripe.add(connYields)
 			if err := c.yield(); err != nil {
 				return err

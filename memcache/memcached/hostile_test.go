@@ -29,7 +29,7 @@ func TestLinesWithoutEnd(t *testing.T) {
 		defer nc.Close()
 		sending.Go(func() { _, _ = io.WriteString(nc, line) }) // it may be closed meanwhile
 	}
-	eventually(t, "the oldest are closed", func() bool { return s.count(slowClosed) > 0 })
+	eventually(t, "some are closed", func() bool { return s.count(slowClosed) > 0 })
 	c := s.dial(t)
 	for range 50 {
 		if got := c.Ask("get" + strings.Repeat(" key", 20_000)); got != "END" {
@@ -200,3 +200,23 @@ func TestWatchersSeeWhatHappens(t *testing.T) {
 }
 
 var cfdForm = regexp.MustCompile(`cfd=\d+`)
+
+// Others have their turn after each stats, which takes as long as many gets do.
+func TestStatsTakeTurns(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Options{})
+	c := s.dial(t)
+	const n = 30
+	c.Raw(strings.Repeat("stats\r\n", n) + strings.Repeat("get nothing\r\n", n) + "mn\r\n")
+	for range n {
+		for c.Line() != "END" {
+		}
+	}
+	for range n {
+		c.Expect("END")
+	}
+	c.Expect("MN")
+	if got := s.count(connYields); got < n || got > n+n/2 {
+		t.Errorf("others had %d turns during %d stats and %d gets", got, n, n)
+	}
+}

@@ -1,20 +1,22 @@
 package memcached
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // pending are the connections whose request is longer than a read buffer and not complete: multigets of many keys. Together they may have
-// maxPending bytes for it. Beyond, those that have taken the longest are closed: who means to finish a line does so at once, and is not
-// kept from it by those who do not.
+// maxPending bytes for it. Beyond, those that have had the most for the longest time are closed: who means to finish a line does so at once,
+// and is not kept from it by those who do not.
 type pending struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // guards all below
 	bytes int
-	last  uint64
 	list  map[*conn]pendingInput
 }
 
 type pendingInput struct {
 	bytes int
-	begun uint64 // in the order of their beginnings
+	begun time.Time
 }
 
 // take notes that c's buffer is going to have so many bytes, and closes others if they are too many.
@@ -26,32 +28,31 @@ func (p *pending) take(c *conn, bytes int) {
 		if p.list == nil {
 			p.list = map[*conn]pendingInput{}
 		}
-		p.last++
-		in.begun = p.last
+		in.begun = time.Now()
 	}
 	p.bytes += bytes - in.bytes
 	in.bytes = bytes
 	p.list[c] = in
 	for p.bytes > maxPending {
-		oldest := p.oldest(c)
-		if oldest == nil {
+		worst := p.worst(c)
+		if worst == nil {
 			return
 		}
-		oldest.stripe.add(slowClosed)
-		oldest.close("too_long")
-		p.drop(oldest)
+		worst.stripe.add(slowClosed)
+		worst.close("too_long")
+		p.drop(worst)
 	}
 }
 
-// oldest is who has taken longest, other than one; nil: there is none. p.mu is held.
-func (p *pending) oldest(other *conn) (oldest *conn) {
-	least := p.last + 1
+// worst is who has had the most bytes for the longest time, other than one; nil: there is none. p.mu is held.
+func (p *pending) worst(other *conn) (worst *conn) {
+	now, most := time.Now(), 0.0
 	for c, in := range p.list {
-		if c != other && in.begun < least {
-			oldest, least = c, in.begun
+		if cost := float64(in.bytes) * max(now.Sub(in.begun), time.Millisecond).Seconds(); c != other && cost > most {
+			worst, most = c, cost
 		}
 	}
-	return oldest
+	return worst
 }
 
 // release notes that c has no such buffer any more.

@@ -32,6 +32,7 @@ func (c *conn) statEnd() {
 
 // stats is the command of the text protocol.
 func (c *conn) stats(tok [][]byte) {
+	c.turn += c.s.opts.Batch // it takes as long as many others
 	if len(tok) == 0 {
 		c.generalStats()
 		c.statEnd()
