@@ -49,11 +49,20 @@ func TestBackendFailures(t *testing.T) {
 	}
 	refused := ln.Addr().String()
 	ln.Close()
+	var made atomic.Int64
+	hasty := balancertest.Raw(t, func(net.Conn) { made.Add(1) })
+	greets := balancertest.Raw(t, func(nc net.Conn) {
+		made.Add(1)
+		io.WriteString(nc, "220 at your service\r\n")
+		io.Copy(io.Discard, nc)
+	})
 	for _, tt := range []struct {
 		name, node, conf string
 		status           int
 		reason           string
 	}{
+		{"closes at once", hasty, "", 502, "backend " + hasty + " failed: "},
+		{"speaks first", greets, "SET connect_ahead = 3", 502, "backend " + greets + " failed: "},
 		{"closes before it answers", broken, "", 502, "unexpected EOF"},
 		{"never answers", silent, "SET response_timeout = .1", 504, "did not answer in time"},
 		{"cannot be reached", refused, "SET queue_timeout = .3", 503, "connection refused"},
@@ -68,6 +77,9 @@ func TestBackendFailures(t *testing.T) {
 		if got := reason.Load().(string); !strings.Contains(got, tt.reason) {
 			t.Errorf("%s: the log says %q; want %q", tt.name, got, tt.reason)
 		}
+	}
+	if n := made.Load(); n > 20 {
+		t.Errorf("two requests made %d connections to backends that are of no use", n)
 	}
 	b := balancertest.Start(t, balancertest.Proxy(nil, ""), balancerd.Options{})
 	if res, _ := get(t, b.URL("rp", "/")); res.StatusCode != 503 {

@@ -222,12 +222,12 @@ func (c *call) failedOn(conn *backend.Conn, err error) (again bool) {
 		c.refuseBody(body.Err)
 		return false
 	}
-	if errors.Is(err, http1.ErrStale) { // nothing was sent, and the connection is gone: those that idle come to an end
+	var do *http1.DoError
+	if errors.As(err, &do) && do.Reused && errors.Is(err, http1.ErrStale) { // nothing was sent, and those that have idled come to an end
 		c.r.Attempts--
 		conn.Node.Requests.Add(-1)
 		return true
 	}
-	var do *http1.DoError
 	// A connection that was closed while it idled says nothing about the backend.
 	stale := errors.As(err, &do) && do.Reused && !do.Began && !errors.Is(err, os.ErrDeadlineExceeded)
 	if !stale {
