@@ -79,6 +79,9 @@ func Open(opts Options) (*Server, error) {
 	}
 	s.clock.cache, s.clock.begun = s.cache, unixNow()-2 // as memcached's, so that the time of the start is not the past
 	s.clock.real.Store(time.Now().Unix())
+	if o.Meta != nil {
+		s.flushAt.Store(o.Meta.FlushAt)
+	}
 	s.works.New = func() any { return newWork() }
 	s.SetUsers(o.Users)
 	s.SetACL(o.ACL)
@@ -264,7 +267,9 @@ func (s *Server) Shutdown() (meta *segcache.Meta, err error) {
 			}
 		}
 		m, saveErr := s.cache.Save()
-		meta = m
+		if meta = m; m != nil {
+			m.FlushAt = s.flushAt.Load()
+		}
 		err = errors.Join(err, saveErr, s.cache.Close())
 	})
 	return meta, err

@@ -13,6 +13,9 @@ type Meta struct {
 	Prefixes   map[string]uint32
 	Tags       map[string]uint32
 	Regions    []RegionMeta
+
+	// FlushAt is when the server that serves the items is to forget them all, Unix seconds; 0: not at all. The cache does nothing with it.
+	FlushAt uint32
 }
 
 // RegionMeta is a region.
