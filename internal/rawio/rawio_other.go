@@ -22,7 +22,7 @@ func Gather(fd uintptr, head, p []byte) (int, error) {
 	if err != nil || n < len(head) {
 		return n, err
 	}
-	m, err := Write(fd, p)
+	m, err := Write(fd, p[:min(len(p), Most-n)])
 	if err != nil {
 		return n, nil // the next call meets it again
 	}
