@@ -251,3 +251,45 @@ func TestIdleTimeoutOfHTTP2(t *testing.T) {
 		t.Error("an idle client is still there")
 	}
 }
+
+// Clients of HTTP/2 count towards max_client_connections, and one of them that idles has to go.
+func TestMaxClientConnectionsOfHTTP2(t *testing.T) {
+	cert, key := pair(t, t.TempDir(), "s", 1, "s.test")
+	conf := fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s\nSET max_client_connections = 2\nSET persist_client_idle_timeout = 3600", cert, key)
+	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), conf), balancerd.Options{})
+	ended := make(chan int, 3)
+	for i := range 3 {
+		gone := make(chan struct{})
+		tr := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			nc, err := new(net.Dialer).DialContext(ctx, network, addr)
+			return &closing{Conn: nc, ended: gone}, err
+		}}
+		defer tr.CloseIdleConnections()
+		req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+b.Addr("rp")+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatalf("client %d: %v", i, err)
+		}
+		if res.Body.Close(); res.ProtoMajor != 2 {
+			t.Fatalf("HTTP/%d", res.ProtoMajor)
+		}
+		go func() {
+			select {
+			case <-gone:
+				ended <- i
+			case <-t.Context().Done():
+			}
+		}()
+	}
+	select {
+	case i := <-ended:
+		if i == 2 {
+			t.Error("the newest client was sent away")
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("of three clients none was sent away")
+	}
+}

@@ -32,7 +32,7 @@ func clientTunables() []Tunable {
 			s.ClientSndbuf = int(min(n, math.MaxInt32))
 			return err
 		}},
-		{Name: "max_client_connections", Default: "0", Doc: "connections that the listener holds open; 0: no limit of its own", apply: asInt(func(s *settings) *int { return &s.MaxConnections })},
+		{Name: "max_client_connections", Default: "0", Doc: "connections that the listener holds open, those of HTTP/2 too; beyond, one that idles is closed; 0: no limit of its own", apply: asInt(func(s *settings) *int { return &s.MaxConnections })},
 		{Name: "max_request_size", Default: "5g", Doc: "largest request body", apply: asSize(func(s *settings) *int64 { return &s.MaxRequestBody })},
 		{Name: "max_chunked_request_size", Default: "200m", Doc: "largest chunked request body; 0: max_request_size alone", apply: asSize(func(s *settings) *int64 { return &s.MaxChunked })},
 		boolean(Tunable{Name: "server_tokens", Default: "on", Doc: "send a Server field with answers of the balancer's own"},

@@ -26,10 +26,21 @@ type Options struct {
 	OnPanic func(value any, stack []byte)
 	// Sequence is where request ids are drawn from; servers of one process share one. Default: the server's own.
 	Sequence *atomic.Uint64
+	// Others are connections beside the server's that count towards MaxConns. Default: there are none.
+	Others Others
 	// Coalesce holds back a complete answer while more requests of the connection are in its buffer already, so that
 	// answers to pipelined requests share a write. An answer can then wait for the handler of the next request, so set it
 	// only where handlers do not wait for anything. Default false: each answer is sent when it is complete.
 	Coalesce bool
+}
+
+// Others are connections of somebody else that share a server's limit, as those of another protocol on the same listener do. It is safe for
+// concurrent use.
+type Others interface {
+	// Conns is how many there are.
+	Conns() int
+	// Evict closes one that idles, if there is one.
+	Evict()
 }
 
 // state is a server's life; it only moves forward.
@@ -210,11 +221,16 @@ func (s *Server) notify() {
 func (s *Server) Admit() {
 	for {
 		s.mu.Lock()
-		changed, full := s.changed, len(s.conns) >= s.lim.Load().MaxConns
-		if full {
-			s.evict()
+		changed, n := s.changed, len(s.conns)
+		if s.opts.Others != nil {
+			n += s.opts.Others.Conns()
 		}
+		full := n >= s.lim.Load().MaxConns
+		evicted := full && s.evict()
 		s.mu.Unlock()
+		if full && !evicted && s.opts.Others != nil {
+			s.opts.Others.Evict()
+		}
 		if !full || s.state.Load() != int32(running) {
 			return
 		}
@@ -227,8 +243,8 @@ func (s *Server) Admit() {
 	}
 }
 
-// evict claims the connection that has been idle longest. s.mu is held.
-func (s *Server) evict() {
+// evict claims the connection that has been idle longest; false when there is none. s.mu is held.
+func (s *Server) evict() bool {
 	var oldest *conn
 	var since uint64
 	for c := range s.conns {
@@ -239,9 +255,7 @@ func (s *Server) evict() {
 			oldest, since = c, w>>timeShift
 		}
 	}
-	if oldest != nil {
-		oldest.claim(oldest.word.Load(), phaseIdle, phaseFresh)
-	}
+	return oldest != nil && oldest.claim(oldest.word.Load(), phaseIdle, phaseFresh)
 }
 
 // wait sleeps, but not beyond the server's stop.
