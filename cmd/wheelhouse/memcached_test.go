@@ -50,7 +50,7 @@ func TestMemcachedFlags(t *testing.T) {
 			t.Errorf("%q: %v", tt.args, err)
 			continue
 		}
-		want := &memcachedConfig{port: 11211, mask: "700"}
+		want := &memcachedConfig{port: 11211, mask: "1000"}
 		want.tls.minVersion = 2
 		tt.want(want)
 		opts := cmp.AllowUnexported(memcachedConfig{}, daemonFiles{}, memcachedTLS{}, memcached.Options{})
@@ -323,7 +323,7 @@ func TestMemcachedCrowd(t *testing.T) {
 		many int
 		text string
 	}{
-		{700, strings.Repeat("get "+strings.Repeat("small ", 300)+"\r\n", 20)},
+		{1000, strings.Repeat("get "+strings.Repeat("small ", 300)+"\r\n", 20)},
 		{200, "get " + strings.Repeat("k", 900_000)},
 	} {
 		var list []net.Conn

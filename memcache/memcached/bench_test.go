@@ -9,7 +9,7 @@ import (
 // alone is a connection without a network: requests are handled, answers are thrown away.
 func alone(t testing.TB, s *Server) *conn {
 	t.Helper()
-	return &conn{s: s, nc: packetConn{}, stripe: &s.stripes[0], datagram: true, authed: true, w: newWork()}
+	return &conn{s: s, nc: packetConn{}, stripe: &s.stripes[0], datagram: true, authed: true, w: newWork(readBuffer)}
 }
 
 func (c *conn) do(t testing.TB, requests string) string {

@@ -58,7 +58,7 @@ type work struct {
 	opaque uint32    // of a stat request
 }
 
-func newWork() *work { return &work{in: make([]byte, readBuffer), out: make([]byte, 0, readBuffer)} }
+func newWork(size int) *work { return &work{in: make([]byte, size), out: make([]byte, 0, size)} }
 
 func newConn(s *Server, nc net.Conn, id uint64) *conn {
 	c := &conn{s: s, nc: nc, id: id, stripe: &s.stripes[id%stripes], protocol: s.opts.Protocol}

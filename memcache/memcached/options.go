@@ -29,7 +29,7 @@ const (
 	maxVerbose   = 2
 	maxUsers     = 8 << 10             // users of the authentication file
 	maxAuth      = 16384               // bytes of "user password"
-	maxUnread    = 16 << 20            // bytes of answers, of all connections, that are kept for slow readers
+	maxUnread    = 12 << 20            // bytes of answers, of all connections, that are kept for slow readers
 	crowd        = maxUnread / flushAt // connections, above which they do not keep what they have taken for large answers
 	maxPending   = 8 << 20             // bytes of requests that are longer than a read buffer and not complete, of all connections
 	maxBinary    = 1<<31 - 3

@@ -82,7 +82,12 @@ func Open(opts Options) (*Server, error) {
 	if o.Meta != nil {
 		s.flushAt.Store(o.Meta.FlushAt)
 	}
-	s.works.New = func() any { return newWork() }
+	s.works.New = func() any {
+		if s.open.Load() > crowd {
+			return newWork(readBuffer / 2)
+		}
+		return newWork(readBuffer)
+	}
 	s.SetUsers(o.Users)
 	s.SetACL(o.ACL)
 	s.knobs.init()
