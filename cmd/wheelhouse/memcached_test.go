@@ -50,7 +50,7 @@ func TestMemcachedFlags(t *testing.T) {
 			t.Errorf("%q: %v", tt.args, err)
 			continue
 		}
-		want := &memcachedConfig{port: 11211, mask: "1000"}
+		want := &memcachedConfig{port: 11211, mask: "700"}
 		want.tls.minVersion = 2
 		tt.want(want)
 		opts := cmp.AllowUnexported(memcachedConfig{}, daemonFiles{}, memcachedTLS{}, memcached.Options{})
