@@ -72,18 +72,13 @@ func (s *Service) newListener(ln net.Listener, set *balancer.Settings) (*listene
 		return l, nil
 	}
 	o := http1.Options{Limits: limits(set), Log: s.log, Sequence: &s.b.sequence, ErrorFormat: errorPage}
-	o.Others = l
+	over := &transport.H2Conns{}
+	o.Others = over
 	l.srv = http1.NewServer(s, o)
 	var err error
-	l.front, err = transport.New(set, l.srv, s, s.log)
+	l.front, err = transport.New(set, l.srv, s, over, s.log)
 	return l, err
 }
-
-// Conns and Evict are for the connections of a listener that its engine does not have: they share its limit.
-func (l *listener) Conns() int { return l.front.Others().Conns() }
-
-// Evict closes one of those that idles.
-func (l *listener) Evict() { l.front.Others().Evict() }
 
 // errorPage is the page of an answer that the engine gives by itself.
 func errorPage(h *http1.Header, e *http1.Error) []byte {

@@ -223,18 +223,17 @@ func (c *closing) Close() error {
 	return c.Conn.Close()
 }
 
-// A timeout that is changed while the service runs holds for clients of HTTP/2 too.
-func TestIdleTimeoutOfHTTP2(t *testing.T) {
-	cert, key := pair(t, t.TempDir(), "s", 1, "s.test")
-	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)), balancerd.Options{})
-	b.Do("SET rp.persist_client_idle_timeout = .1")
-	ended := make(chan struct{})
+// idleHTTP2 is a client of HTTP/2 that has asked once and idles until the test ends. What it returns is closed when its connection has
+// ended before that.
+func idleHTTP2(t *testing.T, addr string) (ended chan struct{}) {
+	t.Helper()
+	ended = make(chan struct{})
 	tr := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		nc, err := new(net.Dialer).DialContext(ctx, network, addr)
 		return &closing{Conn: nc, ended: ended}, err
 	}}
-	defer tr.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+b.Addr("rp")+"/", nil)
+	t.Cleanup(tr.CloseIdleConnections)
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+addr+"/", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,8 +244,16 @@ func TestIdleTimeoutOfHTTP2(t *testing.T) {
 	if res.Body.Close(); res.ProtoMajor != 2 {
 		t.Fatalf("HTTP/%d", res.ProtoMajor)
 	}
+	return ended
+}
+
+// A timeout that is changed while the service runs holds for clients of HTTP/2 too.
+func TestIdleTimeoutOfHTTP2(t *testing.T) {
+	cert, key := pair(t, t.TempDir(), "s", 1, "s.test")
+	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)), balancerd.Options{})
+	b.Do("SET rp.persist_client_idle_timeout = .1")
 	select {
-	case <-ended:
+	case <-idleHTTP2(t, b.Addr("rp")):
 	case <-time.After(20 * time.Second): // the default is 30 s
 		t.Error("an idle client is still there")
 	}
@@ -259,23 +266,7 @@ func TestMaxClientConnectionsOfHTTP2(t *testing.T) {
 	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), conf), balancerd.Options{})
 	ended := make(chan int, 3)
 	for i := range 3 {
-		gone := make(chan struct{})
-		tr := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			nc, err := new(net.Dialer).DialContext(ctx, network, addr)
-			return &closing{Conn: nc, ended: gone}, err
-		}}
-		defer tr.CloseIdleConnections()
-		req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+b.Addr("rp")+"/", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res, err := tr.RoundTrip(req)
-		if err != nil {
-			t.Fatalf("client %d: %v", i, err)
-		}
-		if res.Body.Close(); res.ProtoMajor != 2 {
-			t.Fatalf("HTTP/%d", res.ProtoMajor)
-		}
+		gone := idleHTTP2(t, b.Addr("rp"))
 		go func() {
 			select {
 			case <-gone:

@@ -250,17 +250,25 @@ func TestSlowClientFreesItsBackend(t *testing.T) {
 		x.Reply(200, body)
 	})
 	b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET buffer_size = 16m\nSET client_sndbuf_size = 64k"), balancerd.Options{})
-	nc, err := net.Dial("tcp", b.Addr("rp"))
+	getSlowly(t, b.Addr("rp"), body, func() {
+		balancertest.Eventually(t, "the backend has begun and is free again", func() bool {
+			q := b.Service("rp").Queue()
+			return busy.Load() == 0 && b.Requests() == 1 && q.Idle() == 1
+		})
+	})
+}
+
+// getSlowly asks for a body, and reads it only after meanwhile has returned.
+func getSlowly(t *testing.T, addr string, body []byte, meanwhile func()) {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer nc.Close()
 	nc.(*net.TCPConn).SetReadBuffer(64 << 10)
 	fmt.Fprint(nc, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-	balancertest.Eventually(t, "the backend has begun and is free again", func() bool {
-		q := b.Service("rp").Queue()
-		return busy.Load() == 0 && b.Requests() == 1 && q.Idle() == 1
-	})
+	meanwhile()
 	res, err := http.ReadResponse(bufio.NewReader(nc), nil)
 	if err != nil {
 		t.Fatal(err)

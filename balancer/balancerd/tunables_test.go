@@ -148,24 +148,12 @@ func TestSlowClientFreesItsStorage(t *testing.T) {
 	store := balancertest.Engine(t, func(x http1.Exchange) { x.Reply(200, body) })
 	b := balancertest.Start(t, balancertest.Proxy([]string{app(t, 200, "", "X-REPROXY-URL", "http://"+store+"/")},
 		"SET enable_reproxy = on\nSET buffer_size_reproxy_url = 16m\nSET client_sndbuf_size = 64k"), balancerd.Options{})
-	nc, err := net.Dial("tcp", b.Addr("rp"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	nc.(*net.TCPConn).SetReadBuffer(64 << 10)
-	fmt.Fprint(nc, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-	balancertest.Eventually(t, "the connection to the storage is free", func() bool {
-		st := b.Fetcher().State()
-		return len(st) == 1 && st[0].Bored == 1
+	getSlowly(t, b.Addr("rp"), body, func() {
+		balancertest.Eventually(t, "the connection to the storage is free", func() bool {
+			st := b.Fetcher().State()
+			return len(st) == 1 && st[0].Bored == 1
+		})
 	})
-	res, err := http.ReadResponse(bufio.NewReader(nc), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.ReadAll(res.Body); !bytes.Equal(got, body) || err != nil {
-		t.Errorf("the slow client got %d bytes, %v", len(got), err)
-	}
 }
 
 // A backend that falls silent in mid-body is given up after backend_body_timeout; more requests than max_queue do not wait.

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// h2Conns are a front's connections that speak HTTP/2, which net/http serves. It is safe for concurrent use.
-type h2Conns struct {
+// H2Conns are a front's connections that speak HTTP/2, which net/http serves. The zero value is ready for use, and safe for concurrent use.
+type H2Conns struct {
 	mu   sync.Mutex // guards all below
 	n    int
 	idle map[net.Conn]time.Time // since when
 }
 
 // changed is net/http's ConnState.
-func (h *h2Conns) changed(nc net.Conn, st http.ConnState) {
+func (h *H2Conns) changed(nc net.Conn, st http.ConnState) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch st {
@@ -35,14 +35,14 @@ func (h *h2Conns) changed(nc net.Conn, st http.ConnState) {
 }
 
 // Conns implements http1.Others.
-func (h *h2Conns) Conns() int {
+func (h *H2Conns) Conns() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.n
 }
 
 // Evict closes the connection that has been idle longest.
-func (h *h2Conns) Evict() {
+func (h *H2Conns) Evict() {
 	h.mu.Lock()
 	var oldest net.Conn
 	for nc, since := range h.idle {

@@ -33,8 +33,7 @@ type Front struct {
 	log  *slog.Logger
 	keys *keyring // nil without TLS
 	h2   *http.Server
-	feed *feed    // connections for h2
-	over *h2Conns // those that it has
+	feed *feed // connections for h2
 
 	shaking   sync.WaitGroup
 	room      chan struct{}
@@ -45,10 +44,11 @@ type Front struct {
 	closed bool
 }
 
-// New makes a front for a service's settings; h is what srv serves, for protocols that srv does not speak. Keys and certificates
+// New makes a front for a service's settings; h is what srv serves, for protocols that srv does not speak, and over takes the connections
+// that speak them: srv's Others. Keys and certificates
 // are read: what is wrong with them is an error.
-func New(set *balancer.Settings, srv *http1.Server, h http1.Handler, logger *slog.Logger) (*Front, error) {
-	f := &Front{set: set, srv: srv, log: logger, room: make(chan struct{}, maxHandshakes), conns: map[net.Conn]struct{}{}, over: &h2Conns{}}
+func New(set *balancer.Settings, srv *http1.Server, h http1.Handler, over *H2Conns, logger *slog.Logger) (*Front, error) {
+	f := &Front{set: set, srv: srv, log: logger, room: make(chan struct{}, maxHandshakes), conns: map[net.Conn]struct{}{}}
 	if !set.TLS.Enabled {
 		return f, nil
 	}
@@ -60,14 +60,11 @@ func New(set *balancer.Settings, srv *http1.Server, h http1.Handler, logger *slo
 		f.feed = newFeed()
 		f.h2 = &http.Server{
 			Handler: limitBodies(http1.NetHTTP(h), set.MaxRequestBody), ReadHeaderTimeout: set.HeadTimeout, IdleTimeout: set.ClientIdleTimeout, MaxHeaderBytes: h2Header,
-			ErrorLog: log.New(slogWriter{logger}, "", 0), ConnState: f.over.changed, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: h2Streams, SendPingTimeout: time.Minute},
+			ErrorLog: log.New(slogWriter{logger}, "", 0), ConnState: over.changed, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: h2Streams, SendPingTimeout: time.Minute},
 		}
 	}
 	return f, nil
 }
-
-// Others are the connections that the front has given to another engine, for the first one's limit.
-func (f *Front) Others() http1.Others { return f.over }
 
 // limitBodies bounds the bodies of requests.
 func limitBodies(h http.Handler, limit int64) http.Handler {

@@ -202,7 +202,7 @@ func (c *Client) get(ctx context.Context, r *OutRequest) (*clientConn, error) {
 			continue
 		}
 		c.counts.reused.Add(1)
-		cc.reused, cc.looked = true, false
+		cc.reused = true
 		return cc, nil
 	}
 }

@@ -36,25 +36,10 @@ func Peek(fd uintptr, p []byte) (int, error) {
 	return result(n, errno)
 }
 
+// result takes an error as it is: those of Linux are small numbers, and cost no allocation.
 func result(n uintptr, errno syscall.Errno) (int, error) {
 	if errno != 0 {
-		return 0, errnoError(errno)
+		return 0, errno
 	}
 	return int(n), nil
-}
-
-// The errors that are not worth an allocation, as package syscall has them.
-var (
-	eagain error = syscall.EAGAIN
-	eintr  error = syscall.EINTR
-)
-
-func errnoError(e syscall.Errno) error {
-	switch e {
-	case syscall.EAGAIN:
-		return eagain
-	case syscall.EINTR:
-		return eintr
-	}
-	return e
 }

@@ -78,18 +78,22 @@ func (f *metaFlags) parse(cmd byte, tok [][]byte, clock *clock) string {
 // one that the command has created has none until N gives it one.
 func (f *metaFlags) expiries(exp uint32, created bool) (last, shown uint32) {
 	for _, t := range f.list[:f.n] {
-		switch t[0] {
-		case 'N':
-			if created {
-				exp = f.viv
-			}
-		case 'T':
-			exp = f.exp
-		case 't':
+		if exp = f.expiryAfter(t[0], exp, created); t[0] == 't' {
 			shown = exp
 		}
 	}
 	return exp, shown
+}
+
+// expiryAfter is what a flag makes of the expiry time: T sets it, N does for an item that the command has created.
+func (f *metaFlags) expiryAfter(flag byte, exp uint32, created bool) uint32 {
+	switch {
+	case flag == 'T':
+		return f.exp
+	case flag == 'N' && created:
+		return f.viv
+	}
+	return exp
 }
 
 // token reads what follows a flag's letter.

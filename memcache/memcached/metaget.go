@@ -116,13 +116,8 @@ func (c *conn) metaGetFlags(out, key []byte, f *metaFlags, created bool) (_ []by
 		exp = 0
 	}
 	for _, tok := range f.list[:f.n] {
+		exp = f.expiryAfter(tok[0], exp, created)
 		switch tok[0] {
-		case 'T':
-			exp = f.exp
-		case 'N':
-			if created {
-				exp = f.viv
-			}
 		case 'R':
 			won = won || t.Marks()&segcache.TokenSent == 0 && exp != 0 && exp < f.rec
 		case 'c':
