@@ -67,8 +67,9 @@ func (db *DB) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.SetBusyTimeout(0) // from here on inTurn waits
 	db.writer = newWriter(w)
-	if err := useWAL(w); err != nil {
+	if err := db.inTurn(ctx.Done(), func() error { return useWAL(w) }); err != nil {
 		return err
 	}
 	if err := db.prepareFile(ctx); err != nil {
@@ -87,7 +88,6 @@ func (db *DB) open(ctx context.Context) error {
 		}
 		db.readers.add(c)
 	}
-	db.writer.conn.SetBusyTimeout(0) // from here on begin waits itself, in turn
 	return nil
 }
 
@@ -116,7 +116,8 @@ func (db *DB) connect(cache int64, pragmas ...string) (*sqlite.Conn, error) {
 	return c, nil
 }
 
-// useWAL switches the file to a write-ahead log, which it then keeps.
+// useWAL switches the file to a write-ahead log, which it then keeps. Of two connections that do so at once, SQLite tells
+// one that the file is busy, whatever its timeout.
 func useWAL(c *sqlite.Conn) error {
 	st, _, err := c.PrepareTransient("PRAGMA journal_mode=WAL")
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"zombiezen.com/go/sqlite"
@@ -26,6 +27,27 @@ func raw(t *testing.T, path string, script string) *sqlite.Conn {
 		}
 	}
 	return c
+}
+
+// TestOpenAtOnce: all who open a new file at the same moment get it.
+func TestOpenAtOnce(t *testing.T) {
+	for range 30 {
+		path := filepath.Join(t.TempDir(), "test.db")
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				db, err := sqldb.Open(t.Context(), path, sqldb.Options{})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := db.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	}
 }
 
 func TestOpenRefuses(t *testing.T) {

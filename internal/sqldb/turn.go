@@ -33,6 +33,11 @@ var errTaken = errors.New("taken")
 // begin opens a write transaction on the writer's connection, waiting for other processes up to BusyTimeout, or until done
 // is closed (nil: never).
 func (db *DB) begin(done <-chan struct{}) error {
+	return db.inTurn(done, func() error { return db.writer.step("BEGIN IMMEDIATE") })
+}
+
+// inTurn runs f, which takes a lock of SQLite's, as soon as that lock is free, waiting as begin does.
+func (db *DB) inTurn(done <-chan struct{}, f func() error) error {
 	b := backoff{until: time.Now().Add(db.opts.BusyTimeout)}
 	for {
 		err := db.turn.tryLock()
@@ -48,7 +53,7 @@ func (db *DB) begin(done <-chan struct{}) error {
 	}
 	defer db.turn.unlock()
 	for {
-		err := db.writer.step("BEGIN IMMEDIATE")
+		err := f()
 		if err == nil {
 			return nil
 		}
