@@ -14,7 +14,7 @@ import (
 	"wheelhouse/store/dispatcher"
 )
 
-// within demands that something was quick. A second is what the store promises; the machine may add to that.
+// within demands that something did not wait for a storage.
 func within(t *testing.T, begun time.Time, limit time.Duration, what string) {
 	t.Helper()
 	if took := time.Since(begun); took > limit {
@@ -22,7 +22,9 @@ func within(t *testing.T, begun time.Time, limit time.Duration, what string) {
 	}
 }
 
-const promised = time.Second
+// promised is a second and what a loaded machine may add to that; who waits for a storage that hangs waits PutTimeout (10 s), or
+// for ever.
+const promised = 5 * time.Second
 
 // A storage that accepts reads and never answers costs a client less than a second, each time.
 func TestReadsGoRoundAStorageThatHangs(t *testing.T) {
