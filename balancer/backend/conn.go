@@ -61,11 +61,10 @@ func newConn(q *Queue, set *queueSettings, n *Node, nc net.Conn) *Conn {
 	return c
 }
 
-// begin notes that a request has got the connection now.
+// begin notes that a request has got the connection now, for which its node has granted it.
 func (c *Conn) begin(t permit, now time.Time) {
 	c.inUse, c.ticket, c.Since = true, t, now
 	c.state.Store(int32(Sending))
-	c.Node.Active.Add(1)
 	c.Node.Requests.Add(1)
 }
 
@@ -119,7 +118,9 @@ func (c *Conn) ended(reusable bool) {
 // giveBack returns a connection that was got and not used.
 func (c *Conn) giveBack() { c.release(true) }
 
+// discard closes a connection that was granted and not begun with.
 func (c *Conn) discard() {
+	c.Node.Active.Add(-1)
 	c.q.mu.Lock()
 	defer c.q.mu.Unlock()
 	c.q.drop(c)
@@ -143,6 +144,7 @@ func (c *Conn) release(reusable bool) {
 	c.state.Store(int32(Bored))
 	if keep && !q.closed {
 		q.offer(c, now)
+		q.pair(now)
 		return
 	}
 	delete(q.all, c)

@@ -13,6 +13,8 @@ func (q *Queue) spawn() {
 		return
 	}
 	now := time.Now()
+	q.relent(set, now)
+	q.pair(now)
 	q.spawnFor(set, now)
 	waiting := q.countFree()
 	pendingCount := 0
@@ -25,9 +27,12 @@ func (q *Queue) spawn() {
 			}
 		}
 	}
-	wanted := min(maxRound, waiting+set.ConnectAhead-len(q.idle)-pendingCount)
+	// Those who wait have no use for what is idle, or they had got it.
+	wanted := min(maxRound, waiting+max(0, set.ConnectAhead-len(q.idle))-pendingCount)
 	for range max(0, wanted) {
-		n := set.pool.pickFree(now, func(n *Node) bool { return len(q.pending[n]) == 0 && q.room(set, n) })
+		n := set.pool.pickFree(now, func(n *Node) bool {
+			return len(q.pending[n]) == 0 && q.useful(set, n) && (waiting == 0 || q.wants(n))
+		})
 		if n == nil {
 			break
 		}
@@ -47,6 +52,36 @@ func (q *Queue) spawn() {
 func (q *Queue) room(set *queueSettings, n *Node) bool {
 	limit := set.pool.Settings().MaxConns
 	return limit <= 0 || n.Conns() < limit
+}
+
+// useful reports whether one more connection to a node can be made and used: one that comes back has no use for more than it may have
+// requests. q.mu is held.
+func (q *Queue) useful(set *queueSettings, n *Node) bool {
+	left, limited := n.trials()
+	return q.room(set, n) && (!limited || left > len(q.pending[n]))
+}
+
+// relent has those who wait take a node that has failed them already where there is no other to be used any more. q.mu is held.
+func (q *Queue) relent(set *queueSettings, now time.Time) {
+	for i := range q.waiting {
+		for w := q.waiting[i].first; w != nil; w = w.next {
+			if !set.pool.another(now, w.exclude) {
+				w.exclude = nil
+			}
+		}
+	}
+}
+
+// wants reports whether one of those who take any node takes this one. q.mu is held.
+func (q *Queue) wants(n *Node) bool {
+	for i := range q.waiting {
+		for w := q.waiting[i].first; w != nil; w = w.next {
+			if w.node == nil && !slices.Contains(w.exclude, n) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // countFree is how many of those who wait take any node. q.mu is held.
@@ -76,7 +111,7 @@ func (q *Queue) spawnFor(set *queueSettings, now time.Time) {
 					continue
 				}
 			}
-			if q.room(set, w.node) {
+			if q.useful(set, w.node) {
 				w.connecting = true
 				q.connect(set, w.node, now)
 			}
@@ -135,7 +170,9 @@ func (q *Queue) establish(set *queueSettings, p *connecting) {
 		q.reassign(p.node)
 	default:
 		q.all[c] = struct{}{}
-		q.offer(c, time.Now())
+		if q.offer(c, time.Now()); slices.Contains(q.idle, c) {
+			q.reassign(p.node) // which may have no more requests now
+		}
 	}
 	q.spawn()
 }

@@ -132,11 +132,26 @@ func (n *Node) usable(now time.Time) bool {
 // tried reports whether the node comes back, and has as many requests as it is to have meanwhile. n.mu is held.
 func (n *Node) tried() bool { return n.probing && n.probes > 0 && n.Active.Load() >= int64(n.probes) }
 
-// busyProbing is tried without n.mu held.
-func (n *Node) busyProbing() bool {
+// grant counts one more request under way at the node, unless it comes back and has as many as it is to have. The connection that the request
+// gets takes it back when it is given back.
+func (n *Node) grant() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.tried()
+	if n.tried() {
+		return false
+	}
+	n.Active.Add(1)
+	return true
+}
+
+// trials is how many more requests the node may have now while it comes back; false where it does not, and may have any number.
+func (n *Node) trials() (left int, limited bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.probing || n.probes == 0 {
+		return 0, false
+	}
+	return n.probes - int(n.Active.Load()), true
 }
 
 func (n *Node) healthy(now time.Time) bool {

@@ -44,6 +44,10 @@ func (q *Queue) getOwn(ctx context.Context, w Want, set *queueSettings, preface 
 		if n == nil {
 			return nil, &lateError{last.Error()}
 		}
+		if !n.grant() { // another has just got what it may have while it comes back
+			exclude = append(exclude, n)
+			continue
+		}
 		n.conns.Add(1)
 		n.Attempts.Add(1)
 		n.lastAttempt.Store(now.UnixNano())
@@ -52,6 +56,7 @@ func (q *Queue) getOwn(ctx context.Context, w Want, set *queueSettings, preface 
 		cancel()
 		if err != nil {
 			n.conns.Add(-1)
+			n.Active.Add(-1)
 			set.pool.connectFailed(n, time.Now(), err)
 			exclude, last = append(exclude, n), err
 			continue

@@ -284,20 +284,49 @@ func (e *lateError) Error() string { return ErrQueueTime.Error() + " (" + e.caus
 
 func (e *lateError) Unwrap() error { return ErrQueueTime }
 
-// takeIdle takes the best idle connection off the list. q.mu is held.
+// takeIdle takes the best idle connection off the list, and its node grants it. q.mu is held.
 func (q *Queue) takeIdle(now time.Time, node *Node, exclude []*Node) *Conn {
 	for i := len(q.idle) - 1; i >= 0; i-- {
 		c := q.idle[i]
-		if node != nil && c.Node != node || slices.Contains(exclude, c.Node) || c.Node.busyProbing() {
+		if node != nil && c.Node != node || slices.Contains(exclude, c.Node) {
+			continue
+		}
+		good := !c.expired(now) && c.wanted() && (node != nil || c.Node.healthy(now))
+		if good && !c.Node.grant() {
 			continue
 		}
 		q.idle = slices.Delete(q.idle, i, i+1)
-		if !c.expired(now) && c.wanted() && (node != nil || c.Node.healthy(now)) {
+		if good {
 			return c
 		}
 		q.drop(c)
 	}
 	return nil
+}
+
+// pair gives idle connections to those who wait and can use them: it was not their turn, or their node's, when they became idle. q.mu is held.
+func (q *Queue) pair(now time.Time) {
+	if len(q.idle) == 0 || q.count() == 0 {
+		return
+	}
+	q.idle = slices.DeleteFunc(q.idle, func(c *Conn) bool {
+		return !c.expired(now) && c.wanted() && c.Node.healthy(now) && q.hand(c)
+	})
+}
+
+// hand gives a connection to the request whose turn it is; false when nobody waits for it, or its node may have no more requests now. q.mu
+// is held.
+func (q *Queue) hand(c *Conn) bool {
+	if q.count() == 0 || !c.Node.grant() {
+		return false
+	}
+	w := q.next(c.Node)
+	if w == nil {
+		c.Node.Active.Add(-1)
+		return false
+	}
+	w.ready <- c
+	return true
 }
 
 // count is how many requests wait. q.mu is held.
@@ -307,8 +336,7 @@ func (q *Queue) count() int {
 
 // offer gives a connection that is free to the request whose turn it is, or keeps it. q.mu is held.
 func (q *Queue) offer(c *Conn, now time.Time) {
-	if w := q.next(c.Node); w != nil {
-		w.ready <- c
+	if q.hand(c) {
 		return
 	}
 	set := q.set.Load()

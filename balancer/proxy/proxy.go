@@ -54,6 +54,7 @@ type call struct {
 	failed  []*backend.Node // that have failed the request
 	tries   int             // by enable_error_retries
 	upgrade string
+	stale   int    // connections that were closed while they idled
 	retry   bool   // a node has failed the request
 	failure string // how
 }
@@ -235,7 +236,10 @@ func (c *call) failedOn(conn *backend.Conn, err error) (again bool) {
 		c.failed = append(c.failed, conn.Node)
 	}
 	late := errors.Is(err, os.ErrDeadlineExceeded)
-	if c.replayable() && !late && (stale && c.r.Attempts <= maxStale || c.r.Attempts <= c.set.RetryAttempts && c.p.budget.spend(c.set.RetryBudget)) {
+	if stale {
+		c.stale++
+	}
+	if c.replayable() && !late && (stale && c.stale <= maxStale || !stale && len(c.failed) <= c.set.RetryAttempts && c.p.budget.spend(c.set.RetryBudget)) {
 		c.retry, c.failure = c.retry || !stale, "backend "+conn.Node.Addr+" failed: "+err.Error()
 		c.p.Log.Debug("request is tried again", "addr", conn.Node.Addr, "attempt", c.r.Attempts, "err", err)
 		return true
