@@ -67,6 +67,16 @@ func TestCacheParameters(t *testing.T) {
 		t.Errorf("while it is renewed: %q; want the old answer", got)
 	}
 	balancertest.Eventually(t, "it is renewed", func() bool { _, got := get(t, url); return got == "new" })
+
+	// Whatever the answer says of itself.
+	b.Do("SET rp.cache_ask_always = on")
+	o.set(200, "one", "Cache-Control", "private, max-age=3600", "ETag", `"3"`)
+	url = b.URL("rp", "/always")
+	asks(url, 1, 200, "one")
+	o.set(304, "", "ETag", `"3"`)
+	asks(url, 1, 200, "one")
+	o.set(403, "no more")
+	asks(url, 1, 403, "no more")
 }
 
 // What is on disk takes cache_disk_size at most, also when that becomes less.

@@ -199,6 +199,15 @@ func TestTLSParameters(t *testing.T) {
 	}
 }
 
+// A connect ends after connect_timeout, TLS included.
+func TestConnectTimeout(t *testing.T) {
+	silent := balancertest.Raw(t, func(nc net.Conn) { io.Copy(io.Discard, nc) })
+	b := balancertest.Start(t, balancertest.Proxy([]string{silent}, "SET backend_ssl = on\nSET queue_timeout = 4\nSET connect_timeout = .05")+"SET p.circuit_errors = 1\nSET p.circuit_time = 3600\n", balancerd.Options{})
+	if res, _ := get(t, b.URL("rp", "/")); res.StatusCode != 503 || res.Header.Get("Retry-After") == "" { // the default is 5 s
+		t.Errorf("%d, Retry-After %q; want the circuit's refusal", res.StatusCode, res.Header.Get("Retry-After"))
+	}
+}
+
 // A node is left alone for eject_time.
 func TestEjectTime(t *testing.T) {
 	broken := balancertest.Raw(t, func(nc net.Conn) { bufio.NewReader(nc).ReadString('\n') })
