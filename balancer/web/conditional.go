@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"io/fs"
 	"net/http"
 	"strconv"
 	"strings"
@@ -39,6 +40,24 @@ func (v *validators) precondition(h *http1.Header) int {
 		return 304
 	}
 	return 0
+}
+
+// mayChange evaluates the conditions of a PUT or DELETE of a file as it is, nil for one that is not there (RFC 9110 §13.2.2).
+func mayChange(h *http1.Header, info fs.FileInfo) bool {
+	var tag string
+	if info != nil {
+		tag = etag(info.Size(), info.ModTime(), "")
+	}
+	if h.Has("If-Match") {
+		if info == nil || !matches(h.Joined("If-Match"), tag, false) {
+			return false
+		}
+	} else if since := h.Bytes("If-Unmodified-Since"); since != nil && info != nil {
+		if t, err := http.ParseTime(string(since)); err == nil && info.ModTime().Truncate(time.Second).After(t) {
+			return false
+		}
+	}
+	return info == nil || !h.Has("If-None-Match") || !matches(h.Joined("If-None-Match"), tag, true)
 }
 
 // unmodifiedSince reads If-Modified-Since. Old Internet Explorers put "; length=N" behind the date; a file of another size has been

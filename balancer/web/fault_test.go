@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -50,7 +51,7 @@ func TestPutBreaksAtEveryStep(t *testing.T) {
 				fsys.Fail(op, n, syscall.ENOSPC)
 				x := &upExchange{request: http1.Request{Method: "PUT", ContentLength: int64(len(after))}, body: strings.NewReader(after)}
 				set := &balancer.Settings{}
-				u := upload{r: &balancer.Request{X: x, Set: set, Entry: set}, fsys: fsys, name: name}
+				u := upload{r: &balancer.Request{X: x, Set: set, Entry: set}, fsys: fsys, name: name, changing: new(sync.Mutex)}
 				_, err = u.run()
 				if err != nil {
 					u.fail(err)

@@ -12,6 +12,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 
 	"wheelhouse/balancer"
@@ -48,6 +49,10 @@ func (s *Server) put(r *balancer.Request) {
 		r.Error(400, fmt.Sprintf("Content-length of %d is invalid.", q.ContentLength), "above max_put_size")
 		return
 	}
+	if q.Header.Has("Content-Range") { // RFC 9110 §14.5: a part must not be taken for the whole
+		r.Error(400, "Content-Range is not possible with PUT.", "")
+		return
+	}
 	name, ok := target(r)
 	if !ok {
 		return
@@ -61,7 +66,7 @@ func (s *Server) put(r *balancer.Request) {
 	if !minimum(r, root.dir, name) {
 		return
 	}
-	u := upload{r: r, fsys: faultfs.Root{Root: root.dir}, name: name}
+	u := upload{r: r, fsys: faultfs.Root{Root: root.dir}, name: name, changing: &s.changing}
 	if v := q.Header.Get("Content-MD5"); v != "" && r.Set.EnableMD5 {
 		u.want, u.sum = v, md5.New()
 	}
@@ -99,6 +104,8 @@ type upload struct {
 	name string
 	want string    // Content-MD5
 	sum  hash.Hash // nil: not asked for
+
+	changing *sync.Mutex // held from the look at a file's conditions to its change
 }
 
 // tooLong is a body above a limit that was not announced.
@@ -113,6 +120,9 @@ func (e mismatch) Error() string {
 	return "Content-MD5 mismatch, expected: " + e.want + " actual: " + e.got
 }
 
+// errCondition is a file that is not as the request's conditions demand.
+var errCondition = errors.New("the request's conditions do not hold")
+
 // bodyError is a body that could not be read.
 type bodyError struct{ error }
 
@@ -121,15 +131,11 @@ func (e bodyError) Unwrap() error { return e.error }
 // run writes the file, and returns the status of success: 201 for a new file, and for one whose sum was checked, else 200.
 func (u *upload) run() (status int, err error) {
 	dir := path.Dir(u.name)
-	if err := atomicfile.MkdirAll(u.fsys, dir, 0o755); err != nil {
+	if _, err := u.status(); err != nil { // before the body is asked for
 		return 0, err
 	}
-	status = 201
-	switch info, err := u.fsys.Stat(u.name); {
-	case err == nil && info.IsDir():
-		return 0, &fs.PathError{Op: "put", Path: u.name, Err: syscall.EISDIR}
-	case err == nil && u.sum == nil:
-		status = 200
+	if err := atomicfile.MkdirAll(u.fsys, dir, 0o755); err != nil {
+		return 0, err
 	}
 	f, err := atomicfile.Create(u.fsys, u.name, 0o644)
 	if err != nil {
@@ -145,7 +151,41 @@ func (u *upload) run() (status int, err error) {
 			return 0, mismatch{u.want, got}
 		}
 	}
-	return status, f.Commit()
+	if err := f.Prepare(); err != nil {
+		return 0, err
+	}
+	if status, err = u.publish(f); err != nil {
+		return 0, err
+	}
+	return status, u.fsys.SyncDir(dir)
+}
+
+// publish puts the file in its place, unless its conditions have ceased to hold while the body came.
+func (u *upload) publish(f *atomicfile.File) (status int, err error) {
+	u.changing.Lock()
+	defer u.changing.Unlock()
+	if status, err = u.status(); err != nil {
+		return 0, err
+	}
+	return status, f.Publish()
+}
+
+// status is that of success, as things are now.
+func (u *upload) status() (int, error) {
+	info, err := u.fsys.Stat(u.name)
+	switch {
+	case err == nil && info.IsDir():
+		return 0, &fs.PathError{Op: "put", Path: u.name, Err: syscall.EISDIR}
+	case err != nil:
+		info = nil // MkdirAll and Create say what is wrong
+	}
+	if !mayChange(&u.r.X.Request().Header, info) {
+		return 0, errCondition
+	}
+	if info != nil && u.sum == nil {
+		return 200, nil
+	}
+	return 201, nil
 }
 
 // limit is how large the body may be, -1: any size.
@@ -198,6 +238,8 @@ func (u *upload) fail(err error) {
 	var way *fs.PathError
 	var errno syscall.Errno
 	switch {
+	case errors.Is(err, errCondition):
+		r.Error(412, "", "")
 	case errors.As(err, &long):
 		r.Error(413, "Content too long.", err.Error())
 	case errors.As(err, &wrong):
@@ -209,7 +251,7 @@ func (u *upload) fail(err error) {
 		r.X.Abort() // the client is gone
 	case errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ENAMETOOLONG):
 		r.Error(400, "Invalid filename", err.Error())
-	case errors.As(err, &way) && way.Op == "mkdir" && !errors.As(err, &errno): // a file is in the way
+	case errors.As(err, &way) && !errors.As(err, &errno): // a file is in the way, or a link that leads out of the docroot
 		r.Error(400, "Invalid filename", err.Error())
 	case errors.Is(err, fs.ErrPermission):
 		r.Error(403, "", err.Error())
@@ -236,22 +278,41 @@ func (s *Server) delete(r *balancer.Request) {
 		return
 	}
 	defer s.files.releaseRoot(root)
-	fsys := faultfs.Root{Root: root.dir}
-	info, err := root.dir.Lstat(name)
-	switch {
-	case err == nil && info.IsDir():
-		r.Error(400, "Is a directory", "")
-		return
-	case err == nil:
-		if err = fsys.Remove(name); err == nil {
-			err = fsys.SyncDir(path.Dir(name))
-		}
+	if err = s.remove(r, root.dir, name); err == nil {
+		err = faultfs.Root{Root: root.dir}.SyncDir(path.Dir(name))
 	}
 	s.files.forget(r.Set.Docroot, name)
-	if err != nil {
+	switch {
+	case errors.Is(err, errCondition):
+		r.Error(412, "", "")
+	case errors.Is(err, syscall.EISDIR):
+		r.Error(400, "Is a directory", "")
+	case err != nil:
 		fail(r, err)
-		return
+	default:
+		own(r)
+		r.Reply(204, nil)
 	}
-	own(r)
-	r.Reply(204, nil)
+}
+
+// remove removes a file, if the request's conditions hold.
+func (s *Server) remove(r *balancer.Request, root *os.Root, name string) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	info, err := root.Lstat(name)
+	switch {
+	case err != nil:
+		return err
+	case info.IsDir():
+		return syscall.EISDIR
+	}
+	if info.Mode()&fs.ModeSymlink != 0 { // conditions are about what GET gives; the link is what goes
+		if to, err := root.Stat(name); err == nil {
+			info = to
+		}
+	}
+	if !mayChange(&r.X.Request().Header, info) {
+		return errCondition
+	}
+	return faultfs.Root{Root: root}.Remove(name)
 }

@@ -1,15 +1,18 @@
 package web_test
 
 import (
+	"bufio"
 	"crypto/md5"
 	"encoding/base64"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/balancertest"
@@ -186,7 +189,7 @@ func TestPutCannotLeaveTheDocroot(t *testing.T) {
 	must(t, os.Symlink(filepath.Join(outside, "victim"), filepath.Join(dir, "leaf")))
 	b := start(t, dir, "SET enable_put = on\nSET enable_delete = on")
 	for _, path := range []string{"/link/victim", "/link/new", "/link/d/new"} {
-		if a := ask(t, "PUT", b.URL("w", path), "evil"); a.status < 400 {
+		if a := ask(t, "PUT", b.URL("w", path), "evil"); a.status != 400 {
 			t.Errorf("PUT %s: %d", path, a.status)
 		}
 		if a := ask(t, "DELETE", b.URL("w", path), ""); a.status < 400 {
@@ -203,5 +206,92 @@ func TestPutCannotLeaveTheDocroot(t *testing.T) {
 	must(t, err)
 	if len(entries) != 1 {
 		t.Errorf("outside there are %v", entries)
+	}
+}
+
+// PUT and DELETE are done if the file is as the request demands, and only then.
+func TestChangesOnConditions(t *testing.T) {
+	dir := docroot(t, map[string]string{"f": "first"})
+	b := start(t, dir, "SET enable_put = on\nSET enable_delete = on")
+	url := b.URL("w", "/f")
+	tag := ask(t, "GET", url, "").header.Get("ETag")
+	for _, v := range []struct {
+		method, path, field string
+		want                int
+	}{
+		{"PUT", "/f", `If-Match: "other"`, 412},
+		{"PUT", "/f", "If-Match: W/" + tag, 412},
+		{"PUT", "/f", "If-None-Match: *", 412},
+		{"PUT", "/f", "If-None-Match: " + tag, 412},
+		{"PUT", "/f", "If-Unmodified-Since: Mon, 03 Feb 2020 04:05:05 GMT", 412},
+		{"PUT", "/f", "Content-Range: bytes 0-3/9", 400},
+		{"DELETE", "/f", `If-Match: "other"`, 412},
+		{"DELETE", "/f", "If-Unmodified-Since: Mon, 03 Feb 2020 04:05:05 GMT", 412},
+		{"PUT", "/d/new", "If-Match: *", 412},
+		{"PUT", "/new", `If-Match: "x"`, 412},
+		{"DELETE", "/new", "If-Match: *", 404},
+	} {
+		if a := ask(t, v.method, b.URL("w", v.path), "text", v.field); a.status != v.want {
+			t.Errorf("%s %s, %s: %d; want %d", v.method, v.path, v.field, a.status, v.want)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if a := ask(t, "GET", url, ""); a.body != "first" || a.header.Get("ETag") != tag || err != nil || len(entries) != 1 {
+		t.Fatalf("something was changed: %q, %v, %v", a.body, entries, err)
+	}
+	for _, v := range []struct {
+		method, path, field string
+		want                int
+	}{
+		{"PUT", "/f", "If-Match: " + tag, 200},
+		{"PUT", "/f", "If-Match: " + tag, 412}, // which was the one before
+		{"PUT", "/f", "If-Match: *", 200},
+		{"PUT", "/f", `If-None-Match: "other"`, 200},
+		{"PUT", "/new", "If-None-Match: *", 201},
+		{"PUT", "/new", "If-None-Match: *", 412},
+		{"PUT", "/f", "If-Unmodified-Since: Mon, 03 Feb 2080 04:05:05 GMT", 200},
+		{"DELETE", "/new", "If-None-Match: *", 412},
+		{"DELETE", "/new", "If-Match: *", 204},
+	} {
+		if a := ask(t, v.method, b.URL("w", v.path), v.field, v.field); a.status != v.want {
+			t.Errorf("%s %s, %s: %d; want %d", v.method, v.path, v.field, a.status, v.want)
+		}
+	}
+}
+
+// Of several who write what must not be there yet one succeeds, though none was there when they all began.
+func TestOneOfSeveralPutsSucceeds(t *testing.T) {
+	dir := docroot(t, nil)
+	b := start(t, dir, "SET enable_put = on")
+	const writers = 8
+	var conns []net.Conn
+	for range writers {
+		nc, err := net.Dial("tcp", b.Addr("w"))
+		must(t, err)
+		defer nc.Close()
+		must(t, nc.SetDeadline(time.Now().Add(time.Minute)))
+		_, err = io.WriteString(nc, "PUT /f HTTP/1.1\r\nHost: a\r\nIf-None-Match: *\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+		must(t, err)
+		res, err := http.ReadResponse(bufio.NewReader(nc), nil)
+		if err != nil || res.StatusCode != 100 { // its conditions held
+			t.Fatal(res, err)
+		}
+		conns = append(conns, nc)
+	}
+	count := map[int]int{}
+	for _, nc := range conns {
+		_, err := io.WriteString(nc, "text")
+		must(t, err)
+	}
+	for _, nc := range conns {
+		res, err := http.ReadResponse(bufio.NewReader(nc), nil)
+		must(t, err)
+		count[res.StatusCode]++
+	}
+	if count[201] != 1 || count[412] != writers-1 {
+		t.Errorf("%v; want one 201, and 412 for the others", count)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("%v, %v; want the one file", entries, err)
 	}
 }

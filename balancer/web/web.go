@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"errors"
 	"io/fs"
+	"sync"
 	"syscall"
 
 	"wheelhouse/balancer"
@@ -20,14 +21,17 @@ type Options struct {
 }
 
 // Server answers requests with files. Its methods are safe for concurrent use.
-type Server struct{ files *files }
+type Server struct {
+	files    *files
+	changing sync.Mutex // held from the look at a file's conditions to its change
+}
 
 // New makes a Server. It opens nothing.
 func New(o Options) *Server {
 	if o.MaxOpen <= 0 {
 		o.MaxOpen = usualOpen()
 	}
-	return &Server{newFiles(o.MaxOpen, cmp.Or(o.MaxMemory, 32<<20))}
+	return &Server{files: newFiles(o.MaxOpen, cmp.Or(o.MaxMemory, 32<<20))}
 }
 
 // usualOpen leaves connections the greater part of the descriptors.
