@@ -1,8 +1,6 @@
 package backend
 
 import (
-	"bufio"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -133,7 +131,7 @@ func (p *Pool) readFile() (changed bool) {
 		}
 		return false
 	}
-	nodes, err := ReadNodeFile(path)
+	nodes, err := config.ReadNodeFile(path)
 	if err != nil {
 		p.log.Warn("nodefile is not good, its last nodes stay", "file", path, "err", err)
 	} else {
@@ -141,29 +139,6 @@ func (p *Pool) readFile() (changed bool) {
 	}
 	p.fileTime = fi.ModTime()
 	return err == nil
-}
-
-// ReadNodeFile reads a nodefile: one ip[:port] to a line, what follows a '#' is a comment.
-func ReadNodeFile(path string) ([]balancer.Node, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var nodes []balancer.Node
-	lines := bufio.NewScanner(f)
-	for n := 1; lines.Scan(); n++ {
-		text, _, _ := strings.Cut(lines.Text(), "#")
-		if text = strings.TrimSpace(text); text == "" {
-			continue
-		}
-		addr, err := config.ParseNode(text)
-		if err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", path, n, err)
-		}
-		nodes = append(nodes, balancer.Node{Addr: addr, Weight: 1})
-	}
-	return nodes, lines.Err()
 }
 
 // rebuild makes the view of what is configured, read and resolved. p.mu is held.

@@ -37,7 +37,7 @@ func (b *Balancer) apply(next *config.State, whole bool) error {
 	if b.stopping {
 		return errors.New("the balancer is stopping")
 	}
-	if err := b.o.Language.CheckAll(next); err != nil {
+	if err := b.o.Language.CheckAll(next, false); err != nil {
 		return err
 	}
 	ch := &change{b: b, state: next, pools: map[string]*balancer.PoolSettings{}}

@@ -123,6 +123,10 @@ func TestReload(t *testing.T) {
 		balancertest.Eventually(t, "requests go on", func() bool { return b.Requests() > begun+50 })
 	}
 	before := strings.Join(b.Language().Dump(b.State()), "\n")
+	badNodes := filepath.Join(t.TempDir(), "nodes")
+	if err := os.WriteFile(badNodes, []byte("1.2.3.4:99999"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -131,6 +135,8 @@ func TestReload(t *testing.T) {
 	for _, bad := range []string{
 		conf(back[0], addr, "SET buffer_size = many"), "CREATE SERVICE x\nSET listen = 1.2.3.4:5\nENABLE x", "nonsense",
 		conf(back[0], taken.Addr().String(), ""), conf(back[0], addr, "SET enable_ssl = on\nSET ssl_cert_file = /nonexistent"),
+		conf(back[0], addr, "SET access_log = /nonexistent/log"), conf(back[0], addr, "SET pool.nodefile = /dev/null/x"),
+		conf(back[0], addr, "") + "SET p.nodefile = " + badNodes + "\n", "DEFAULT docroot = /nonexistent\nCREATE SERVICE x\nSET role = web_server\n",
 	} {
 		write(bad)
 		if err := b.Reload(); err == nil {
@@ -233,6 +239,43 @@ func TestWrongCommandsChangeNothing(t *testing.T) {
 	}
 	if _, _, err := config.ParseLine("SET rp.x = \x01", config.Expander{}); err == nil {
 		t.Error("a control character was taken")
+	}
+}
+
+// A file or directory that has gone since it was named refuses nothing but what names it: that is when the console is needed.
+func TestFilesThatHaveGone(t *testing.T) {
+	dir := t.TempDir()
+	nodes, docs := filepath.Join(dir, "nodes"), filepath.Join(dir, "docs")
+	back := names(t, 2)
+	if err := os.Mkdir(docs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(nodes, []byte(back[0]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := balancertest.Start(t, balancertest.Proxy(back[1:], "SET cache = on\nSET cache_disk = "+docs+"\nSET buffer_uploads_path = "+docs)+"CREATE POOL f\nSET f.nodefile = "+nodes+
+		"\nCREATE SERVICE w\nSET role = web_server\nSET docroot = "+docs+"\n", balancerd.Options{})
+	for _, path := range []string{nodes, docs} {
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Do("POOL p ADD " + back[0] + "\nPOOL p REMOVE " + back[1] + "\nSET rp.idle_timeout = 9\nSET f.balance_method = round_robin\nSET w.dirindexing = on")
+	if _, got := get(t, b.URL("rp", "/")); got != "0" {
+		t.Errorf("%q answers", got)
+	}
+	for line, want := range map[string]string{
+		"SET w.docroot = " + docs: "Directory not found for service w", "SET f.nodefile = " + nodes: "File not found",
+	} {
+		if err := b.Try(line); err == nil || err.Error() != want {
+			t.Errorf("%s: %v; want %s", line, err, want)
+		}
+	}
+	if err := os.WriteFile(nodes, []byte(back[0]+"\nnonsense:x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Try("SET f.nodefile = " + nodes); err == nil || !strings.Contains(err.Error(), nodes+":2: invalid node address") {
+		t.Errorf("a nodefile that is not good: %v", err)
 	}
 }
 

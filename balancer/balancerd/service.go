@@ -133,8 +133,9 @@ func (s *Service) compile(st *config.State, conf *config.Service, pools map[stri
 		c.pool = s.processPool(set.ServerProcess)
 	}
 	var before *balancer.Chain
+	disk := "" // of the cache, in use
 	if now := s.now.Load(); now != nil {
-		before = now.chain
+		before, disk = now.chain, now.set.Cache.Disk
 	}
 	if c.chain, err = s.chain(conf, set, before); err != nil {
 		return nil, fmt.Errorf("service %s: %w", s.name, err)
@@ -142,7 +143,7 @@ func (s *Service) compile(st *config.State, conf *config.Service, pools map[stri
 	if c.handler = s.handler(set); c.handler != nil {
 		c.handler = s.around(set, c.handler)
 	}
-	if set.Cache.Enabled {
+	if set.Cache.Enabled && set.Cache.Disk != disk { // one that has gone bad is no reason to refuse what has nothing to do with it
 		if err := cache.CheckDir(set.Cache.Disk); err != nil {
 			return nil, fmt.Errorf("service %s: %w", s.name, err)
 		}

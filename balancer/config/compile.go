@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -89,8 +90,14 @@ func checkKind(k balancer.Kind, v string) (err error) {
 	return err
 }
 
-// Settings compiles what the configuration says of a service into the form in which it is used.
+// Settings compiles what the configuration says of a service into the form in which it is used. Files and directories were there when they
+// were set; one that has gone since is no reason to refuse what has nothing to do with it.
 func (l *Language) Settings(st *State, svc *Service) (*balancer.Settings, error) {
+	return l.settings(st, svc, false)
+}
+
+// settings is Settings; files says that files and directories must be there.
+func (l *Language) settings(st *State, svc *Service, files bool) (*balancer.Settings, error) {
 	s := &balancer.Settings{Role: svc.Role(), MIME: st.MIME, Extra: map[string]string{}}
 	apply := func(t *Tunable) error {
 		v, set := svc.Params[t.Name]
@@ -100,7 +107,7 @@ func (l *Language) Settings(st *State, svc *Service) (*balancer.Settings, error)
 		if !set {
 			v = t.Default
 		}
-		if err := t.apply(s, v); err != nil {
+		if err := t.apply(s, v); err != nil && (files || !isMissing(err)) {
 			return fmt.Errorf("service %s: %w", svc.Name, named(err, t.Name, svc.Name))
 		}
 		return nil
@@ -156,7 +163,15 @@ func (l *Language) Check(st *State, svc *Service, s *balancer.Settings) error {
 	return errors.Join(errs...)
 }
 
-// PoolSettings compiles what the configuration says of a pool.
+// checkFiles finds what a service names and cannot be used, beside what SET looks at.
+func checkFiles(name string, s *balancer.Settings) error {
+	if dir := filepath.Dir(s.AccessLog); filepath.IsAbs(s.AccessLog) && checkDir(dir) != nil {
+		return fmt.Errorf("service %s: access_log: there is no directory %s", name, dir)
+	}
+	return nil
+}
+
+// PoolSettings compiles what the configuration says of a pool. For its nodefile the same holds as for files in Settings.
 func (l *Language) PoolSettings(p *Pool) (*balancer.PoolSettings, error) {
 	s := &balancer.PoolSettings{Name: p.Name, Nodes: slices.Clone(p.Nodes)}
 	for _, t := range l.pools {
@@ -167,7 +182,7 @@ func (l *Language) PoolSettings(p *Pool) (*balancer.PoolSettings, error) {
 		if !set {
 			v = t.Default
 		}
-		if err := t.apply(s, v); err != nil {
+		if err := t.apply(s, v); err != nil && !isMissing(err) {
 			return nil, fmt.Errorf("pool %s: %w", p.Name, named(err, t.Name, p.Name))
 		}
 	}

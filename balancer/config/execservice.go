@@ -139,6 +139,11 @@ func (l *Language) setPool(c *Context, p *Pool, param, value string) error {
 			}
 			return named(err, param, p.Name)
 		}
+		if param == "nodefile" {
+			if _, err := ReadNodeFile(value); err != nil {
+				return err
+			}
+		}
 		p.Params[param] = value
 		return nil
 	}

@@ -34,7 +34,7 @@ func (l *Language) Load(path string, x Expander, warn func(string)) (*State, err
 	if err := l.loadFile(s, c, path, x, warn, nil); err != nil {
 		return nil, err
 	}
-	return s, l.CheckAll(s)
+	return s, l.CheckAll(s, true)
 }
 
 // Read is Load of a text; name stands for it in errors.
@@ -43,11 +43,12 @@ func (l *Language) Read(r io.Reader, name string, x Expander, warn func(string))
 	if err := l.read(s, &Context{File: true}, r, name, x, warn, nil); err != nil {
 		return nil, err
 	}
-	return s, l.CheckAll(s)
+	return s, l.CheckAll(s, true)
 }
 
-// CheckAll compiles all of a state, and returns everything that is wrong with it.
-func (l *Language) CheckAll(s *State) error {
+// CheckAll compiles all of a state, and returns everything that is wrong with it. files says that what it names in the file system must be
+// there too, and good: of a state that is made anew.
+func (l *Language) CheckAll(s *State, files bool) error {
 	var errs []error
 	for _, name := range s.PoolNames() {
 		if _, err := l.PoolSettings(s.Pools[name]); err != nil {
@@ -55,9 +56,12 @@ func (l *Language) CheckAll(s *State) error {
 		}
 	}
 	for _, svc := range s.Ordered() {
-		set, err := l.Settings(s, svc)
+		set, err := l.settings(s, svc, files)
 		if err == nil {
 			err = l.Check(s, svc, set)
+		}
+		if err == nil && files {
+			err = checkFiles(svc.Name, set)
 		}
 		errs = append(errs, err)
 	}

@@ -251,9 +251,20 @@ func parsePrefix(w string) (netip.Prefix, error) {
 
 func checkFile(path string) error {
 	if fi, err := os.Stat(path); err != nil || fi.IsDir() {
-		return fault("File '%s' not found", path)
+		return missingFile(path)
 	}
 	return nil
+}
+
+// missingFile is a file that is not there.
+type missingFile string
+
+func (f missingFile) Error() string { return "File '" + string(f) + "' not found" }
+
+// isMissing reports whether an error says that a file or directory is not there, and nothing else.
+func isMissing(err error) bool {
+	var f missingFile
+	return errors.As(err, &f) || errors.Is(err, errDir)
 }
 
 func checkDir(path string) error {

@@ -67,11 +67,12 @@ func (throttle) Command(_ *balancer.PluginConf, _, args string) error {
 }
 
 func (t throttle) New(svc balancer.Service, set *balancer.Settings, _ *balancer.PluginConf, prev any) (any, error) {
-	l := &limiter{svc: svc, state: newThrottleState(time.Now), wait: wait}
-	if p, ok := prev.(*limiter); ok {
+	l := &limiter{svc: svc, state: newThrottleState(time.Now), wait: wait, lists: map[string][]netip.Prefix{}}
+	p, _ := prev.(*limiter)
+	if p != nil {
 		l.state = p.state
 	}
-	if err := l.read(set); err != nil {
+	if err := l.read(set, p); err != nil {
 		return nil, err
 	}
 	l.memory = l.state
@@ -99,6 +100,7 @@ type limiter struct {
 	memory ThrottleMemory // state itself, or what several balancers share
 	wait   func(ctx context.Context, d time.Duration) error
 
+	lists                               map[string][]netip.Prefix // by file
 	white, black                        []netip.Prefix
 	denyBlack, allowRest, logOnly       bool
 	path, method                        *regexp.Regexp // nil: any
@@ -111,8 +113,9 @@ type limiter struct {
 // events that can be logged.
 var throttleEvents = []string{"ban", "unban", "whitelisted", "blacklisted", "concurrent", "throttled", "banned"}
 
-// read takes the tunables in.
-func (l *limiter) read(set *balancer.Settings) error {
+// read takes the tunables in. A list that can no longer be read stays as it was before, for which prev is not nil: any change of the
+// configuration reads it again, and must not be refused for that.
+func (l *limiter) read(set *balancer.Settings, prev *limiter) error {
 	x := set.Extra
 	var err error
 	fail := func(e error) {
@@ -129,7 +132,11 @@ func (l *limiter) read(set *balancer.Settings) error {
 	list := func(name string) (nets []netip.Prefix) {
 		if file := x[name]; file != "" && !none(file) {
 			var e error
-			nets, e = readNetworks(file)
+			if nets, e = readNetworks(file); e != nil && prev != nil && prev.lists[file] != nil {
+				l.svc.Log().Warn("list cannot be read, it stays as it was", "file", file, "err", e)
+				nets, e = prev.lists[file], nil
+			}
+			l.lists[file] = nets
 			fail(e)
 		}
 		return nets

@@ -3,6 +3,7 @@ package plugin_test
 import (
 	"context"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -138,6 +139,22 @@ func TestThrottleListParameters(t *testing.T) {
 		if banned := strings.Contains(b.Log.String(), "event=ban "); banned != (tt.want == 0) || strings.Contains(b.Log.String(), "listed") {
 			t.Errorf("%q: log_events = ban: %s", tt.params, b.Log)
 		}
+	}
+}
+
+// A list that has gone stays in force, and refuses no change of anything else; one that was never good is refused.
+func TestThrottleListHasGone(t *testing.T) {
+	list := filepath.Join(files(t, map[string]string{"nets": "127.0.0.0/8\n"}), "nets")
+	b := throttled(t, plugin.Options{}, mirror(t), "blacklist_file = "+list)
+	if err := os.Remove(list); err != nil {
+		t.Fatal(err)
+	}
+	b.Do("SET rp.idle_timeout = 9\nUSE rp\nTHROTTLE RELOAD blacklist")
+	if got := statuses(b, 1); got[0] != 403 || !strings.Contains(b.Log.String(), "list cannot be read, it stays as it was") {
+		t.Errorf("%v\n%s", got, b.Log)
+	}
+	if err := b.Try("SET rp.blacklist_file = " + list + "2"); err == nil || !strings.Contains(err.Error(), "Couldn't load "+list+"2") {
+		t.Errorf("a list that is not there: %v", err)
 	}
 }
 

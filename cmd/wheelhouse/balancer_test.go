@@ -258,6 +258,9 @@ func TestBalancerUpgradeKeepsMetrics(t *testing.T) {
 func TestBalancerCheck(t *testing.T) {
 	good := balancerFile(t, "127.0.0.1:1", "")
 	bad := writeFile(t, filepath.Join(t.TempDir(), "bad.conf"), "CREATE SERVICE x\nSET role = nothing\n")
+	noKey := balancerFile(t, "127.0.0.1:1", "SET rp.enable_ssl = on\nSET rp.ssl_cert_file = "+bad+"\nSET rp.ssl_key_file = "+bad)
+	noNodes := balancerFile(t, "127.0.0.1:1", "SET p.nodefile = "+bad)
+	noLog := balancerFile(t, "127.0.0.1:1", "SET rp.access_log = /no/such/log")
 	unused := writeFile(t, filepath.Join(t.TempDir(), "unused.conf"), "CREATE POOL x\n")
 	for _, c := range []struct {
 		args     []string
@@ -266,6 +269,9 @@ func TestBalancerCheck(t *testing.T) {
 	}{
 		{[]string{"check", good}, 0, good + " is good: 2 services, 1 pools\n", ""},
 		{[]string{"check", bad}, 1, "", bad + ":2: Role not valid for service x"},
+		{[]string{"check", noKey}, 1, "", "service rp: certificate " + bad + " with key " + bad + ": "},
+		{[]string{"check", noNodes}, 1, "", bad + ":1: invalid node address 'CREATE SERVICE x'"},
+		{[]string{"check", noLog}, 1, "", "service rp: access_log: there is no directory /no/such"},
 		{[]string{"check", "/no/such"}, 1, "", "/no/such"},
 		{[]string{"check"}, 2, "", "check takes one file"},
 		{[]string{"-c", bad}, 1, "", bad + ":2: Role not valid for service x"},

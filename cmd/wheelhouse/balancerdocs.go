@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"wheelhouse/balancer/config"
+	"wheelhouse/balancer/transport"
 )
 
 // checkBalancer is `balancer check FILE`: everything that a start would find wrong without opening anything.
@@ -17,6 +18,15 @@ func checkBalancer(env *environment, lang *config.Language, args []string) error
 	state, err := lang.Load(args[0], config.Expander{Env: os.LookupEnv}, func(text string) { fmt.Fprintln(env.stderr, "warning:", text) })
 	if err != nil {
 		return err
+	}
+	for _, svc := range state.Ordered() {
+		set, err := lang.Settings(state, svc)
+		if err == nil && set.TLS.Enabled {
+			_, err = transport.LoadKeys(set.TLS)
+		}
+		if err != nil {
+			return fmt.Errorf("service %s: %w", svc.Name, err)
+		}
 	}
 	fmt.Fprintf(env.stdout, "%s is good: %d services, %d pools\n", args[0], len(state.Services), len(state.Pools))
 	return nil

@@ -85,7 +85,9 @@ func TestBalancerServerLimits(t *testing.T) {
 		}
 		return string(text)
 	}
-	files := func() string { return regexp.MustCompile(`Max open files +(\d+)`).FindStringSubmatch(read("limits"))[1] }
+	files := func() string {
+		return regexp.MustCompile(`Max open files +(\d+)`).FindStringSubmatch(read("limits"))[1]
+	}
 	levels := func() string {
 		list, err := filepath.Glob(proc + "task/*/stat")
 		if err != nil || len(list) == 0 {
