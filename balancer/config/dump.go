@@ -69,6 +69,7 @@ func (d *dumper) server(s *State) {
 	text("metrics_listen", v.MetricsListen)
 	text("console_networks", v.ConsoleNetworks)
 	text("shutdown_timeout", v.ShutdownTimeout)
+	text("handover_timeout", v.HandoverTimeout)
 	for _, name := range slices.Sorted(maps.Keys(v.Others)) {
 		text(name, v.Others[name])
 	}

@@ -57,11 +57,15 @@ func (l *Language) server(s *State, c *Context, cmd Command) error {
 			return err
 		}
 		s.Server.ConsoleNetworks = value
-	case "shutdown_timeout":
+	case "shutdown_timeout", "handover_timeout":
 		if _, err := ParseTime(value); err != nil {
 			return named(err, param, "")
 		}
-		s.Server.ShutdownTimeout = value
+		if param == "handover_timeout" {
+			s.Server.HandoverTimeout = value
+		} else {
+			s.Server.ShutdownTimeout = value
+		}
 	case "aio_mode":
 		if v := strings.ToLower(value); v != "none" && v != "ioaio" {
 			return fault("Unknown AIO mode: %s", value)

@@ -13,6 +13,7 @@ var ServerParams = []ServerParam{
 	{"metrics_listen", "", "ip:port for the status page, /metrics and /healthz without a console; read at the start and by SIGHUP"},
 	{"console_networks", "", "networks that may use management services; this machine alone where none are given"},
 	{"shutdown_timeout", "10", "seconds for requests under way after SIGTERM and SIGINT; 0: no limit"},
+	{"handover_timeout", "3600", "seconds for requests under way, and WebSockets, in the old process after SIGUSR2; 0: no limit"},
 	{"aio_mode", "", "accepted for old files: none or ioaio"},
 	{"aio_threads", "", "accepted for old files"},
 	{"track_obj", "", "accepted for old files"},

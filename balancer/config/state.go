@@ -57,6 +57,7 @@ type Server struct {
 	MetricsListen   string
 	ConsoleNetworks string // networks that may use management services, "" for loopback alone
 	ShutdownTimeout string
+	HandoverTimeout string
 }
 
 // NewState is an empty state.

@@ -31,8 +31,11 @@ import (
 // perlbalConf is the file that is read when none is named: Perlbal's.
 const perlbalConf = "/etc/perlbal/perlbal.conf"
 
-// defaultShutdown is SERVER shutdown_timeout where it is not set.
-const defaultShutdown = 10 * time.Second
+// defaultShutdown and defaultHandover are SERVER shutdown_timeout and handover_timeout where they are not set.
+const (
+	defaultShutdown = 10 * time.Second
+	defaultHandover = time.Hour
+)
 
 // balancerGC trades memory for time, as gearmandGC does: what lives is small, and each doubling of it would be a collection.
 const balancerGC = 400
@@ -258,7 +261,7 @@ func (p *balancerProcess) loop(ctx context.Context, signals <-chan os.Signal) er
 			case syscall.SIGHUP:
 				p.reload()
 			case syscall.SIGUSR2:
-				if err := upgradeBalancer(ctx, p.b, p.metrics.Load().listeners(), time.Minute, p.log); err != nil {
+				if err := p.upgrade(ctx, signals); err != nil {
 					p.log.Error("upgrade failed; serving on as before", "err", err)
 					continue
 				}
@@ -272,10 +275,15 @@ func (p *balancerProcess) loop(ctx context.Context, signals <-chan os.Signal) er
 }
 
 func (p *balancerProcess) drain() time.Duration {
-	if d, err := config.ParseTime(p.b.State().Server.ShutdownTimeout); err == nil {
+	return timeOr(p.b.State().Server.ShutdownTimeout, defaultShutdown)
+}
+
+// timeOr is a time as a configuration has it, or what it is where it is not set.
+func timeOr(v string, otherwise time.Duration) time.Duration {
+	if d, err := config.ParseTime(v); err == nil {
 		return d
 	}
-	return defaultShutdown
+	return otherwise
 }
 
 // reload puts the file in force as it is now. One that is wrong changes nothing.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -71,6 +72,62 @@ func TestBalancerShutdownTimeout(t *testing.T) {
 	<-patient.done
 	if hasty.err != nil || patient.err != nil {
 		t.Errorf("they ended with %v and %v", hasty.err, patient.err)
+	}
+}
+
+// After SIGUSR2 the old process finishes what it has, for handover_timeout at most, or until SIGTERM.
+func TestBalancerHandoverTimeout(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/held" {
+			arrived <- struct{}{}
+			<-release
+		}
+	}))
+	defer s.Close()
+	defer close(release)
+	for _, more := range []string{"SERVER handover_timeout = .05", "SERVER handover_timeout = 0", ""} {
+		file := balancerFile(t, strings.TrimPrefix(s.URL, "http://"), more)
+		p := start(t, "balancer", "-c", file)
+		failed := make(chan error, 1)
+		go func() {
+			res, err := http.Get(p.ready["rp"] + "/held")
+			if err == nil {
+				res.Body.Close()
+			}
+			failed <- err
+		}()
+		<-arrived
+		if err := p.cmd.Process.Signal(syscall.SIGUSR2); err != nil {
+			t.Fatal(err)
+		}
+		next := 0
+		eventually(t, "a new process serves", func() bool {
+			text, err := os.ReadFile(filepath.Join(filepath.Dir(file), "pid"))
+			if err == nil {
+				next, err = strconv.Atoi(strings.TrimSpace(string(text)))
+			}
+			return err == nil && next != p.cmd.Process.Pid && strings.Contains(p.output(), "a new process serves")
+		})
+		if more != "SERVER handover_timeout = .05" {
+			if exited(p) {
+				t.Errorf("%q: the old process has ended before its request\n%s", more, p.output())
+			}
+			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := <-failed; err == nil {
+			t.Errorf("%q: the request was answered", more)
+		}
+		<-p.done
+		if p.err != nil {
+			t.Errorf("%q: the old process ended with %v", more, p.err)
+		}
+		if got := webText(t, p.ready["rp"]+"/"); got != "" {
+			t.Errorf("%q: the new process answers %q", more, got)
+		}
+		stopPID(t, next)
 	}
 }
 

@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"time"
+	"os"
+	"syscall"
 
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/internal/service"
@@ -37,11 +38,12 @@ func takeOver(from *service.Inherited, b *balancerd.Balancer, log *slog.Logger) 
 	return nil
 }
 
-// upgradeBalancer has a new process of this program take over, sockets beside the services' included. An error means that nothing
-// has changed.
-func upgradeBalancer(ctx context.Context, b *balancerd.Balancer, more map[string]net.Listener, drain time.Duration, log *slog.Logger) error {
+// upgrade has a new process of this program take over, and finishes what is under way, within handover_timeout; SIGTERM or SIGINT makes it
+// quick. An error means that nothing has changed.
+func (p *balancerProcess) upgrade(ctx context.Context, signals <-chan os.Signal) error {
+	b, log := p.b, p.log
 	names, listeners := b.Listeners()
-	for name, ln := range more {
+	for name, ln := range p.metrics.Load().listeners() {
 		names, listeners = append(names, name), append(listeners, ln)
 	}
 	next, err := service.Upgrade(names, listeners)
@@ -49,7 +51,8 @@ func upgradeBalancer(ctx context.Context, b *balancerd.Balancer, more map[string
 		return fmt.Errorf("upgrade: %w", err)
 	}
 	log.Info("a new process serves; finishing what is under way", "pid", next.PID())
-	end, cancel := context.WithTimeout(ctx, drain)
+	limit := timeOr(b.State().Server.HandoverTimeout, defaultHandover)
+	end, cancel := drainContext(ctx, limit, signals, func(sig os.Signal) bool { return sig == syscall.SIGTERM || sig == syscall.SIGINT })
 	defer cancel()
 	err = b.HandOver(end, func(name string, nc net.Conn) {
 		if err := next.Give(name, nc); err != nil {
