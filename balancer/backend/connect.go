@@ -16,6 +16,7 @@ func (q *Queue) spawn() {
 	q.relent(set, now)
 	q.pair(now)
 	q.spawnFor(set, now)
+	q.spawnOwn(set, now)
 	waiting := q.countFree()
 	pendingCount := 0
 	for n, list := range q.pending {
@@ -76,7 +77,7 @@ func (q *Queue) relent(set *queueSettings, now time.Time) {
 func (q *Queue) wants(n *Node) bool {
 	for i := range q.waiting {
 		for w := q.waiting[i].first; w != nil; w = w.next {
-			if w.node == nil && !slices.Contains(w.exclude, n) {
+			if w.node == nil && w.preface == nil && !slices.Contains(w.exclude, n) {
 				return true
 			}
 		}
@@ -89,7 +90,7 @@ func (q *Queue) countFree() int {
 	n := 0
 	for i := range q.waiting {
 		for w := q.waiting[i].first; w != nil; w = w.next {
-			if w.node == nil {
+			if w.node == nil && w.preface == nil {
 				n++
 			}
 		}
@@ -101,7 +102,7 @@ func (q *Queue) countFree() int {
 func (q *Queue) spawnFor(set *queueSettings, now time.Time) {
 	for i := range q.waiting {
 		for w := q.waiting[i].first; w != nil; w = w.next {
-			if w.node == nil || w.connecting {
+			if w.node == nil || w.connecting || w.preface != nil {
 				continue
 			}
 			if !w.node.usable(now) || !slices.Contains(set.pool.Nodes(), w.node) {
@@ -121,12 +122,26 @@ func (q *Queue) spawnFor(set *queueSettings, now time.Time) {
 
 // connect starts to make a connection. q.mu is held.
 func (q *Queue) connect(set *queueSettings, n *Node, now time.Time) {
+	p := q.beginConnect(n, now)
+	q.dialing.Go(func() { q.establish(set, p) })
+}
+
+// beginConnect notes that a connection is being made. q.mu is held.
+func (q *Queue) beginConnect(n *Node, now time.Time) *connecting {
 	p := &connecting{node: n, since: now}
 	q.pending[n] = append(q.pending[n], p)
 	n.conns.Add(1)
 	n.Attempts.Add(1)
 	n.lastAttempt.Store(now.UnixNano())
-	q.dialing.Go(func() { q.establish(set, p) })
+	return p
+}
+
+// endConnect notes that it has been made, or not. q.mu is held.
+func (q *Queue) endConnect(p *connecting) {
+	q.pending[p.node] = slices.DeleteFunc(q.pending[p.node], func(o *connecting) bool { return o == p })
+	if len(q.pending[p.node]) == 0 {
+		delete(q.pending, p.node)
+	}
 }
 
 // establish makes a connection, proves it if it is to be, and offers it.
@@ -153,10 +168,7 @@ func (q *Queue) establish(set *queueSettings, p *connecting) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.pending[p.node] = slices.DeleteFunc(q.pending[p.node], func(o *connecting) bool { return o == p })
-	if len(q.pending[p.node]) == 0 {
-		delete(q.pending, p.node)
-	}
+	q.endConnect(p)
 	switch {
 	case err != nil && c == nil:
 		p.node.conns.Add(-1)
@@ -189,7 +201,7 @@ func within(ctx context.Context, d time.Duration) (context.Context, context.Canc
 func (q *Queue) reassign(n *Node) {
 	for i := range q.waiting {
 		for w := q.waiting[i].first; w != nil; w = w.next {
-			if w.node == n {
+			if w.node == n && w.preface == nil {
 				w.connecting = false
 			}
 		}

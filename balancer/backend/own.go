@@ -2,73 +2,79 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
+
+	"wheelhouse/balancer"
 )
 
-// GetOwn makes a connection for one request alone, which begins with a preface that says whose it is.
+// GetOwn is Get of a connection for one request alone, which begins with a preface that says whose it is. The request waits in the same
+// queues.
 func (q *Queue) GetOwn(ctx context.Context, w Want, preface []byte) (*Conn, error) {
-	set := q.set.Load()
-	if set.pool == nil {
-		return nil, ErrNoNodes
-	}
-	if err := set.pool.populated(ctx, w.Timeout); err != nil {
-		return nil, err
-	}
-	ticket, err := set.pool.admit(time.Now(), w.Retry)
-	if err != nil {
-		return nil, err
-	}
-	c, err := q.getOwn(ctx, w, set, preface)
-	if err != nil {
-		ticket.release()
-		return nil, err
-	}
-	c.begin(ticket, time.Now())
-	return c, nil
+	w.preface = preface
+	return q.Get(ctx, w)
 }
 
-func (q *Queue) getOwn(ctx context.Context, w Want, set *queueSettings, preface []byte) (*Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, w.Timeout)
+// spawnOwn connects for those who want a connection of their own, the high queue first, as far as nodes have room. q.mu is held.
+func (q *Queue) spawnOwn(set *queueSettings, now time.Time) {
+	for _, p := range [3]balancer.Priority{balancer.High, balancer.Normal, balancer.Low} {
+		for w := q.waiting[p].first; w != nil; w = w.next {
+			if w.preface == nil || w.connecting {
+				continue
+			}
+			n := w.node
+			if n == nil || !n.usable(now) || !q.useful(set, n) || !slices.Contains(set.pool.Nodes(), n) || slices.Contains(w.exclude, n) {
+				n = set.pool.pick(now, w.key, w.exclude, func(n *Node) bool { return q.useful(set, n) && !slices.Contains(w.exclude, n) })
+			}
+			if n == nil {
+				continue
+			}
+			ctx, cancel := context.WithCancel(q.dialCtx)
+			w.connecting, w.cancel = true, cancel
+			under := q.beginConnect(n, now)
+			q.dialing.Go(func() {
+				defer cancel()
+				q.establishOwn(ctx, set, under, w)
+			})
+		}
+	}
+}
+
+// establishOwn makes a connection for a request that waits.
+func (q *Queue) establishOwn(ctx context.Context, set *queueSettings, p *connecting, w *waiter) {
+	ctx, cancel := within(ctx, set.ConnectTimeout)
 	defer cancel()
-	exclude := slices.Clone(w.Exclude)
-	var last error = ErrQueueTime
-	for ctx.Err() == nil {
-		now := time.Now()
-		wanted := w
-		wanted.Exclude = exclude
-		n := set.pool.choose(now, &wanted)
-		if n == nil || !q.room(set, n) {
-			n = set.pool.pick(now, w.Key, exclude, func(n *Node) bool { return q.room(set, n) })
-		}
-		if n == nil {
-			return nil, &lateError{last.Error()}
-		}
-		if !n.grant() { // another has just got what it may have while it comes back
-			exclude = append(exclude, n)
-			continue
-		}
-		n.conns.Add(1)
-		n.Attempts.Add(1)
-		n.lastAttempt.Store(now.UnixNano())
-		dctx, cancel := within(ctx, set.ConnectTimeout)
-		nc, err := q.dial(dctx, n, preface)
-		cancel()
-		if err != nil {
-			n.conns.Add(-1)
-			n.Active.Add(-1)
-			set.pool.connectFailed(n, time.Now(), err)
-			exclude, last = append(exclude, n), err
-			continue
-		}
+	n := p.node
+	nc, err := q.dial(ctx, n, w.preface)
+	now := time.Now()
+	switch {
+	case err == nil:
 		n.Connects.Add(1)
-		n.lastConnect.Store(time.Now().UnixNano())
+		n.lastConnect.Store(now.UnixNano())
+	case errors.Is(ctx.Err(), context.Canceled): // the request has gone, or the service
+	default:
+		set.pool.connectFailed(n, now, err)
+		q.log.Debug("connect failed", "addr", n.Addr, "err", err)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.endConnect(p)
+	w.connecting = false
+	switch {
+	case err != nil:
+		n.conns.Add(-1)
+		w.exclude = append(slices.Clip(w.exclude), n)
+	default:
 		c := newConn(q, set, n, nc)
 		c.own = true
-		q.mu.Lock()
+		if q.closed || !w.queued || !c.wanted() || !n.grant() {
+			c.close()
+			break
+		}
+		q.waiting[w.priority].remove(w)
 		q.all[c] = struct{}{}
-		q.mu.Unlock()
-		return c, nil
+		w.ready <- c
 	}
-	return nil, &lateError{last.Error()}
+	q.spawn()
 }

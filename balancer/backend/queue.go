@@ -138,6 +138,8 @@ type Want struct {
 	Bodiless bool    // the request finds out by itself when a connection is stale (http1.ErrStale)
 	Timeout  time.Duration
 	Now      time.Time // if it is known already
+
+	preface []byte // of a connection of its own, nil: any connection will do
 }
 
 // Get waits for a connection. It ends with ctx, or with an error of this package, which is a [LimitError] when the pool does not take
@@ -179,7 +181,7 @@ func (q *Queue) get(ctx context.Context, w Want, set *queueSettings, now time.Ti
 		q.mu.Unlock()
 		return nil, ErrClosed
 	}
-	for {
+	for w.preface == nil {
 		c := q.takeIdle(now, node, w.Exclude)
 		if c == nil {
 			break
@@ -203,7 +205,7 @@ func (q *Queue) get(ctx context.Context, w Want, set *queueSettings, now time.Ti
 		}
 		defer set.pool.pending.Add(-1)
 	}
-	wait := &waiter{since: now, node: node, exclude: w.Exclude, ready: make(chan *Conn, 1), priority: w.Priority}
+	wait := &waiter{since: now, node: node, key: w.Key, exclude: w.Exclude, ready: make(chan *Conn, 1), priority: w.Priority, preface: w.preface}
 	q.waiting[w.Priority].push(wait)
 	q.spawn()
 	q.mu.Unlock()
@@ -258,6 +260,9 @@ func (q *Queue) await(ctx context.Context, w *waiter, limit time.Duration, ticke
 	}
 	q.mu.Lock()
 	left := q.waiting[w.priority].remove(w)
+	if left && w.cancel != nil {
+		w.cancel()
+	}
 	q.mu.Unlock()
 	if !left { // a connection has come at the same time
 		if c := <-w.ready; c != nil {

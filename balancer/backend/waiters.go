@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"slices"
 	"time"
 )
@@ -9,11 +10,15 @@ import (
 type waiter struct {
 	since      time.Time
 	node       *Node // that it must go to, nil: any
+	key        string
 	exclude    []*Node
 	connecting bool // a connect for it is under way
 	priority   priority
 	ready      chan *Conn // gets the connection, or nil when the queue is closed or shed
 	shed       bool       // the pool's circuit has opened; set before ready gets nil
+
+	preface []byte             // of the connection of its own that it wants, nil: any will do
+	cancel  context.CancelFunc // ends the attempt to make that, nil before the first
 
 	prev, next *waiter
 	queued     bool
@@ -67,7 +72,7 @@ func (l *list) pop() *waiter {
 // take is the first that can use a connection to n. Those whose request n has failed already are passed over.
 func (l *list) take(n *Node) *waiter {
 	for w := l.first; w != nil; w = w.next {
-		if (w.node == nil || w.node == n) && !slices.Contains(w.exclude, n) {
+		if w.preface == nil && (w.node == nil || w.node == n) && !slices.Contains(w.exclude, n) {
 			l.remove(w)
 			return w
 		}

@@ -184,3 +184,70 @@ func TestRetryGoesElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// Requests with a connection of their own wait for max_connections too, in their order, for queue_timeout.
+func TestOwnConnectionsWait(t *testing.T) {
+	begun, gate := make(chan struct{}, 10), make(chan struct{})
+	var busy, most atomic.Int64
+	back := balancertest.Raw(t, func(nc net.Conn) {
+		r := bufio.NewReader(nc)
+		if _, err := r.ReadString('\n'); err != nil { // the PROXY header
+			return
+		}
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		if n := busy.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+		begun <- struct{}{}
+		<-gate
+		busy.Add(-1)
+		fmt.Fprint(nc, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	})
+	b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET send_proxy_protocol = 1\nSET queue_timeout = 3600")+"SET p.max_connections = 2\n", balancerd.Options{})
+	status := make(chan int, 10)
+	ask := func() {
+		res, err := http.Get(b.URL("rp", "/"))
+		if err != nil {
+			status <- 0
+			return
+		}
+		res.Body.Close()
+		status <- res.StatusCode
+	}
+	for range 2 {
+		go ask()
+		<-begun
+	}
+	b.Do("SET rp.queue_timeout = .05")
+	ask()
+	if got := <-status; got != 503 {
+		t.Errorf("a third, for as long as queue_timeout: %d; want 503", got)
+	}
+	b.Do("SET rp.queue_timeout = 3600")
+	for range 4 {
+		go ask()
+	}
+	balancertest.Eventually(t, "four wait", func() bool { return b.Requests() == 7 })
+	close(gate)
+	for range 6 {
+		if got := <-status; got != 200 {
+			t.Errorf("%d; want 200", got)
+		}
+	}
+	if most.Load() > 2 {
+		t.Errorf("%d at once; want 2 at most", most.Load())
+	}
+}
+
+// A dead node opens the circuit for those with a connection of their own too, and ends their waiting.
+func TestOwnConnectionsAndTheCircuit(t *testing.T) {
+	b := balancertest.Start(t, balancertest.Proxy([]string{balancertest.FreeAddr(t)}, "SET send_proxy_protocol = 2\nSET queue_timeout = 3600")+
+		"SET p.circuit_errors = 2\nSET p.circuit_time = 3600\n", balancerd.Options{})
+	for range 2 {
+		if res, _ := get(t, b.URL("rp", "/")); res.StatusCode != 503 || res.Header.Get("Retry-After") == "" {
+			t.Errorf("%d %v", res.StatusCode, res.Header)
+		}
+	}
+}
