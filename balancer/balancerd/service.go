@@ -119,6 +119,18 @@ func (s *Service) Conns() []http1.ConnInfo {
 	return l.srv.Conns()
 }
 
+// Engine is what the engine of the service's listener has counted since that was opened: requests that it refused by itself, which no
+// service and no access log sees, among them.
+func (s *Service) Engine() http1.Stats {
+	s.b.mu.Lock()
+	l := s.listener
+	s.b.mu.Unlock()
+	if l == nil || l.srv == nil {
+		return http1.Stats{}
+	}
+	return l.srv.Stats()
+}
+
 // compile makes of a service's configuration what it is used as.
 func (s *Service) compile(st *config.State, conf *config.Service, pools map[string]*balancer.PoolSettings) (*compiled, error) {
 	set, err := s.b.o.Language.Settings(st, conf)

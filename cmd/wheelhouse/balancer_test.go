@@ -95,12 +95,23 @@ func TestBalancerProcess(t *testing.T) {
 	}
 	eventually(t, "the request is logged", func() bool { text, _ := os.ReadFile(logFile); return strings.Contains(string(text), `"uri":"/x"`) })
 
+	if nc, err := net.Dial("tcp", strings.TrimPrefix(p.ready["rp"], "http://")); err != nil {
+		t.Fatal(err)
+	} else {
+		fmt.Fprint(nc, "GET / HTTP/1.1\r\n\r\n") // without Host
+		if got, err := io.ReadAll(nc); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 400 ") {
+			t.Errorf("%q %v", got, err)
+		}
+		nc.Close()
+	}
 	for _, base := range []string{p.ready["mgmt"], p.ready["metrics_listen"]} {
 		eventually(t, "metrics of "+base, func() bool {
 			text := webText(t, base+"/metrics")
 			for _, want := range []string{
 				`(?m)^wheelhouse_balancer_requests_total 1$`, `(?m)^wheelhouse_balancer_answers_total{class="2xx",service="rp"} 1$`,
 				`(?m)^wheelhouse_balancer_answers_total{class="5xx",service="rp"} 0$`, `(?m)^wheelhouse_balancer_node_up{node="[\d.:]+",pool="p"} 1$`,
+				`(?m)^wheelhouse_balancer_malformed_requests_total{service="rp"} 1$`, `(?m)^wheelhouse_balancer_panics_total{service="rp"} 0$`,
+				`(?m)^wheelhouse_balancer_client_timeouts_total{service="rp"} 0$`,
 				`(?m)^wheelhouse_balancer_upload_spool_bytes{service="rp"} 0$`, `(?m)^wheelhouse_balancer_uploads_refused_total{service="rp"} 0$`,
 				`(?m)^wheelhouse_balancer_request_duration_seconds_bucket{service="rp",le="\+Inf"} 1$`,
 				`(?m)^wheelhouse_balancer_access_log_lines_total{result="written"} 1$`, `(?m)^wheelhouse_balancer_queued_requests{queue="low",service="rp"} 0$`,

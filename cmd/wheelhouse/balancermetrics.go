@@ -84,6 +84,14 @@ func (c *balancerCollector) service(e *emitter, s *balancerd.Service) {
 		e.count("answers_total", "Answers by class; none: the client had gone, or the connection was cut.", []string{"service", "class"},
 			st.Classes[class].Load(), name, text)
 	}
+	engine := s.Engine()
+	malformed := uint64(0)
+	for _, n := range engine.ProtocolErrors {
+		malformed += n
+	}
+	e.count("malformed_requests_total", "Requests refused before the service saw them, or while it read them: malformed, too large or too slow.", label, int64(malformed), name)
+	e.count("client_timeouts_total", "Clients' connections whose time was over, idle ones included.", label, int64(engine.Timeouts), name)
+	e.count("panics_total", "Requests ended by a panic; the log has it.", label, int64(engine.Panics), name)
 	e.count("sent_bytes_total", "Bytes of bodies sent to clients.", label, st.Sent.Load(), name)
 	e.count("retries_total", "Further attempts at backends.", label, st.Retried.Load(), name)
 	e.count("rate_limited_total", "Requests refused by rate_limit.", label, s.Limiter().Refused.Load(), name)
