@@ -140,7 +140,7 @@ func askTenK(nc net.Conn, r *bufio.Reader) error {
 
 // Fifteen thousand clients that are silent, or that trickle their heads, cost little memory and nobody else's service.
 func TestBalancerSlowClients(t *testing.T) {
-	const n, perClient = 15_000, 10 << 10
+	const n, perClient = 15_000, raceMemory * 10 << 10
 	addr := freeAddr(t)
 	file := writeFile(t, filepath.Join(t.TempDir(), "perlbal.conf"), balancerConf(addr, tenK(t), "  SET idle_timeout = 600\n  SET client_header_timeout = 600\n  SET persist_client_idle_timeout = 600\n"))
 	p := start(t, "balancer", "--config", file)
