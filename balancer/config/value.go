@@ -156,13 +156,17 @@ func ParseNode(s string) (string, error) {
 		}
 		return s, nil
 	}
-	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+	bare := s
+	if inner, ok := strings.CutPrefix(s, "["); ok && strings.HasSuffix(inner, "]") {
+		bare = inner[:len(inner)-1]
+	}
+	if a, ok := parseIP(bare); ok {
 		return netip.AddrPortFrom(a, 80).String(), nil
 	}
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
 		if !strings.Contains(s, ":") && validName(s) {
-			return strings.ToLower(s) + ":80", nil
+			return ParseNode(strings.ToLower(s) + ":80") // refuses hosts named unix and local
 		}
 		return "", bad
 	}
@@ -170,13 +174,27 @@ func ParseNode(s string) (string, error) {
 	if err != nil || port == "" || n > 65535 {
 		return "", bad
 	}
-	if a, err := netip.ParseAddr(host); err == nil {
+	if a, ok := parseIP(host); ok {
 		return netip.AddrPortFrom(a, uint16(n)).String(), nil
 	}
 	if !validName(host) {
 		return "", bad
 	}
 	return net.JoinHostPort(strings.ToLower(host), port), nil
+}
+
+// parseIP reads an IP address; a zone (RFC 4007 §11) is the name of an interface, and not any text.
+func parseIP(s string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(s)
+	for i := range len(a.Zone()) {
+		c := a.Zone()[i]
+		if c|0x20 < 'a' || c|0x20 > 'z' {
+			if (c < '0' || c > '9') && strings.IndexByte("._-@", c) < 0 {
+				return netip.Addr{}, false
+			}
+		}
+	}
+	return a, err == nil
 }
 
 // validName reports whether s can be a host's name (RFC 1123 §2.1), which all digits and dots cannot.
