@@ -23,7 +23,7 @@ func TestClean(t *testing.T) {
 	}
 	for in, want := range map[string]error{
 		"": errBogus, "a": errBogus, "*": errBogus, "/..": errBogus, "/a/../b": errBogus, "/%2e%2E/": errBogus, "/a%2f..%2fb": errBogus,
-		"/a%00": errNUL, "%2f": errBogus,
+		"/a%00": errNUL, "/a\x00": errNUL, "%2f": errBogus,
 	} {
 		if got, err := Clean([]byte(in)); !errors.Is(err, want) {
 			t.Errorf("Clean(%q) = %q, %v; want %v", in, got, err, want)

@@ -18,7 +18,7 @@ func Clean(raw []byte) (string, error) {
 	if len(raw) == 0 || raw[0] != '/' {
 		return "", errBogus
 	}
-	if bytes.IndexByte(raw, '%') < 0 && !bytes.Contains(raw, []byte("//")) && !bytes.Contains(raw, []byte("/.")) {
+	if bytes.IndexByte(raw, '%') < 0 && bytes.IndexByte(raw, 0) < 0 && !bytes.Contains(raw, []byte("//")) && !bytes.Contains(raw, []byte("/.")) {
 		return string(raw), nil
 	}
 	path, err := decode(raw)
