@@ -21,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"wheelhouse/internal/atomicfile"
 	"wheelhouse/internal/faultfs"
@@ -56,7 +57,7 @@ func runMemcached(ctx context.Context, env *environment, args []string) error {
 		debug.SetGCPercent(memcachedGC)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" { // what is not collected yet counts, too: see -m
-		debug.SetMemoryLimit(heapLimit + int64(cmp.Or(m.opts.MaxConns, 1024))*heapPerConn)
+		debug.SetMemoryLimit(heapLimit)
 	}
 	p := &memcachedProcess{m: m, log: log, out: env.stdout, stop: make(chan bool, 1), failed: make(chan error, 16)}
 	return p.run(ctx)
@@ -78,9 +79,28 @@ const memcachedGC = 400
 
 // Beyond these the collector runs more often, rather than let memory grow. Items are not in that heap.
 const (
-	heapLimit   = 32 << 20
-	heapPerConn = 12 << 10
+	heapLimit   = 41 << 20
+	heapPerConn = 6 << 10 // of those above heapConns: stack, descriptor, what is remembered of each
+	heapConns   = 1024
 )
+
+// limitHeap lets the heap grow with the connections, until ctx ends: what they need is no garbage, and to look for it there again and again would
+// find nothing.
+func (p *memcachedProcess) limitHeap(ctx context.Context) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for last := 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if n := max(p.srv.Connections()-heapConns, 0); max(n-last, last-n) > heapConns/4 || n == 0 && last != 0 {
+			debug.SetMemoryLimit(heapLimit + int64(n)*heapPerConn)
+			last = n
+		}
+	}
+}
 
 // memcachedProcess is a running cache server.
 type memcachedProcess struct {
@@ -152,10 +172,15 @@ func (p *memcachedProcess) run(ctx context.Context) (err error) {
 		return err
 	}
 	p.serve(list)
-	if err := p.announce(list); err != nil {
-		return errors.Join(err, p.end())
+	limiting, endLimit := context.WithCancel(ctx)
+	if os.Getenv("GOMEMLIMIT") == "" {
+		p.serving.Go(func() { p.limitHeap(limiting) })
 	}
-	failure := p.wait(ctx, signals)
+	failure := p.announce(list)
+	if failure == nil {
+		failure = p.wait(ctx, signals)
+	}
+	endLimit() // end waits for it
 	return errors.Join(failure, p.end())
 }
 

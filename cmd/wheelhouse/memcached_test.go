@@ -306,12 +306,33 @@ func TestMemcachedMemory(t *testing.T) {
 	eventually(t, "memory is given back", func() bool { return residentBytes(t, p.cmd.Process.Pid) < raceMemory*80<<20 })
 }
 
-// So it does while many ask for much at once without reading it, and while many send lines without end.
+// With -R, others have their turn after so many requests of a connection.
+func TestMemcachedTurns(t *testing.T) {
+	t.Parallel()
+	const n = 1000
+	for _, tt := range []struct{ flag, least, most int }{{10, n / 20, n / 10}, {n, 0, 1}} {
+		p := start(t, "memcached", "-p", "0", "-R", strconv.Itoa(tt.flag))
+		c := memcachetest.Dial(t, p.memcached())
+		c.Raw(strings.Repeat("get a\r\n", n))
+		for range n {
+			c.Expect("END")
+		}
+		// Where the requests arrive in several pieces, the count begins anew with each.
+		if got, err := strconv.Atoi(c.Stats("")["conn_yields"]); err != nil || got < tt.least || got > tt.most {
+			t.Errorf("-R %d: others had %d turns during %d gets; want %d to %d", tt.flag, got, n, tt.least, tt.most)
+		}
+		if got := c.Stats("settings")["reqs_per_event"]; got != strconv.Itoa(tt.flag) {
+			t.Errorf("-R %d: stats settings says %s", tt.flag, got)
+		}
+	}
+}
+
+// So it does while many ask for much at once without reading it, and while many send lines without end, or half of a request.
 func TestMemcachedCrowd(t *testing.T) {
 	t.Parallel()
 	const limit = 24
 	allowed := raceMemory * int64(limit<<20*105/100+64<<20)
-	p := start(t, "memcached", "-p", "0", "-m", strconv.Itoa(limit))
+	p := start(t, "memcached", "-p", "0", "-m", strconv.Itoa(limit), "-c", "2100")
 	c := memcachetest.Dial(t, p.memcached())
 	for i := range 2 * limit << 20 / 1000 {
 		c.Send(fmt.Sprintf("set k%d 0 0 1000 noreply", i), strings.Repeat("x", 1000))
@@ -324,8 +345,15 @@ func TestMemcachedCrowd(t *testing.T) {
 		text string
 	}{
 		{1000, strings.Repeat("get "+strings.Repeat("small ", 300)+"\r\n", 20)},
+		{1000, "lru_crawler metadump all\r\n"},
+		{300, strings.Repeat("stats conns\r\n", 5)},
 		{200, "get " + strings.Repeat("k", 900_000)},
+		{2000, "set half 0 0 8000\r\n" + strings.Repeat("x", 7000)},
+		{2000, "set half 0 0 20000\r\n" + strings.Repeat("x", 9000)},
 	} {
+		if raceMemory > 1 { // what takes a second takes ten
+			crowd.many /= 4
+		}
 		var list []net.Conn
 		var sending sync.WaitGroup
 		for range crowd.many {
@@ -336,11 +364,14 @@ func TestMemcachedCrowd(t *testing.T) {
 			list = append(list, nc)
 			sending.Go(func() { _, _ = io.WriteString(nc, crowd.text) }) // it may be closed meanwhile
 		}
-		most, before, settled := int64(0), "", 0
+		most, before, settled, own := int64(0), "", 0, 0
 		eventually(t, "all of them are waited for", func() bool {
 			most = max(most, residentBytes(t, p.cmd.Process.Pid))
 			settled++
-			if now := c.Stats("")["cmd_get"]; now != before {
+			st := c.Stats("")
+			own += len("stats\r\n")
+			read, err := strconv.Atoi(st["bytes_read"])
+			if now := fmt.Sprint(st["cmd_get"], read-own); err != nil || now != before {
 				settled, before = 0, now
 			}
 			return settled > 20

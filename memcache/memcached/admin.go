@@ -56,7 +56,7 @@ func (c *conn) admin(name, args []byte) error {
 	case "quit":
 		c.quit = true
 	case "stats":
-		c.stats(all)
+		return c.stats(all)
 	case "cache_memlimit":
 		c.reply(quiet, c.memlimit(tok))
 	case "slabs":
@@ -453,27 +453,19 @@ func (c *conn) dump(list []byte, asMeta bool) error {
 		c.answer("BADCLASS invalid class id")
 		return nil
 	}
-	var d dumper
-	for pos := uint64(0); ; {
-		pos = c.s.cache.Walk(pos, func(t *segcache.Txn, key []byte) bool {
-			if class, size := t.Size(); !want[class+1] {
-				return true
-			} else if asMeta {
-				d.metaLine(t, key)
-			} else {
-				d.line(t, key, class, size)
-			}
-			return !d.full()
-		})
-		if pos == 0 {
-			break
+	err := c.walk(func(t *segcache.Txn, key []byte) bool {
+		if class, size := t.Size(); !want[class+1] {
+			return true
+		} else if asMeta {
+			c.dumpCommand(t, key)
+		} else {
+			c.dumpLine(t, key, class, size)
 		}
-		if err := c.write(d.buf); err != nil {
-			return err
-		}
-		d.buf = d.buf[:0]
+		return true
+	})
+	if err != nil {
+		return err
 	}
-	c.w.out = append(c.w.out, d.buf...)
 	if asMeta {
 		c.answer("EN")
 	} else {

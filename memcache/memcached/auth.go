@@ -64,10 +64,11 @@ func (c *conn) authenticate(name, args []byte) error {
 	}
 	if size > maxAuth {
 		c.answer("CLIENT_ERROR auth token too long")
-		return c.skip(int(size) + 2)
+		c.skip(int(size) + 2)
+		return nil
 	}
-	if err := c.need(int(size) + 2); err != nil {
-		return err
+	if !c.arrived(int(size) + 2) {
+		return errPartial
 	}
 	token := c.w.in[c.w.r : c.w.r+int(size)]
 	tail := c.w.in[c.w.r+int(size) : c.w.r+int(size)+2]

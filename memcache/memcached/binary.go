@@ -204,16 +204,18 @@ func (c *conn) binary() (more bool, err error) {
 	case !rule.known:
 		w.r += binHeader
 		c.binError(&h, binUnknown)
-		return true, c.skip(h.bodyLen)
+		c.skip(h.bodyLen)
+		return true, nil
 	case rule.isStorage:
 		head = binHeader + h.extras + h.keyLen
 	case h.bodyLen > binSmall:
 		c.binError(&h, binInvalid)
 		return false, c.endAfterFlush()
 	}
-	if err := c.need(head); err != nil {
-		return false, err
+	if !c.arrived(head) {
+		return false, c.postpone(w.r)
 	}
+	start := w.r
 	body := w.in[w.r+binHeader : w.r+head]
 	w.r += head
 	extras, key, value := body[:h.extras], body[h.extras:h.extras+h.keyLen], body[h.extras+h.keyLen:]
@@ -223,15 +225,19 @@ func (c *conn) binary() (more bool, err error) {
 	}
 	switch h.op {
 	case opStat:
-		c.binStats(&h, key)
-		return true, nil
+		return true, c.binStats(&h, key)
 	case opSASLList, opSASLAuth, opSASLStep:
 		return true, c.sasl(&h, key, value)
 	}
 	if c.s.slow.after == 0 {
-		return true, c.binCommand(&h, rule, extras, key)
+		err = c.binCommand(&h, rule, extras, key)
+	} else {
+		err = c.timedBinary(&h, rule, extras, key)
 	}
-	return true, c.timedBinary(&h, rule, extras, key)
+	if err == errPartial {
+		return false, c.postpone(start)
+	}
+	return true, err
 }
 
 // endAfterFlush ends the connection once what it has been told is out.
@@ -320,7 +326,8 @@ func (c *conn) binStore(h *binHead, rule *binRule, extras, key []byte) error {
 	}
 	if !c.may(key, permWrite) {
 		c.binError(h, binAuthFailure)
-		return c.skip(size)
+		c.skip(size)
+		return nil
 	}
 	err := c.receive(&r, size, 0)
 	status := binOK
@@ -463,25 +470,36 @@ func (c *conn) binStat(name, value string) {
 }
 
 // binStats is stat; the key is the group.
-func (c *conn) binStats(h *binHead, key []byte) {
+func (c *conn) binStats(h *binHead, key []byte) error {
 	c.turn += c.s.opts.Batch // see stats
 	c.w.opaque = h.opaque
 	if !c.mayAdmin() {
 		c.binError(h, binAuthFailure)
-		return
+		return nil
 	}
 	switch {
 	case len(key) == 0:
-		c.generalStats()
+		c.s.gate.do(c.generalStats)
 	case string(key) == "reset":
 		c.s.resetStats()
 	case string(key) == "detail on", string(key) == "detail off":
 		c.s.detail.on.Store(string(key) == "detail on")
+	case string(key) == "detail dump" && c.s.unread.Load() > maxUnread/2: // it cannot be sent in parts
+		c.binError(h, binNoMemory)
+		return nil
 	case string(key) == "detail dump":
-		c.binStat("detailed", string(c.s.detail.dump(nil)))
-	case !isStatGroup(string(key)) || !c.statGroup(key):
+		c.s.gate.do(func() {
+			d := &c.s.detail
+			c.binStat("detailed", string(d.append(nil, d.names("", maxPrefixes+1)))+"END\r\n")
+		})
+	case isStatGroup(string(key)):
+		if _, err := c.statGroup(key); err != nil {
+			return err
+		}
+	default:
 		c.binError(h, binNotFound)
-		return
+		return nil
 	}
 	c.statEnd()
+	return nil
 }

@@ -35,12 +35,19 @@ type conn struct {
 	p        []byte // for writeFn: what is left to be written
 	err      error  // of readFn and writeFn
 	n        int    // of readFn
+	into     []byte // for readFn: where to read to, rather than to the work's buffer
+	rest     []byte // what has been read of a request, while there is no work
+	lack     int    // bytes that errPartial waits for
+	skipping int    // bytes of input that are still to be dropped
+	owed     []byte // the answer to what they belong to
 	turn     int    // commands since others had theirs
 	protocol Protocol
 	authed   bool
 	quit     bool // close when the answers are out
 	datagram bool
 	long     bool // its input is in Server.pending
+	late     bool // the answer comes after what is skipped, not before
+	again    bool // this request has been looked at before, and was not complete
 	step     saslStep
 }
 
@@ -55,6 +62,7 @@ type work struct {
 	key    [maxKey + 6]byte // for a key that must outlive the buffer
 	tags   [maxTagBytes]byte
 	bin    [256]byte // for a key in base64
+	tail   [2]byte   // of a value that was read to where it is to be
 	opaque uint32    // of a stat request
 }
 
@@ -134,14 +142,14 @@ func (c *conn) park() {
 
 // slim gives back what large answers have taken, before the connection waits with half a request or for its turn, if there are many.
 func (c *conn) slim() {
-	if w := c.w; len(w.out) == 0 && cap(w.out) > 2*readBuffer && c.s.open.Load() > crowd {
+	if w := c.w; len(w.out) == 0 && cap(w.out) > 2*readBuffer && c.s.crowded() {
 		w.out = make([]byte, 0, readBuffer)
 	}
 }
 
 // giveBack returns buffers to the pool, unless they have become large.
 func (s *Server) giveBack(w *work) {
-	if cap(w.in) > 4*readBuffer || cap(w.out) > 4*flushAt {
+	if cap(w.in) > 4*readBuffer || cap(w.in) < crowdBuffer || cap(w.out) > 4*flushAt {
 		return
 	}
 	w.r, w.n, w.out = 0, 0, w.out[:0]
@@ -170,8 +178,15 @@ func (c *conn) close(reason string) {
 	if c.closed.Swap(true) {
 		return
 	}
-	c.reason.Store(&reason)
+	c.reason.CompareAndSwap(nil, &reason)
 	c.nc.Close()
+}
+
+// expel has the connection's own goroutine close it. Unlike close it waits for nothing, so that two connections may do it to each other while
+// they are about to read.
+func (c *conn) expel(reason string) {
+	c.reason.CompareAndSwap(nil, &reason)
+	c.nc.SetDeadline(time.Unix(1, 0))
 }
 
 func (c *conn) fail(err error) {
@@ -189,153 +204,31 @@ func (c *conn) remote() string {
 	return ""
 }
 
-// tryRead reads into the work's buffer, which it takes from the pool when there is something to read.
-func (c *conn) tryRead(fd uintptr) bool {
-	fresh := c.w == nil
-	if fresh {
-		c.w = c.s.works.Get().(*work)
-	}
-	w := c.w
-	for {
-		n, err := rawio.Read(fd, w.in[w.n:])
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-			if fresh {
-				c.w = nil
-				c.s.works.Put(w)
-			}
-			return false
-		}
-		c.n, c.err = n, err
-		return true
-	}
-}
-
-// fill reads more. Answers that wait go out first: the client may wait for them.
-func (c *conn) fill() error {
-	if w := c.w; w != nil {
-		if len(w.out) > 0 {
-			if err := c.flush(); err != nil {
-				return err
-			}
-		}
-		c.makeRoom(1)
-	}
-	n, err := c.read()
-	if n > 0 {
-		c.w.n += n
-		c.stripe.n[bytesRead].Add(uint64(n))
-		return nil
-	}
-	if err == nil {
-		err = io.EOF
-	}
-	return err
-}
-
-func (c *conn) read() (int, error) {
-	if c.raw != nil {
-		if err := c.raw.Read(c.readFn); err != nil {
-			return 0, err
-		}
-		return c.n, c.err
-	}
-	if c.w == nil { // it is not known when there is something: wait with as little as possible
-		var first [64]byte
-		n, err := c.nc.Read(first[:])
-		if n > 0 {
-			c.w = c.s.works.Get().(*work)
-			copy(c.w.in, first[:n])
-			return n, nil
-		}
-		return 0, err
-	}
-	return c.nc.Read(c.w.in[c.w.n:])
-}
-
-// makeRoom sees to n free bytes behind what has been read.
-func (c *conn) makeRoom(n int) {
-	w := c.w
-	if len(w.in)-w.n >= n && w.n < len(w.in) {
-		return
-	}
-	if w.r > 0 {
-		w.n = copy(w.in, w.in[w.r:w.n])
-		w.r = 0
-	}
-	if len(w.in)-w.n < n {
-		size := max(2*len(w.in), w.n+n)
-		if !c.datagram { // one of those ends with its handling
-			c.long = true
-			c.s.pending.take(c, size)
-		}
-		w.in = append(make([]byte, 0, size), w.in[:w.n]...)
-		w.in = w.in[:cap(w.in)]
-	}
-}
-
-// need waits until n bytes can be handled.
-func (c *conn) need(n int) error {
-	for w := c.w; w.n-w.r < n; {
-		if w.r+n > len(w.in) {
-			w.n = copy(w.in, w.in[w.r:w.n])
-			w.r = 0
-			if n > len(w.in) {
-				c.makeRoom(n - w.n)
-			}
-		}
-		if err := c.fill(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// readFull reads to p what is in the buffer and then what comes.
-func (c *conn) readFull(p []byte) error {
-	w := c.w
-	k := copy(p, w.in[w.r:w.n])
-	w.r += k
-	if k == len(p) {
-		return nil
-	}
-	if err := c.flush(); err != nil {
-		return err
-	}
-	for p = p[k:]; len(p) > 0; {
-		n, err := c.nc.Read(p)
-		if n == 0 && err != nil {
-			return err
-		}
-		c.stripe.n[bytesRead].Add(uint64(n))
-		p = p[n:]
-		c.last.Store(c.s.clock.real.Load()) // who sends a large value is not silent
-	}
-	return nil
-}
-
-// skip drops n bytes of input.
-func (c *conn) skip(n int) error {
-	w := c.w
-	for {
-		k := min(n, w.n-w.r)
-		w.r += k
-		if n -= k; n == 0 {
-			return nil
-		}
-		w.r, w.n = 0, 0
-		if err := c.fill(); err != nil {
-			return err
-		}
-	}
-}
-
 // full reports whether it is time to write what has been gathered.
 func (c *conn) full() bool {
 	n := len(c.w.out)
 	return n > flushAt || n > flushEarly && c.s.unread.Load() > maxUnread/2
+}
+
+// stepFull is full for what is done in steps, between which it waits for the gate: it waits with little if many do.
+func (c *conn) stepFull() bool { return c.full() || len(c.w.out) > flushEarly && c.s.crowded() }
+
+// flushStep writes the answers if it is time, between two steps.
+func (c *conn) flushStep() error {
+	if !c.stepFull() {
+		return nil
+	}
+	err := c.flush()
+	c.slim()
+	return err
+}
+
+// flushFull writes the answers if it is time.
+func (c *conn) flushFull() error {
+	if c.full() {
+		return c.flush()
+	}
+	return nil
 }
 
 // flush writes the answers.
@@ -413,6 +306,11 @@ func (c *conn) process() error {
 		}
 	}
 	for c.turn = 0; w.r < w.n && !c.quit; {
+		if c.skipping > 0 {
+			c.skip(c.skipping)
+			continue
+		}
+		before := len(w.out)
 		var more bool
 		var err error
 		if c.protocol == Binary {
@@ -423,10 +321,11 @@ func (c *conn) process() error {
 		if err != nil || !more {
 			return err
 		}
-		if c.full() {
-			if err := c.flush(); err != nil {
-				return err
-			}
+		if c.skipping > 0 && c.late {
+			c.owed, w.out = append([]byte(nil), w.out[before:]...), w.out[:before]
+		}
+		if err := c.flushFull(); err != nil {
+			return err
 		}
 		if c.turn++; c.turn >= c.s.opts.Batch && w.r < w.n {
 			c.turn = 0
@@ -466,6 +365,7 @@ func (c *conn) line() (more bool, err error) {
 		c.makeRoom(readBuffer)
 		return false, nil
 	}
+	start := w.r
 	w.r += i + 1
 	if i < 3 { // with the line's end, less than 4
 		c.answer("CLIENT_ERROR bad command line format")
@@ -479,9 +379,15 @@ func (c *conn) line() (more bool, err error) {
 		c.s.dueFlush()
 	}
 	if c.s.slow.after == 0 {
-		return true, c.command(line)
+		err = c.command(line)
+	} else {
+		err = c.timed(line)
 	}
-	return true, c.timed(line)
+	if err == errPartial {
+		return false, c.postpone(start)
+	}
+	c.again = false
+	return true, err
 }
 
 // isMultiget reports whether a line that is too long may be a multiget.

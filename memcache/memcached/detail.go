@@ -70,18 +70,50 @@ func (d *detail) reset() {
 	d.counts = nil
 }
 
-// dump lists the prefixes by name.
-func (d *detail) dump(out []byte) []byte {
+// names lists the prefixes that come after one, sorted, at most n.
+func (d *detail) names(last string, n int) []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	names := make([]string, 0, len(d.counts))
+	var list []string
 	for name := range d.counts {
-		names = append(names, name)
+		if name > last {
+			list = append(list, name)
+		}
 	}
-	slices.Sort(names)
+	slices.Sort(list)
+	return list[:min(n, len(list))]
+}
+
+// append appends the lines of some of them.
+func (d *detail) append(out []byte, names []string) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, name := range names {
-		p := d.counts[name]
-		out = fmt.Appendf(out, "PREFIX %s get %d hit %d set %d del %d\r\n", printable(name), p.gets, p.hits, p.sets, p.deletes)
+		if p := d.counts[name]; p != nil {
+			out = fmt.Appendf(out, "PREFIX %s get %d hit %d set %d del %d\r\n", printable(name), p.gets, p.hits, p.sets, p.deletes)
+		}
 	}
-	return append(out, "END\r\n"...)
+	return out
+}
+
+// prefixesStep is how many prefixes are listed before others have a turn.
+const prefixesStep = 200
+
+// detailDump is "stats detail dump".
+func (c *conn) detailDump() error {
+	d := &c.s.detail
+	for last, more := "", true; more; {
+		c.s.gate.do(func() {
+			names := d.names(last, prefixesStep)
+			if c.w.out = d.append(c.w.out, names); len(names) > 0 {
+				last = names[len(names)-1]
+			}
+			more = len(names) == prefixesStep
+		})
+		if err := c.flushStep(); err != nil {
+			return err
+		}
+	}
+	c.answer("END")
+	return nil
 }

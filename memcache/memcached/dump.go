@@ -7,15 +7,32 @@ import (
 	"wheelhouse/memcache/segcache"
 )
 
-// dumper gathers lines while the cache is walked. They are written between two steps of the walk, so that no lock is held while the client
-// takes its time.
-type dumper struct{ buf []byte }
+// walkStep is how many items are looked at before others have a turn.
+const walkStep = 1000
 
-func (d *dumper) full() bool { return len(d.buf) >= flushAt }
+// walk calls f with all items, and writes what it appends to the answers between two steps, when no lock is held: the client may take its time.
+// It ends when f returns false.
+func (c *conn) walk(f func(t *segcache.Txn, key []byte) bool) error {
+	for pos, more := uint64(0), true; more; {
+		c.s.gate.do(func() {
+			seen := 0
+			pos = c.s.cache.Walk(pos, func(t *segcache.Txn, key []byte) bool {
+				seen++
+				more = more && f(t, key)
+				return more && seen < walkStep && !c.stepFull()
+			})
+		})
+		more = more && pos != 0
+		if err := c.flushStep(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
-// line is one of metadump.
-func (d *dumper) line(t *segcache.Txn, key []byte, class, size int) {
-	b := appendURI(append(d.buf, "key="...), key)
+// dumpLine is one of metadump.
+func (c *conn) dumpLine(t *segcache.Txn, key []byte, class, size int) {
+	b := appendURI(append(c.w.out, "key="...), key)
 	b = append(b, " exp="...)
 	if e := t.Exp(); e == 0 {
 		b = append(b, "-1"...)
@@ -27,18 +44,18 @@ func (d *dumper) line(t *segcache.Txn, key []byte, class, size int) {
 	b = append(append(b, " fetch="...), yesNo(t.Marks()&segcache.Fetched != 0)...)
 	b = strconv.AppendInt(append(b, " cls="...), int64(class+1), 10)
 	b = strconv.AppendInt(append(b, " size="...), int64(size), 10)
-	d.buf = append(b, '\n')
+	c.w.out = append(b, '\n')
 }
 
-// metaLine is one of mgdump: a command that fetches the item.
-func (d *dumper) metaLine(t *segcache.Txn, key []byte) {
-	b := append(d.buf, "mg "...)
+// dumpCommand is one of mgdump: a command that fetches the item.
+func (c *conn) dumpCommand(t *segcache.Txn, key []byte) {
+	b := append(c.w.out, "mg "...)
 	if t.Marks()&segcache.BinaryKey != 0 {
 		b = append(base64.StdEncoding.AppendEncode(b, key), " b"...)
 	} else {
 		b = append(b, key...)
 	}
-	d.buf = append(b, '\r', '\n')
+	c.w.out = append(b, crlf...)
 }
 
 // appendURI appends a key with all but RFC 3986's unreserved characters escaped.

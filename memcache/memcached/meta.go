@@ -51,7 +51,9 @@ func (c *conn) metaCommand(cmd byte, args []byte) error {
 		c.answer(badFormat)
 		return nil
 	}
-	c.stripe.add(cmdMeta)
+	if !c.again {
+		c.stripe.add(cmdMeta)
+	}
 	tok := w.tok[:n]
 	if cmd == 'e' {
 		c.metaDebug(tok)
@@ -80,7 +82,7 @@ func (c *conn) metaOperation(cmd byte, tok [][]byte, tooLong bool) error {
 	if text != "" {
 		c.answer(text)
 		if skip > 0 {
-			return c.skip(skip)
+			c.skip(skip)
 		}
 		return nil
 	}
@@ -168,7 +170,8 @@ func (c *conn) metaSet(key []byte, size int, f *metaFlags) error {
 	r, ok := metaPut(key, f)
 	if !ok {
 		c.answer("CLIENT_ERROR invalid mode for ms M token")
-		return c.skip(size + 2)
+		c.skip(size + 2)
+		return nil
 	}
 	// The line will be gone when a large value has been read: what of it stands in the answer is made before.
 	echo := c.metaSetEcho(key, size, f)

@@ -19,6 +19,7 @@ const (
 	maxLine      = 2048    // bytes of a command that is not a multiget
 	maxMultiget  = 1 << 20 // bytes of one that is
 	readBuffer   = 16 << 10
+	crowdBuffer  = 8 << 10  // read buffer, and first answers, of one of a crowd
 	flushAt      = 64 << 10 // bytes of answers that are gathered
 	flushEarly   = 8 << 10  // the same while slow readers have much of maxUnread
 	holdAbove    = 32 << 10 // values above are written from where they are
@@ -29,9 +30,9 @@ const (
 	maxVerbose   = 2
 	maxUsers     = 8 << 10             // users of the authentication file
 	maxAuth      = 16384               // bytes of "user password"
-	maxUnread    = 12 << 20            // bytes of answers, of all connections, that are kept for slow readers
+	maxUnread    = 9 << 20             // bytes of answers, of all connections, that are kept for slow readers
 	crowd        = maxUnread / flushAt // connections, above which they do not keep what they have taken for large answers
-	maxPending   = 8 << 20             // bytes of requests that are longer than a read buffer and not complete, of all connections
+	maxPending   = 8 << 20             // bytes of requests that are not complete, of all connections, see pending
 	maxBinary    = 1<<31 - 3
 	maxOpaque    = 32
 	maxTags      = 8       // of an item

@@ -1,13 +1,15 @@
 package memcached
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"time"
 )
 
-// pending are the connections whose request is longer than a read buffer and not complete: multigets of many keys. Together they may have
-// maxPending bytes for it. Beyond, those that have had the most for the longest time are closed: who means to finish a line does so at once,
-// and is not kept from it by those who do not.
+// pending are the connections whose request is not complete, and is longer than a read buffer (multigets of many keys) or one of a crowd
+// that waits. Together they may have maxPending bytes for it. Beyond, those that have had the most for the longest time are closed: who
+// means to finish a request does so at once, and is not kept from it by those who do not.
 type pending struct {
 	mu    sync.Mutex // guards all below
 	bytes int
@@ -35,24 +37,33 @@ func (p *pending) take(c *conn, bytes int) {
 	p.list[c] = in
 	for p.bytes > maxPending {
 		worst := p.worst(c)
-		if worst == nil {
+		if len(worst) == 0 {
 			return
 		}
-		worst.stripe.add(slowClosed)
-		worst.close("too_long")
-		p.drop(worst)
+		for _, x := range worst {
+			x.stripe.add(slowClosed)
+			x.expel("too_long")
+			p.drop(x)
+		}
 	}
 }
 
-// worst is who has had the most bytes for the longest time, other than one; nil: there is none. p.mu is held.
-func (p *pending) worst(other *conn) (worst *conn) {
-	now, most := time.Now(), 0.0
-	for c, in := range p.list {
-		if cost := float64(in.bytes) * max(now.Sub(in.begun), time.Millisecond).Seconds(); c != other && cost > most {
-			worst, most = c, cost
+// worst are those who have had the most bytes for the longest time, other than one: of many, several, so that it is not to be called for each.
+// p.mu is held.
+func (p *pending) worst(other *conn) []*conn {
+	now := time.Now()
+	cost := func(c *conn) float64 {
+		in := p.list[c]
+		return float64(in.bytes) * max(now.Sub(in.begun), time.Millisecond).Seconds()
+	}
+	list := make([]*conn, 0, len(p.list))
+	for c := range p.list {
+		if c != other {
+			list = append(list, c)
 		}
 	}
-	return worst
+	slices.SortFunc(list, func(a, b *conn) int { return cmp.Compare(cost(b), cost(a)) })
+	return list[:min(len(list), 1+len(list)/16)]
 }
 
 // release notes that c has no such buffer any more.

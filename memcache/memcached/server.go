@@ -40,6 +40,7 @@ type Server struct {
 	hot      hotKeys
 	slow     slowLog
 	pending  pending
+	gate     gate
 	watch    watchers
 	stopOnce sync.Once
 
@@ -83,14 +84,15 @@ func Open(opts Options) (*Server, error) {
 		s.flushAt.Store(o.Meta.FlushAt)
 	}
 	s.works.New = func() any {
-		if s.open.Load() > crowd {
-			return newWork(readBuffer / 2)
+		if s.crowded() {
+			return newWork(crowdBuffer)
 		}
 		return newWork(readBuffer)
 	}
 	s.SetUsers(o.Users)
 	s.SetACL(o.ACL)
 	s.knobs.init()
+	s.gate.init()
 	s.verbose.Store(int32(o.Verbose))
 	s.detail.on.Store(o.Detail)
 	s.slow.after = o.SlowAfter
@@ -181,6 +183,9 @@ func (s *Server) isClosed() bool {
 	defer s.mu.Unlock()
 	return s.closed
 }
+
+// Connections is how many there are.
+func (s *Server) Connections() int { return int(s.open.Load()) }
 
 // connections returns those that are open.
 func (s *Server) connections() []*conn {

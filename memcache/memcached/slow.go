@@ -47,7 +47,9 @@ func (c *conn) timedBinary(h *binHead, rule *binRule, extras, key []byte) error 
 	begun := time.Now()
 	text := fmt.Sprintf("binary %#02x %s", h.op, printable(string(key[:min(len(key), slowText)])))
 	err := c.binCommand(h, rule, extras, key)
-	c.s.slow.note(c, text, time.Since(begun))
+	if err != errPartial {
+		c.s.slow.note(c, text, time.Since(begun))
+	}
 	return err
 }
 

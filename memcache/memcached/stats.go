@@ -1,8 +1,10 @@
 package memcached
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"math/bits"
 	"os"
 	"slices"
@@ -31,12 +33,12 @@ func (c *conn) statEnd() {
 }
 
 // stats is the command of the text protocol.
-func (c *conn) stats(tok [][]byte) {
+func (c *conn) stats(tok [][]byte) (err error) {
 	c.turn += c.s.opts.Batch // it takes as long as many others
 	if len(tok) == 0 {
-		c.generalStats()
+		c.s.gate.do(c.generalStats)
 		c.statEnd()
-		return
+		return nil
 	}
 	word := tok[0]
 	switch {
@@ -44,40 +46,45 @@ func (c *conn) stats(tok [][]byte) {
 		c.s.resetStats()
 		c.answer("RESET")
 	case hasPrefix(word, "detail"):
-		c.detailStats(tok[1:])
+		return c.detailStats(tok[1:])
 	case hasPrefix(word, "cachedump"):
-		c.cacheDump(tok[1:])
+		return c.cacheDump(tok[1:])
 	case string(word) == "hotkeys":
 		c.w.out = c.s.hot.report(c.w.out)
 	case string(word) == "slow":
 		c.w.out = c.s.slow.report(c.w.out)
 	default:
-		if c.statGroup(word) {
+		known, err := c.statGroup(word)
+		if err != nil {
+			return err
+		}
+		if known {
 			c.statEnd()
 		} else {
 			c.answer(plainError)
 		}
 	}
+	return nil
 }
 
 // statGroup answers the groups that both protocols have. As memcached, it takes the beginning of a name for the name.
-func (c *conn) statGroup(word []byte) bool {
+func (c *conn) statGroup(word []byte) (known bool, err error) {
 	switch {
 	case hasPrefix(word, "settings"):
-		c.settings()
+		c.s.gate.do(c.settings)
 	case hasPrefix(word, "conns"):
-		c.connStats()
+		err = c.connStats()
 	case hasPrefix(word, "items"):
-		c.itemStats()
+		c.s.gate.do(c.itemStats)
 	case hasPrefix(word, "slabs"):
-		c.slabStats()
+		c.s.gate.do(c.slabStats)
 	case hasPrefix(word, "sizes"):
-		c.sizeStats()
+		err = c.sizeStats()
 	case hasPrefix(word, "extstore"), hasPrefix(word, "proxy"), hasPrefix(word, "proxyfuncs"), hasPrefix(word, "proxybe"):
 	default:
-		return false
+		return false, nil
 	}
-	return true
+	return true, err
 }
 
 func (s *Server) resetStats() {
@@ -426,17 +433,20 @@ func (c *conn) slabStats() {
 }
 
 // sizeStats is "stats sizes": items by size in steps of 32 bytes.
-func (c *conn) sizeStats() {
+func (c *conn) sizeStats() error {
 	if !c.s.opts.TrackSizes {
 		c.stat("sizes_status", "disabled")
-		return
+		return nil
 	}
 	counts := map[int]int{}
-	c.s.cache.Walk(0, func(t *segcache.Txn, _ []byte) bool {
+	err := c.walk(func(t *segcache.Txn, _ []byte) bool {
 		_, size := t.Size()
 		counts[(size+31)/32*32]++
 		return true
 	})
+	if err != nil {
+		return err
+	}
 	sizes := make([]int, 0, len(counts))
 	for size := range counts {
 		sizes = append(sizes, size)
@@ -445,11 +455,38 @@ func (c *conn) sizeStats() {
 	for _, size := range sizes {
 		c.stat(strconv.Itoa(size), counts[size])
 	}
+	return c.flushStep()
 }
 
-func (c *conn) connStats() {
-	list := c.s.connections()
-	slices.SortFunc(list, func(a, b *conn) int { return int(int64(a.id) - int64(b.id)) })
+// connsStep is how many connections are listed before others have a turn.
+const connsStep = 100
+
+func (c *conn) connStats() error {
+	for last, more := uint64(0), true; more; {
+		c.s.gate.do(func() {
+			list := c.s.connectionsAfter(last, connsStep)
+			if c.connLines(list); len(list) > 0 {
+				last = list[len(list)-1].id
+			}
+			more = len(list) == connsStep
+		})
+		if err := c.flushStep(); err != nil {
+			return err
+		}
+	}
+	c.listenerStats()
+	return nil
+}
+
+// connectionsAfter returns those with the least numbers above one, at most n. Nothing is kept from one step to the next: a client may take its
+// time in between.
+func (s *Server) connectionsAfter(id uint64, n int) []*conn {
+	list := slices.DeleteFunc(s.connections(), func(x *conn) bool { return x.id <= id })
+	slices.SortFunc(list, func(a, b *conn) int { return cmp.Compare(a.id, b.id) })
+	return list[:min(n, len(list))]
+}
+
+func (c *conn) connLines(list []*conn) {
 	now := time.Now().Unix()
 	for _, x := range list {
 		id := strconv.FormatUint(x.id, 10)
@@ -472,7 +509,6 @@ func (c *conn) connStats() {
 		c.stat(id+":state", state)
 		c.stat(id+":secs_since_last_cmd", now-x.last.Load())
 	}
-	c.listenerStats()
 }
 
 // listenerStats are the lines of "stats conns" for what waits for connections or datagrams.
@@ -499,7 +535,7 @@ func (c *conn) listenerStats() {
 	}
 }
 
-func (c *conn) detailStats(tok [][]byte) {
+func (c *conn) detailStats(tok [][]byte) error {
 	word := ""
 	if len(tok) > 0 {
 		word = string(tok[0])
@@ -509,41 +545,49 @@ func (c *conn) detailStats(tok [][]byte) {
 		c.s.detail.on.Store(word == "on")
 		c.answer("OK")
 	case "dump":
-		c.w.out = c.s.detail.dump(c.w.out)
+		return c.detailDump()
 	default:
 		c.answer("CLIENT_ERROR usage: stats detail on|off|dump")
 	}
+	return nil
 }
 
 // cacheDump is "stats cachedump CLASS LIMIT".
-func (c *conn) cacheDump(tok [][]byte) {
+func (c *conn) cacheDump(tok [][]byte) error {
 	if c.s.opts.NoDump {
 		c.answer("CLIENT_ERROR stats cachedump not allowed")
-		return
+		return nil
 	}
 	if len(tok) < 2 {
 		c.answer("CLIENT_ERROR bad command line")
-		return
+		return nil
 	}
 	class, ok := parseU64(tok[0])
 	limit, ok2 := parseU64(tok[1])
 	if !ok || !ok2 {
 		c.answer(badFormat)
-		return
+		return nil
 	}
 	if class > maxClasses {
 		c.answer("CLIENT_ERROR Illegal slab id")
-		return
+		return nil
 	}
-	n := uint64(0)
-	begun := len(c.w.out)
-	c.s.cache.Walk(0, func(t *segcache.Txn, key []byte) bool {
-		if k, _ := t.Size(); uint64(k+1) != class || limit > 0 && n >= limit || len(c.w.out)-begun > maxDumpBytes {
-			return len(c.w.out)-begun <= maxDumpBytes && (limit == 0 || n < limit)
+	left, size := limit, maxDumpBytes
+	if limit == 0 {
+		left = math.MaxUint64
+	}
+	err := c.walk(func(t *segcache.Txn, key []byte) bool {
+		if k, _ := t.Size(); uint64(k+1) == class && left > 0 && size > 0 {
+			old := len(c.w.out)
+			c.w.out = fmt.Appendf(c.w.out, "ITEM %s [%d b; %d s]\r\n", printable(string(key)), t.Len(), t.Exp())
+			left--
+			size -= len(c.w.out) - old
 		}
-		n++
-		c.w.out = fmt.Appendf(c.w.out, "ITEM %s [%d b; %d s]\r\n", printable(string(key)), t.Len(), t.Exp())
-		return true
+		return left > 0 && size > 0
 	})
+	if err != nil {
+		return err
+	}
 	c.answer("END")
+	return nil
 }

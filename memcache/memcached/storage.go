@@ -67,12 +67,14 @@ func (c *conn) store(args []byte, mode storeMode) error {
 	}
 	if !okFlags || !okExp || !okVersion || len(r.key) > maxKey {
 		c.reply(quiet, badFormat)
-		return c.skip(int(size) + 2)
+		c.skip(int(size) + 2)
+		return nil
 	}
 	r.flags, r.exp = flags, c.s.clock.expiry(exp)
 	if !c.may(r.key, permWrite) {
 		c.reply(quiet, denied)
-		return c.skip(int(size) + 2)
+		c.skip(int(size) + 2)
+		return nil
 	}
 	err := c.receive(&r, int(size), 2)
 	if text, fatal := storeAnswer(err); !fatal {
@@ -111,20 +113,17 @@ func (c *conn) receive(r *putRequest, size, end int) error {
 	w := c.w
 	if c.s.opts.itemTotal(len(r.key), size, r.flags != 0) > c.s.opts.MaxItem {
 		c.refuse(r, storeTooLarge)
-		if err := c.skip(size + end); err != nil {
-			return err
-		}
+		c.skip(size + end)
+		c.late = c.skipping > 0 // who sends a value that is as it should be sends all of it before he looks for an answer
 		return segcache.ErrTooLarge
 	}
-	if w.n-w.r < size+end { // it has not all arrived
+	if !c.arrived(size + end) {
+		if size <= streamAbove {
+			return errPartial
+		}
 		r.key = w.key[:copy(w.key[:], r.key)]
 		r.tags = w.tags[:copy(w.tags[:], r.tags)]
-		if size > streamAbove {
-			return c.stream(r, size, end)
-		}
-		if err := c.need(size + end); err != nil {
-			return err
-		}
+		return c.stream(r, size, end)
 	}
 	r.value = w.in[w.r : w.r+size]
 	tail := w.in[w.r+size : w.r+size+end]
@@ -144,21 +143,15 @@ func (c *conn) stream(r *putRequest, size, end int) error {
 			why = storeTooLarge
 		}
 		c.refuse(r, why)
-		if err := c.skip(size + end); err != nil {
-			return err
-		}
+		c.skip(size + end)
+		c.late = c.skipping > 0
 		return err
 	}
-	if err := c.readFull(v.Value()); err != nil {
+	tail := c.w.tail[:end]
+	if err := c.readFull(v.Value(), tail); err != nil {
 		v.Abort()
 		return err
 	}
-	if err := c.need(end); err != nil {
-		v.Abort()
-		return err
-	}
-	tail := c.w.in[c.w.r : c.w.r+end]
-	c.w.r += end
 	if string(tail) != crlf[:end] {
 		v.Abort()
 		return errBadChunk

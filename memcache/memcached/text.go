@@ -55,7 +55,9 @@ func (c *conn) timed(line []byte) error {
 	begun := time.Now()
 	text := string(line[:min(len(line), slowText)])
 	err := c.command(line)
-	c.s.slow.note(c, text, time.Since(begun))
+	if err != errPartial {
+		c.s.slow.note(c, text, time.Since(begun))
+	}
 	return err
 }
 
@@ -68,7 +70,7 @@ func (c *conn) command(line []byte) error {
 	if !c.authed && c.mustAuth() {
 		return c.authenticate(name, args)
 	}
-	if c.s.watch.wants(watchRaw) {
+	if c.s.watch.wants(watchRaw) && !c.again {
 		c.s.watch.raw(c, line)
 	}
 	if len(name) == 2 && name[0] == 'm' {
@@ -164,10 +166,8 @@ func (c *conn) get(keys []byte, withVersion bool) error {
 				return err
 			}
 		}
-		if c.full() {
-			if err := c.flush(); err != nil {
-				return err
-			}
+		if err := c.flushFull(); err != nil {
+			return err
 		}
 	}
 	c.w.out = append(c.w.out, "END\r\n"...)
@@ -307,10 +307,8 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 		if err := c.appendValue(t); err != nil {
 			return err
 		}
-		if c.full() {
-			if err := c.flush(); err != nil {
-				return err
-			}
+		if err := c.flushFull(); err != nil {
+			return err
 		}
 	}
 	c.w.out = append(c.w.out, "END\r\n"...)
