@@ -22,7 +22,7 @@ const window = 1 << 20
 // Serve has next answer, and compresses what is worth it.
 func Serve(r *balancer.Request, next func(*balancer.Request)) {
 	coding := Choose(r.X.Request().Header.Joined("Accept-Encoding"), r.Set.Compress)
-	x := &exchange{Exchange: r.X, set: r.Set, coding: coding}
+	x := &exchange{Exchange: r.X, r: r, set: r.Set, coding: coding}
 	r.X = x
 	next(r)
 	r.X = x.Exchange
@@ -94,6 +94,7 @@ var pools = map[string]*sync.Pool{
 // exchange compresses an answer on its way.
 type exchange struct {
 	http1.Exchange
+	r      *balancer.Request
 	set    *balancer.Settings
 	coding string // that the client takes, "" for none
 	enc    encoder
@@ -105,6 +106,9 @@ type exchange struct {
 // Start decides whether the answer is worth compressing.
 func (x *exchange) Start(status int, size int64) error {
 	h := x.Header()
+	if status == 304 {
+		x.notModified(h)
+	}
 	if !x.eligible(status, size, h) {
 		return x.Exchange.Start(status, size)
 	}
@@ -137,9 +141,19 @@ func (x *exchange) eligible(status int, size int64, h *http1.Header) bool {
 		return false
 	case size >= 0 && size < x.set.CompressMinSize:
 		return false
-	case h.Has("Content-Encoding") || strings.Contains(strings.ToLower(h.Joined("Cache-Control")), "no-transform"):
+	case untouchable(h):
 		return false
 	}
+	return x.compressible(h)
+}
+
+// untouchable reports whether an answer is coded already, or must stay as it is (RFC 9111 §5.2.2.6).
+func untouchable(h *http1.Header) bool {
+	return h.Has("Content-Encoding") || strings.Contains(strings.ToLower(h.Joined("Cache-Control")), "no-transform")
+}
+
+// compressible reports whether an answer's media type is one of those that are compressed.
+func (x *exchange) compressible(h *http1.Header) bool {
 	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
 	kind = strings.TrimSpace(kind)
 	for _, t := range x.set.CompressTypes {

@@ -113,8 +113,13 @@ func serve(method, accept string, fields []string, answer func(r *balancer.Reque
 	if accept != "" {
 		x.req.Header.Add("Accept-Encoding", accept)
 	}
+	return serveOn(x, nil, fields, answer)
+}
+
+func serveOn(x *peer, edits []balancer.HeaderEdit, fields []string, answer func(r *balancer.Request)) *peer {
 	r := new(balancer.Request)
 	r.Reset(x, nil, &balancer.Settings{Compress: []string{"zstd", "gzip"}, CompressMinSize: 100, CompressTypes: []string{"text/*", "application/json"}}, nil, nil)
+	r.Edits = append(r.Edits, edits...)
 	Serve(r, func(r *balancer.Request) {
 		for _, f := range fields {
 			name, value, _ := strings.Cut(f, ": ")
