@@ -79,6 +79,20 @@ type Request struct {
 	values map[any]any
 }
 
+// Refusal is a request that a service's listener has answered by itself: it was none, or its head was too large or too slow. No plugin and
+// no role has seen it.
+type Refusal struct {
+	Service Service   // whose listener took the connection
+	Set     *Settings // its
+	Client  netip.AddrPort
+	TLS     bool
+	Began   time.Time
+	Line    []byte // the request line as far as it came, whatever it is; valid only during the call
+	Status  int
+	Sent    int64 // bytes of body
+	Reason  string
+}
+
 // HeaderEdit sets a field, or removes it.
 type HeaderEdit struct {
 	Name, Value string

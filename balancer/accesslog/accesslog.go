@@ -74,16 +74,10 @@ func (l *Logs) Finished(r *balancer.Request) {
 			return
 		}
 	}
-	v, ok := l.logs.Load(set.AccessLog)
-	if !ok {
-		v, _ = l.logs.LoadOrStore(set.AccessLog, &output{name: set.AccessLog})
-	}
-	out := v.(*output)
-	now := time.Now()
+	out, now := l.output(set.AccessLog), time.Now()
 	out.mu.Lock()
 	defer out.mu.Unlock()
-	if len(out.lines) >= maxWaiting {
-		l.dropped.Add(1)
+	if !l.room(out) {
 		return
 	}
 	before := len(out.lines)
@@ -92,6 +86,48 @@ func (l *Logs) Finished(r *balancer.Request) {
 	} else {
 		out.lines = appendCombined(out.lines, r, now)
 	}
+	l.added(out, before, now)
+}
+
+// Refused logs a request that a listener has refused by itself, where its service has a log. It is what balancerd.Options.Refused wants.
+func (l *Logs) Refused(r *balancer.Refusal) {
+	if r.Set.AccessLog == "" {
+		return
+	}
+	out, now := l.output(r.Set.AccessLog), time.Now()
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	if !l.room(out) {
+		return
+	}
+	before := len(out.lines)
+	if r.Set.AccessLogFormat == "json" {
+		out.lines = appendRefusalJSON(out.lines, r, now)
+	} else {
+		out.lines = appendRefusal(out.lines, r, now)
+	}
+	l.added(out, before, now)
+}
+
+func (l *Logs) output(name string) *output {
+	v, ok := l.logs.Load(name)
+	if !ok {
+		v, _ = l.logs.LoadOrStore(name, &output{name: name})
+	}
+	return v.(*output)
+}
+
+// room reports whether a log takes one more line; if not, the line is counted as dropped. out.mu is held.
+func (l *Logs) room(out *output) bool {
+	if len(out.lines) < maxWaiting {
+		return true
+	}
+	l.dropped.Add(1)
+	return false
+}
+
+// added notes that a line was added to lines that were before bytes long. out.mu is held.
+func (l *Logs) added(out *output, before int, now time.Time) {
 	out.last = now
 	if before < flushSize && len(out.lines) >= flushSize {
 		select {

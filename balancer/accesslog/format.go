@@ -127,6 +127,48 @@ func appendJSON(b []byte, r *balancer.Request, now time.Time) []byte {
 	return append(b, '}', '\n')
 }
 
+// appendRefusal appends the line of a request that was refused before anybody understood it: what came of its first line stands where the
+// request line would.
+func appendRefusal(b []byte, r *balancer.Refusal, now time.Time) []byte {
+	b = r.Client.Addr().AppendTo(b)
+	b = append(b, " - - ["...)
+	b = r.Began.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
+	b = append(b, `] "`...)
+	if len(r.Line) > 0 {
+		b = appendQuoted(b, r.Line)
+	} else {
+		b = append(b, '-')
+	}
+	b = append(b, `" `...)
+	b = strconv.AppendInt(b, int64(r.Status), 10)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, r.Sent, 10)
+	b = append(b, ` "-" "-" service=`...)
+	b = append(b, r.Service.Name()...)
+	b = appendSeconds(append(b, " total="...), now.Sub(r.Began))
+	b = append(b, ` reason="`...)
+	return append(appendQuoted(b, r.Reason), '"', '\n')
+}
+
+// appendRefusalJSON is appendRefusal as an object.
+func appendRefusalJSON(b []byte, r *balancer.Refusal, now time.Time) []byte {
+	b = append(b, `{"time":"`...)
+	b = r.Began.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
+	b = append(b, '"')
+	text(&b, "service", r.Service.Name())
+	b = append(b, `,"client":"`...)
+	b = append(r.Client.AppendTo(b), '"')
+	text(&b, "request_line", r.Line)
+	if r.TLS {
+		b = append(b, `,"tls":true`...)
+	}
+	number(&b, "status", int64(r.Status))
+	number(&b, "sent", r.Sent)
+	millis(&b, "total_ms", now.Sub(r.Began))
+	text(&b, "reason", r.Reason)
+	return append(b, '}', '\n')
+}
+
 func optional[T string | []byte](b *[]byte, key string, v T) {
 	if len(v) > 0 {
 		text(b, key, v)

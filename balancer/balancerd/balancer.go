@@ -42,6 +42,8 @@ type Options struct {
 	File func(r *balancer.Request, path string, status int, expected int64)
 	// Finished is told of each request at its end, for logs and metrics; may be nil.
 	Finished func(r *balancer.Request)
+	// Refused is told of each request that a listener has answered by itself, which Finished is not told of; may be nil.
+	Refused func(r *balancer.Refusal)
 	// Reread makes the configuration anew for Reload where it was not made by LoadFile; may be nil.
 	Reread func() (*config.State, error)
 	// Prepare is told of each configuration after everything else of it was found good, for what of it concerns the process; may be nil.

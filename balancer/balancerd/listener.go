@@ -71,13 +71,25 @@ func (s *Service) newListener(ln net.Listener, set *balancer.Settings) (*listene
 		l.raw = raw
 		return l, nil
 	}
-	o := http1.Options{Limits: limits(set), Log: s.log, Sequence: &s.b.sequence, ErrorFormat: errorPage}
+	o := http1.Options{Limits: limits(set), Log: s.log, Sequence: &s.b.sequence, ErrorFormat: errorPage, OnRefuse: s.refused}
 	over := &transport.H2Conns{}
 	o.Others = over
 	l.srv = http1.NewServer(s, o)
 	var err error
-	l.front, err = transport.New(set, l.srv, s, over, s.log)
+	l.front, err = transport.New(set, l.srv, over, s.log)
 	return l, err
+}
+
+// refused tells of a request that the engine has refused.
+func (s *Service) refused(r *http1.Refusal) {
+	f, c := s.b.o.Refused, s.now.Load()
+	if f == nil || c == nil {
+		return
+	}
+	f(&balancer.Refusal{
+		Service: s, Set: c.set, Client: peer(r.Client), TLS: r.TLS, Began: time.Now().Add(-r.Took), Line: r.Line,
+		Status: r.Err.Status, Sent: r.Sent, Reason: r.Err.Reason,
+	})
 }
 
 // errorPage is the page of an answer that the engine gives by itself.

@@ -120,7 +120,7 @@ func (s *Service) Conns() []http1.ConnInfo {
 }
 
 // Engine is what the engine of the service's listener has counted since that was opened: requests that it refused by itself, which no
-// service and no access log sees, among them.
+// role and no plugin sees, among them.
 func (s *Service) Engine() http1.Stats {
 	s.b.mu.Lock()
 	l := s.listener
@@ -390,13 +390,7 @@ func (s *Service) serve(r *balancer.Request, c *compiled) {
 
 // identify says who the client is, and whether what it says of others is believed.
 func (s *Service) identify(r *balancer.Request) {
-	switch a := r.X.RemoteAddr().(type) {
-	case *net.TCPAddr:
-		ip, _ := netip.AddrFromSlice(a.IP) // without the zone
-		r.Client = netip.AddrPortFrom(ip.Unmap(), uint16(a.Port))
-	default:
-		r.Client = netip.AddrPortFrom(netip.IPv4Unspecified(), 0) // a unix socket
-	}
+	r.Client = peer(r.X.RemoteAddr())
 	r.Observed = r.Client.Addr()
 	r.Trusted = r.Set.AlwaysTrusted
 	for _, p := range r.Set.TrustedProxies {
@@ -410,6 +404,15 @@ func (s *Service) identify(r *balancer.Request) {
 	} else if r.Set.AccessLog != "" {
 		r.ID = idPrefix + strconv.FormatUint(r.X.Request().ID, 16)
 	}
+}
+
+// peer is a client's address; one of a unix socket is all zeros.
+func peer(a net.Addr) netip.AddrPort {
+	if t, ok := a.(*net.TCPAddr); ok {
+		ip, _ := netip.AddrFromSlice(t.IP) // without the zone
+		return netip.AddrPortFrom(ip.Unmap(), uint16(t.Port))
+	}
+	return netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
 }
 
 // observed is the last address in X-Forwarded-For that is not itself a trusted proxy's: what stands before it anybody may have

@@ -44,10 +44,9 @@ type Front struct {
 	closed bool
 }
 
-// New makes a front for a service's settings; h is what srv serves, for protocols that srv does not speak, and over takes the connections
-// that speak them: srv's Others. Keys and certificates
+// New makes a front for a service's settings; over takes the connections of protocols that srv does not speak: srv's Others. Keys and certificates
 // are read: what is wrong with them is an error.
-func New(set *balancer.Settings, srv *http1.Server, h http1.Handler, over *H2Conns, logger *slog.Logger) (*Front, error) {
+func New(set *balancer.Settings, srv *http1.Server, over *H2Conns, logger *slog.Logger) (*Front, error) {
 	f := &Front{set: set, srv: srv, log: logger, room: make(chan struct{}, maxHandshakes), conns: map[net.Conn]struct{}{}}
 	if !set.TLS.Enabled {
 		return f, nil
@@ -59,7 +58,7 @@ func New(set *balancer.Settings, srv *http1.Server, h http1.Handler, over *H2Con
 	if set.HTTP2 {
 		f.feed = newFeed()
 		f.h2 = &http.Server{
-			Handler: limitBodies(http1.NetHTTP(h), set.MaxRequestBody), ReadHeaderTimeout: set.HeadTimeout, IdleTimeout: set.ClientIdleTimeout, MaxHeaderBytes: h2Header,
+			Handler: limitBodies(srv.NetHTTP(), set.MaxRequestBody), ReadHeaderTimeout: set.HeadTimeout, IdleTimeout: set.ClientIdleTimeout, MaxHeaderBytes: h2Header,
 			ErrorLog: log.New(slogWriter{logger}, "", 0), ConnState: over.changed, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: h2Streams, SendPingTimeout: time.Minute},
 		}
 	}

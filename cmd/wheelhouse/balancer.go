@@ -121,6 +121,7 @@ func (p *balancerParts) options(lang *config.Language, log *slog.Logger, local m
 			p.stats.Finished(r)
 			p.logs.Finished(r)
 		},
+		Refused: p.logs.Refused,
 	}
 }
 

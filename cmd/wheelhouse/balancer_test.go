@@ -114,7 +114,7 @@ func TestBalancerProcess(t *testing.T) {
 				`(?m)^wheelhouse_balancer_client_timeouts_total{service="rp"} 0$`,
 				`(?m)^wheelhouse_balancer_upload_spool_bytes{service="rp"} 0$`, `(?m)^wheelhouse_balancer_uploads_refused_total{service="rp"} 0$`,
 				`(?m)^wheelhouse_balancer_request_duration_seconds_bucket{service="rp",le="\+Inf"} 1$`,
-				`(?m)^wheelhouse_balancer_access_log_lines_total{result="written"} 1$`, `(?m)^wheelhouse_balancer_queued_requests{queue="low",service="rp"} 0$`,
+				`(?m)^wheelhouse_balancer_access_log_lines_total{result="written"} 2$`, `(?m)^wheelhouse_balancer_queued_requests{queue="low",service="rp"} 0$`,
 			} {
 				if !regexp.MustCompile(want).MatchString(text) {
 					return false

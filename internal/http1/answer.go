@@ -209,8 +209,8 @@ func (c *conn) completed() error {
 	return c.flush(false)
 }
 
-// replyError sends an answer of the engine's own.
-func (c *conn) replyError(e *Error) {
+// replyError sends an answer of the engine's own, and returns the size of its body as far as that was sent.
+func (c *conn) replyError(e *Error) int64 {
 	c.header.Reset()
 	var body []byte
 	if f := c.srv.opts.ErrorFormat; f != nil {
@@ -219,7 +219,10 @@ func (c *conn) replyError(e *Error) {
 		c.header.Set("Content-Type", "text/plain; charset=utf-8")
 		body = append([]byte(e.Error()), '\n')
 	}
-	c.Reply(e.Status, body)
+	if c.Reply(e.Status, body) != nil {
+		return 0
+	}
+	return int64(len(body))
 }
 
 // Abort breaks the answer off and closes the connection. What was sent before, complete answers among it, still goes out.

@@ -229,30 +229,6 @@ func (c *conn) handle() (finished bool) {
 	return true
 }
 
-// refuse ends the connection on an error of readHead: with an answer if the client broke the protocol, without if it is gone.
-func (c *conn) refuse(err error) {
-	var e *Error
-	if !errors.As(err, &e) {
-		if err == errLate {
-			c.srv.counts.timeouts.Add(1)
-		}
-		c.flush(false)
-		return
-	}
-	if e == errHeadTimeout {
-		c.srv.counts.timeouts.Add(1)
-	}
-	c.srv.counts.refuse(e.Status)
-	c.srv.log.Debug("request refused", "addr", c.nc.RemoteAddr(), "err", e)
-	c.answer = answer{open: -1}
-	c.header.Reset()
-	c.body.kind = bodyNone
-	c.req.Method, c.req.Minor, c.req.close = "", 1, true
-	c.replyError(e)
-	c.flush(false)
-	c.linger()
-}
-
 // close ends a connection after its last answer. When the client may still be sending, it lingers.
 func (c *conn) close() {
 	c.flush(false)

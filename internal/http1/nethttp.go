@@ -17,13 +17,16 @@ import (
 // NetHTTP serves h by net/http, for TLS with HTTP/2 in particular. The same handler, the same promises, except: fields come
 // in alphabetical order and canonical case, a Connection field other than close is not sent, sendfile and splice are up
 // to net/http. A limit on bodies is set with http.MaxBytesHandler; exceeding it is an *Error with status 413.
-func NetHTTP(h Handler) http.Handler {
+func NetHTTP(h Handler) http.Handler { return netHTTP(h, nil) }
+
+// netHTTP is NetHTTP; s is told of what is refused, unless it is nil.
+func netHTTP(h Handler, s *Server) http.Handler {
 	var seq atomic.Uint64
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := &netExchange{w: w, r: r}
 		x.body.r = r.Body
 		if err := x.fill(seq.Add(1)); err != nil {
-			x.replyError(err)
+			x.refuse(s, err)
 			return
 		}
 		h.ServeExchange(x)
@@ -88,10 +91,14 @@ func (x *netExchange) fill(id uint64) *Error {
 	return nil
 }
 
-func (x *netExchange) replyError(e *Error) {
+func (x *netExchange) replyError(e *Error) int64 {
 	x.header.Reset()
 	x.header.Set("Content-Type", "text/plain; charset=utf-8")
-	x.Reply(e.Status, append([]byte(e.Error()), '\n'))
+	body := append([]byte(e.Error()), '\n')
+	if x.Reply(e.Status, body) != nil || x.bodiless {
+		return 0
+	}
+	return int64(len(body))
 }
 
 func (x *netExchange) Context() context.Context { return x.r.Context() }

@@ -24,6 +24,9 @@ type Options struct {
 	Server string
 	// OnPanic is called after a handler's panic was counted and logged. Default: nothing.
 	OnPanic func(value any, stack []byte)
+	// OnRefuse is told of each request that the engine has answered by itself, after the answer was written, by the connection's
+	// goroutine. Default: nothing.
+	OnRefuse func(*Refusal)
 	// Sequence is where request ids are drawn from; servers of one process share one. Default: the server's own.
 	Sequence *atomic.Uint64
 	// Others are connections beside the server's that count towards MaxConns. Default: there are none.
@@ -154,17 +157,23 @@ func (s *Server) ServeConn(nc net.Conn) { s.ServeConnFrom(nc, nil) }
 func (s *Server) ServeConnFrom(nc net.Conn, client net.Addr) {
 	c := newConn(s, nc)
 	c.client = client
+	if s.adopt(c) {
+		go c.serve()
+	}
+}
+
+// adopt takes a connection in, or closes it if the server has stopped.
+func (s *Server) adopt(c *conn) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if st := state(s.state.Load()); st == closed || st == closing {
-		s.mu.Unlock()
-		nc.Close()
-		return
+		c.nc.Close()
+		return false
 	}
 	s.conns[c] = struct{}{}
 	s.startSweeper()
-	s.mu.Unlock()
 	s.counts.accepted.Add(1)
-	go c.serve()
+	return true
 }
 
 func (s *Server) enlist(ln net.Listener) bool {
