@@ -192,11 +192,16 @@ func (f *Front) shake(nc net.Conn) {
 		f.hand(nc, client)
 		return
 	}
-	tc := tls.Server(named{nc, client}, f.keys.config(f.set.HTTP2))
+	n := &named{Conn: nc, client: client, first: true}
+	tc := tls.Server(n, f.keys.config(f.set.HTTP2))
 	if err := tc.Handshake(); err != nil {
 		f.log.Debug("TLS handshake failed", "addr", client, "err", err)
+		if ok = plainHTTP(err) && nc.SetDeadline(time.Time{}) == nil; ok {
+			f.srv.RefuseConn(nc, client, n.seen, errPlain)
+		}
 		return
 	}
+	n.seen = nil
 	ok = nc.SetDeadline(time.Time{}) == nil
 	switch tc.ConnectionState().NegotiatedProtocol {
 	case "h2":
@@ -220,12 +225,51 @@ func (f *Front) hand(nc net.Conn, client net.Addr) {
 type named struct {
 	net.Conn
 	client net.Addr
+	first  bool   // nothing has been read yet
+	seen   []byte // what was read, of a client that does not speak TLS
 }
 
-func (n named) RemoteAddr() net.Addr { return n.client }
+func (n *named) RemoteAddr() net.Addr { return n.client }
 
 // NetConn is the connection beneath.
-func (n named) NetConn() net.Conn { return n.Conn }
+func (n *named) NetConn() net.Conn { return n.Conn }
+
+// Read notes what a client sends that does not begin a TLS handshake: crypto/tls reads a little more of it than the record's head that it
+// tells of. It costs others a look at their first byte.
+func (n *named) Read(p []byte) (int, error) {
+	m, err := n.Conn.Read(p)
+	if (n.first || n.seen != nil) && m > 0 {
+		if n.seen != nil || p[0] != recordHandshake {
+			n.seen = append(n.seen, p[:m]...)
+		}
+		n.first = false
+	}
+	return m, err
+}
+
+// recordHandshake is the type of a TLS connection's first record (RFC 8446 §5.1).
+const recordHandshake = 22
+
+// errPlain is what a client is told that speaks plain HTTP to a port of TLS.
+var errPlain = &http1.Error{Status: 400, Reason: "plain HTTP was sent to a port that speaks TLS"}
+
+// plainHTTP reports whether a handshake has failed, with nothing sent, on what looks like the beginning of a plain request: a method, or the
+// first five letters of one.
+func plainHTTP(err error) bool {
+	var e tls.RecordHeaderError
+	if !errors.As(err, &e) || e.Conn == nil {
+		return false
+	}
+	for i, c := range e.RecordHeader {
+		if c == ' ' && i > 0 {
+			return true
+		}
+		if c < 'A' || c > 'Z' {
+			return false
+		}
+	}
+	return true
+}
 
 // Shutdown ends handshakes at once, and what the engine does not know of, HTTP/2 connections, when their requests are answered or ctx
 // ends.
