@@ -137,6 +137,12 @@ func TestErrors(t *testing.T) {
 		{"set rp.access_log_format = xml", "Expecting one of combined, json for parameter 'access_log_format'"},
 		{"set a.nodefile = " + dir + "/no", "File not found"},
 		{"set a.balance_method = fair", "Unknown balance method"},
+		{"pool a add 127.0.0.1:0", "invalid node address '127.0.0.1:0': the port is not one from 1 to 65535"},
+		{"pool a add [::1]:65536", "invalid node address '[::1]:65536': the port is not one from 1 to 65535"},
+		{"pool a add app.internal:00", "invalid node address 'app.internal:00': the port is not one from 1 to 65535"},
+		{"pool a add 127.0.0.1:99999999999999999999", "invalid node address '127.0.0.1:99999999999999999999': the port is not one from 1 to 65535"},
+		{"pool a add 127.0.0.1:-1", "invalid node address '127.0.0.1:-1': expecting ip:port"},
+		{"pool a add 127.0.0.1:", "invalid node address '127.0.0.1:': expecting ip:port"},
 		{"set a.nope = 1", "Unknown pool parameter 'nope'"},
 		{"set rp.nodefile = " + dir + "/no", "Unknown service parameter 'nodefile'"}, // pools are made by hand here
 		{"default", "usage: DEFAULT <param> = <value>"},

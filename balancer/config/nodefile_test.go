@@ -13,7 +13,8 @@ func TestReadNodeFile(t *testing.T) {
 		"10.0.0.1\n\n  10.0.0.2:81  # two\r\n#no": "10.0.0.1:80 10.0.0.2:81",
 		"10.0.0.1:80 web1\nweb2\t10.0.0.2\n":      "10.0.0.1:80 10.0.0.2:80", // as Perlbal takes them
 		"app.internal:8080\n[::1]:81\nunix:/s\n":  "app.internal:8080 [::1]:81 unix:/s",
-		"10.0.0.1\n10.0.0.2:99999\n":              ":2: invalid node address '10.0.0.2:99999'",
+		"10.0.0.1\n10.0.0.2:99999\n":              ":2: invalid node address '10.0.0.2:99999': the port is not one from 1 to 65535",
+		"10.0.0.1\n10.0.0.2:0 # down\n":           ":2: invalid node address '10.0.0.2:0': the port is not one from 1 to 65535",
 		"10.0.0.1\n\nno address\n":                ":3: invalid node address 'no address'",
 	} {
 		file := filepath.Join(t.TempDir(), "nodes")

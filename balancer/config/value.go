@@ -140,8 +140,8 @@ func ParseListen(s string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// ParseNode reads a backend's address: ip[:port], [ipv6][:port], name:port, unix:/path or local:NAME. The port is 80 if none is
-// given.
+// ParseNode reads a backend's address: ip[:port], [ipv6][:port], name:port, unix:/path or local:NAME. The port, from 1 to 65535, is 80 if
+// none is given.
 func ParseNode(s string) (string, error) {
 	bad := fmt.Errorf("invalid node address '%s': expecting ip:port", s)
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
@@ -171,8 +171,11 @@ func ParseNode(s string) (string, error) {
 		return "", bad
 	}
 	n, err := ParseInt(port)
-	if err != nil || port == "" || n > 65535 {
+	if err == errInt || port == "" {
 		return "", bad
+	}
+	if err != nil || n < 1 || n > 65535 {
+		return "", fmt.Errorf("invalid node address '%s': the port is not one from 1 to 65535", s)
 	}
 	if a, ok := parseIP(host); ok {
 		return netip.AddrPortFrom(a, uint16(n)).String(), nil
