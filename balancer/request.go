@@ -50,6 +50,9 @@ type Request struct {
 	Trusted  bool
 	Priority Priority
 
+	// Standby says that an answer is at hand for when none can be had: where no backend can be used now, none is waited for.
+	Standby bool
+
 	// Edits are fields to set (Value) or remove in what goes to the backend, after the client's own.
 	Edits []HeaderEdit
 

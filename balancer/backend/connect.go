@@ -13,6 +13,7 @@ func (q *Queue) spawn() {
 		return
 	}
 	now := time.Now()
+	q.dismiss(set, now)
 	q.relent(set, now)
 	q.pair(now)
 	q.spawnFor(set, now)
@@ -60,6 +61,29 @@ func (q *Queue) room(set *queueSettings, n *Node) bool {
 func (q *Queue) useful(set *queueSettings, n *Node) bool {
 	left, limited := n.trials()
 	return q.room(set, n) && (!limited || left > len(q.pending[n]))
+}
+
+// dismiss sends away those who have something to fall back on, when no node can be used now. q.mu is held.
+func (q *Queue) dismiss(set *queueSettings, now time.Time) {
+	asked := false
+	for i := range q.waiting {
+		for w := q.waiting[i].first; w != nil; {
+			next := w.next
+			if w.standby {
+				if !asked && set.pool.anyUsable(now) {
+					return
+				}
+				asked = true
+				q.waiting[i].remove(w)
+				if w.cancel != nil {
+					w.cancel()
+				}
+				w.end = endUnusable
+				w.ready <- nil
+			}
+			w = next
+		}
+	}
 }
 
 // relent has those who wait take a node that has failed them already where there is no other to be used any more. q.mu is held.

@@ -268,6 +268,11 @@ func (p *Pool) Usable(now time.Time, exclude []*Node) []string {
 	return list
 }
 
+// anyUsable reports whether there is a node that may be used.
+func (p *Pool) anyUsable(now time.Time) bool {
+	return slices.ContainsFunc(p.Nodes(), func(n *Node) bool { return n.usable(now) })
+}
+
 // another reports whether there is a node that may be used and is not excluded.
 func (p *Pool) another(now time.Time, exclude []*Node) bool {
 	return len(exclude) == 0 || slices.ContainsFunc(p.Nodes(), func(n *Node) bool { return !slices.Contains(exclude, n) && n.usable(now) })

@@ -23,6 +23,8 @@ var (
 	ErrQueueTime = errors.New("no backend was free in time")
 	// ErrNoNodes: the pool is empty.
 	ErrNoNodes = errors.New("the pool has no nodes")
+	// ErrNoneUsable: no node can be used now, and the request has something to fall back on (Want.Standby).
+	ErrNoneUsable = errors.New("no node of the pool can be used now")
 	// ErrClosed: the service has been removed.
 	ErrClosed = errors.New("the service is gone")
 )
@@ -136,6 +138,7 @@ type Want struct {
 	Node     string  // address of the node that is wanted most, "": none; if it may not be used it is as if none were given
 	Retry    bool    // a node has failed the request already: it counts towards max_retries
 	Bodiless bool    // the request finds out by itself when a connection is stale (http1.ErrStale)
+	Standby  bool    // the request has something to fall back on: it does not wait while no node can be used
 	Timeout  time.Duration
 	Now      time.Time // if it is known already
 
@@ -205,7 +208,11 @@ func (q *Queue) get(ctx context.Context, w Want, set *queueSettings, now time.Ti
 		}
 		defer set.pool.pending.Add(-1)
 	}
-	wait := &waiter{since: now, node: node, key: w.Key, exclude: w.Exclude, ready: make(chan *Conn, 1), priority: w.Priority, preface: w.preface}
+	if w.Standby && !set.pool.anyUsable(now) {
+		q.mu.Unlock()
+		return nil, ErrNoneUsable
+	}
+	wait := &waiter{since: now, node: node, key: w.Key, exclude: w.Exclude, ready: make(chan *Conn, 1), priority: w.Priority, preface: w.preface, standby: w.Standby}
 	q.waiting[w.Priority].push(wait)
 	q.spawn()
 	q.mu.Unlock()
@@ -233,7 +240,7 @@ func (q *Queue) shed() {
 	defer q.mu.Unlock()
 	for i := range q.waiting {
 		for w := q.waiting[i].pop(); w != nil; w = q.waiting[i].pop() {
-			w.shed = true
+			w.end = endShed
 			w.ready <- nil
 		}
 	}
@@ -245,10 +252,13 @@ func (q *Queue) await(ctx context.Context, w *waiter, limit time.Duration, ticke
 	var err error
 	select {
 	case c := <-w.ready:
-		if c == nil && w.shed {
-			return nil, ticket.pool.refuse(byCircuit, ticket.pool.Settings().CircuitTime)
-		}
 		if c == nil {
+			switch w.end {
+			case endShed:
+				return nil, ticket.pool.refuse(byCircuit, ticket.pool.Settings().CircuitTime)
+			case endUnusable:
+				return nil, ErrNoneUsable
+			}
 			return nil, ErrClosed
 		}
 		c.begin(ticket, time.Now())

@@ -14,8 +14,9 @@ type waiter struct {
 	exclude    []*Node
 	connecting bool // a connect for it is under way
 	priority   priority
-	ready      chan *Conn // gets the connection, or nil when the queue is closed or shed
-	shed       bool       // the pool's circuit has opened; set before ready gets nil
+	standby    bool       // has something to fall back on: does not wait while no node can be used
+	ready      chan *Conn // gets the connection, or nil when there will be none
+	end        ending     // why there will be none; set before ready gets nil
 
 	preface []byte             // of the connection of its own that it wants, nil: any will do
 	cancel  context.CancelFunc // ends the attempt to make that, nil before the first
@@ -23,6 +24,15 @@ type waiter struct {
 	prev, next *waiter
 	queued     bool
 }
+
+// ending is why a request waits in vain.
+type ending uint8
+
+const (
+	endClosed   ending = iota // the service is gone
+	endShed                   // the pool's circuit has opened
+	endUnusable               // no node can be used now, and it need not wait for one
+)
 
 // list is a queue: first in, first out.
 type list struct {

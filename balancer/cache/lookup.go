@@ -102,8 +102,9 @@ func (l *lookup) fetch() {
 	if l.old != nil {
 		l.condition(l.r)
 	}
-	l.r.X = t
+	l.r.X, l.r.Standby = t, l.old != nil && l.old.standsIn(t.asked)
 	l.next(l.r)
+	l.r.Standby = false
 	l.r.X, l.r.Edits = t.Exchange, l.r.Edits[:edits]
 	switch {
 	case t.other:

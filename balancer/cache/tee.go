@@ -57,7 +57,7 @@ func (t *tee) Start(status int, size int64) error {
 			}
 			return nil
 		}
-		if isFailure(status) && !old.revalidate && !old.always && old.currentAge(now)-old.fresh <= old.staleError {
+		if isFailure(status) && old.standsIn(now) {
 			t.failed = true
 			return nil
 		}
@@ -81,6 +81,11 @@ func (t *tee) Start(status int, size int64) error {
 // isFailure are the statuses for which a stale answer may stand in (RFC 5861 §4).
 func isFailure(status int) bool {
 	return status == 500 || status == 502 || status == 503 || status == 504
+}
+
+// standsIn reports whether a stale entry may be used when its origin fails.
+func (e *entry) standsIn(now time.Time) bool {
+	return !e.revalidate && !e.always && e.currentAge(now)-e.fresh <= e.staleError
 }
 
 // contradicts reports whether a 304 bears another strong tag than what was asked about, which then must not be used (RFC 9111 §4.3.4).

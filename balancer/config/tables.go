@@ -222,7 +222,7 @@ func answerTunables() []Tunable {
 		{Name: "cache_max_object", Default: "8m", Doc: "largest answer that is kept", apply: asSize(func(s *settings) *int64 { return &s.Cache.MaxObject })},
 		boolean(Tunable{Name: "cache_ask_always", Default: "off", Doc: "ask the backend about each answer before it is given again, whatever it says of itself: for backends that decide who may see what and answer conditional requests cheaply; what is private is then kept too, if it has an ETag"},
 			func(s *settings) *bool { return &s.Cache.AskAlways }),
-		{Name: "cache_stale_if_error", Default: "0", Doc: "seconds for which a stale answer is used while backends fail, where the answer does not say", apply: asTime(func(s *settings) *time.Duration { return &s.Cache.StaleIfError })},
+		{Name: "cache_stale_if_error", Default: "0", Doc: "seconds for which a stale answer is used while backends fail, where the answer does not say; where none can be used at all none is waited for", apply: asTime(func(s *settings) *time.Duration { return &s.Cache.StaleIfError })},
 		{Name: "cache_stale_while_revalidate", Default: "0", Doc: "seconds for which a stale answer is used while it is renewed, where the answer does not say", apply: asTime(func(s *settings) *time.Duration { return &s.Cache.StaleWhileRev })},
 		{Name: "cache_purge_from", Default: "127.0.0.0/8", Doc: "networks from which PURGE is accepted", apply: func(s *settings, v string) (err error) {
 			s.Cache.PurgeNetworks, err = ParsePrefixes(v)

@@ -110,7 +110,7 @@ func (c *call) attempt() (again bool) {
 	began := time.Now()
 	want := backend.Want{
 		Priority: r.Priority, Key: c.hashKey(), Exclude: c.failed, Retry: c.retry, Timeout: orElse(orElse(c.set.QueueTimeout, c.set.IdleTimeout), forever),
-		Now: began, Bodiless: !c.x.Request().HasBody(),
+		Now: began, Bodiless: !c.x.Request().HasBody(), Standby: r.Standby,
 	}
 	if chain := r.Chain(); chain != nil && chain.Places() {
 		want.Node = chain.Place(r, c.usable())
@@ -202,7 +202,8 @@ func (c *call) noBackend(err error) {
 	case errors.As(err, &limit):
 		c.x.Header().Reset()
 		c.r.ErrorAfter(503, limit.Wait, "", err.Error())
-	case errors.Is(err, backend.ErrQueueFull), errors.Is(err, backend.ErrQueueTime), errors.Is(err, backend.ErrNoNodes), errors.Is(err, backend.ErrClosed):
+	case errors.Is(err, backend.ErrQueueFull), errors.Is(err, backend.ErrQueueTime), errors.Is(err, backend.ErrNoNodes), errors.Is(err, backend.ErrClosed),
+		errors.Is(err, backend.ErrNoneUsable):
 		c.x.Header().Reset()
 		c.r.Error(503, "", err.Error())
 	default:
