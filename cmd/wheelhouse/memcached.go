@@ -176,6 +176,7 @@ func (p *memcachedProcess) run(ctx context.Context) (err error) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		p.serving.Go(func() { p.limitHeap(limiting) })
 	}
+	trimProgram()
 	failure := p.announce(list)
 	if failure == nil {
 		failure = p.wait(ctx, signals)
