@@ -96,7 +96,7 @@ func (c *conn) metaHit(key []byte, f *metaFlags, created bool) error {
 		t.SetMarks(segcache.TokenSent, 0)
 	}
 	c.w.out = append(out, crlf...)
-	if !f.has('u') && !created {
+	if !f.has('u') { // who makes an item by N has fetched it, too
 		t.Bump()
 	}
 	if withValue {
