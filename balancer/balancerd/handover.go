@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 )
 
 // Listeners are the sockets of all services, with names by which another process of the same configuration finds them.
@@ -15,7 +16,7 @@ func (b *Balancer) Listeners() (names []string, list []net.Listener) {
 		if s.listener == nil {
 			continue
 		}
-		if _, shared := s.listener.ln.(fileListener); shared {
+		if _, shared := s.listener.ln.(syscall.Conn); shared {
 			names, list = append(names, SocketName(s.name, s.listener.addr)), append(list, s.listener.ln)
 		}
 	}

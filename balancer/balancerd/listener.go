@@ -3,10 +3,8 @@ package balancerd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"reflect"
 	"sync"
 	"syscall"
@@ -15,6 +13,7 @@ import (
 	"wheelhouse/balancer"
 	"wheelhouse/balancer/config"
 	"wheelhouse/balancer/transport"
+	"wheelhouse/internal/accept"
 	"wheelhouse/internal/http1"
 )
 
@@ -204,27 +203,12 @@ func (r *rawConns) close() {
 	}
 }
 
-// fileListener is a listener that another process can be given.
-type fileListener interface {
-	net.Listener
-	File() (*os.File, error)
-}
-
 // duplicate is another descriptor of the same socket.
 func duplicate(ln net.Listener) (net.Listener, error) {
-	f, ok := ln.(fileListener)
-	if !ok {
-		return nil, fmt.Errorf("a %T cannot be shared", ln)
-	}
-	file, err := f.File()
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
 	if u, ok := ln.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false)
 	}
-	return net.FileListener(file)
+	return accept.Duplicate(ln)
 }
 
 // setMaxFiles is SERVER max_connections: how many descriptors the process may have.

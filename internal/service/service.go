@@ -23,6 +23,7 @@ import (
 	"syscall"
 	"time"
 
+	"wheelhouse/internal/accept"
 	"wheelhouse/internal/http1"
 )
 
@@ -182,7 +183,7 @@ func (r *runner) start(ctx context.Context, adopted map[string][]net.Conn) error
 	}
 	for i, name := range r.names {
 		// A listener of the server's own, so that its closing leaves ours open for a successor.
-		ln, err := dup(r.listeners[i])
+		ln, err := accept.Duplicate(r.listeners[i])
 		if err != nil {
 			return errors.Join(err, r.close())
 		}
@@ -205,15 +206,6 @@ func (r *runner) start(ctx context.Context, adopted map[string][]net.Conn) error
 	}
 	r.announce()
 	return nil
-}
-
-func dup(ln net.Listener) (net.Listener, error) {
-	f, err := fileOf(ln)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return net.FileListener(f)
 }
 
 // announce prints the line that scripts wait for.
