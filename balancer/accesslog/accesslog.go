@@ -74,60 +74,40 @@ func (l *Logs) Finished(r *balancer.Request) {
 			return
 		}
 	}
-	out, now := l.output(set.AccessLog), time.Now()
-	out.mu.Lock()
-	defer out.mu.Unlock()
-	if !l.room(out) {
-		return
-	}
-	before := len(out.lines)
 	if set.AccessLogFormat == "json" {
-		out.lines = appendJSON(out.lines, r, now)
+		add(l, set.AccessLog, appendJSON, r)
 	} else {
-		out.lines = appendCombined(out.lines, r, now)
+		add(l, set.AccessLog, appendCombined, r)
 	}
-	l.added(out, before, now)
 }
 
 // Refused logs a request that a listener has refused by itself, where its service has a log. It is what balancerd.Options.Refused wants.
 func (l *Logs) Refused(r *balancer.Refusal) {
-	if r.Set.AccessLog == "" {
-		return
+	switch {
+	case r.Set.AccessLog == "":
+	case r.Set.AccessLogFormat == "json":
+		add(l, r.Set.AccessLog, appendRefusalJSON, r)
+	default:
+		add(l, r.Set.AccessLog, appendRefusal, r)
 	}
-	out, now := l.output(r.Set.AccessLog), time.Now()
-	out.mu.Lock()
-	defer out.mu.Unlock()
-	if !l.room(out) {
-		return
-	}
-	before := len(out.lines)
-	if r.Set.AccessLogFormat == "json" {
-		out.lines = appendRefusalJSON(out.lines, r, now)
-	} else {
-		out.lines = appendRefusal(out.lines, r, now)
-	}
-	l.added(out, before, now)
 }
 
-func (l *Logs) output(name string) *output {
+// add appends a line to a log. Where there is no room for it, it is counted as dropped.
+func add[T any](l *Logs, name string, line func([]byte, T, time.Time) []byte, of T) {
 	v, ok := l.logs.Load(name)
 	if !ok {
 		v, _ = l.logs.LoadOrStore(name, &output{name: name})
 	}
-	return v.(*output)
-}
-
-// room reports whether a log takes one more line; if not, the line is counted as dropped. out.mu is held.
-func (l *Logs) room(out *output) bool {
-	if len(out.lines) < maxWaiting {
-		return true
+	out := v.(*output)
+	now := time.Now()
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	before := len(out.lines)
+	if before >= maxWaiting {
+		l.dropped.Add(1)
+		return
 	}
-	l.dropped.Add(1)
-	return false
-}
-
-// added notes that a line was added to lines that were before bytes long. out.mu is held.
-func (l *Logs) added(out *output, before int, now time.Time) {
+	out.lines = line(out.lines, of, now)
 	out.last = now
 	if before < flushSize && len(out.lines) >= flushSize {
 		select {

@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"net/netip"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -89,15 +90,20 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 	return strconv.AppendFloat(b, max(0, d).Seconds(), 'f', 6, 64)
 }
 
+// beginObject appends what all objects begin with.
+func beginObject(b []byte, began time.Time, of balancer.Service, client netip.AddrPort) []byte {
+	b = append(b, `{"time":"`...)
+	b = began.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
+	b = append(b, '"')
+	text(&b, "service", of.Name())
+	b = append(b, `,"client":"`...)
+	return append(client.AppendTo(b), '"')
+}
+
 // appendJSON appends a request's line as an object. Durations are in ms.
 func appendJSON(b []byte, r *balancer.Request, now time.Time) []byte {
 	q := r.X.Request()
-	b = append(b, `{"time":"`...)
-	b = r.Began.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
-	b = append(b, '"')
-	text(&b, "service", r.Service.Name())
-	b = append(b, `,"client":"`...)
-	b = append(r.Client.AppendTo(b), '"')
+	b = beginObject(b, r.Began, r.Service, r.Client)
 	if r.Observed != r.Client.Addr() {
 		b = append(b, `,"observed_ip":"`...)
 		b = append(r.Observed.AppendTo(b), '"')
@@ -152,12 +158,7 @@ func appendRefusal(b []byte, r *balancer.Refusal, now time.Time) []byte {
 
 // appendRefusalJSON is appendRefusal as an object.
 func appendRefusalJSON(b []byte, r *balancer.Refusal, now time.Time) []byte {
-	b = append(b, `{"time":"`...)
-	b = r.Began.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
-	b = append(b, '"')
-	text(&b, "service", r.Service.Name())
-	b = append(b, `,"client":"`...)
-	b = append(r.Client.AppendTo(b), '"')
+	b = beginObject(b, r.Began, r.Service, r.Client)
 	text(&b, "request_line", r.Line)
 	if r.TLS {
 		b = append(b, `,"tls":true`...)

@@ -66,44 +66,37 @@ func (q *Queue) useful(set *queueSettings, n *Node) bool {
 // dismiss sends away those who have something to fall back on, when no node can be used now. q.mu is held.
 func (q *Queue) dismiss(set *queueSettings, now time.Time) {
 	asked := false
-	for i := range q.waiting {
-		for w := q.waiting[i].first; w != nil; {
-			next := w.next
-			if w.standby {
-				if !asked && set.pool.anyUsable(now) {
-					return
-				}
-				asked = true
-				q.waiting[i].remove(w)
-				if w.cancel != nil {
-					w.cancel()
-				}
-				w.end = endUnusable
-				w.ready <- nil
-			}
-			w = next
+	for w := range q.waiters() {
+		if !w.standby {
+			continue
 		}
+		if !asked && set.pool.anyUsable(now) {
+			return
+		}
+		asked = true
+		q.waiting[w.priority].remove(w)
+		if w.cancel != nil {
+			w.cancel()
+		}
+		w.end = endUnusable
+		w.ready <- nil
 	}
 }
 
 // relent has those who wait take a node that has failed them already where there is no other to be used any more. q.mu is held.
 func (q *Queue) relent(set *queueSettings, now time.Time) {
-	for i := range q.waiting {
-		for w := q.waiting[i].first; w != nil; w = w.next {
-			if !set.pool.another(now, w.exclude) {
-				w.exclude = nil
-			}
+	for w := range q.waiters() {
+		if !set.pool.another(now, w.exclude) {
+			w.exclude = nil
 		}
 	}
 }
 
 // wants reports whether one of those who take any node takes this one. q.mu is held.
 func (q *Queue) wants(n *Node) bool {
-	for i := range q.waiting {
-		for w := q.waiting[i].first; w != nil; w = w.next {
-			if w.node == nil && w.preface == nil && !slices.Contains(w.exclude, n) {
-				return true
-			}
+	for w := range q.waiters() {
+		if w.node == nil && w.preface == nil && !slices.Contains(w.exclude, n) {
+			return true
 		}
 	}
 	return false
@@ -112,11 +105,9 @@ func (q *Queue) wants(n *Node) bool {
 // countFree is how many of those who wait take any node. q.mu is held.
 func (q *Queue) countFree() int {
 	n := 0
-	for i := range q.waiting {
-		for w := q.waiting[i].first; w != nil; w = w.next {
-			if w.node == nil && w.preface == nil {
-				n++
-			}
+	for w := range q.waiters() {
+		if w.node == nil && w.preface == nil {
+			n++
 		}
 	}
 	return n
@@ -124,22 +115,20 @@ func (q *Queue) countFree() int {
 
 // spawnFor connects to the nodes that requests were assigned to. q.mu is held.
 func (q *Queue) spawnFor(set *queueSettings, now time.Time) {
-	for i := range q.waiting {
-		for w := q.waiting[i].first; w != nil; w = w.next {
-			if w.node == nil || w.connecting || w.preface != nil {
+	for w := range q.waiters() {
+		if w.node == nil || w.connecting || w.preface != nil {
+			continue
+		}
+		if !w.node.usable(now) || !slices.Contains(set.pool.Nodes(), w.node) {
+			// Its node has gone since: another takes it, or in the end whichever is free.
+			w.node = set.pool.pick(now, "", append(w.exclude, w.node), func(*Node) bool { return true })
+			if w.node == nil {
 				continue
 			}
-			if !w.node.usable(now) || !slices.Contains(set.pool.Nodes(), w.node) {
-				// Its node has gone since: another takes it, or in the end whichever is free.
-				w.node = set.pool.pick(now, "", append(w.exclude, w.node), func(*Node) bool { return true })
-				if w.node == nil {
-					continue
-				}
-			}
-			if q.useful(set, w.node) {
-				w.connecting = true
-				q.connect(set, w.node, now)
-			}
+		}
+		if q.useful(set, w.node) {
+			w.connecting = true
+			q.connect(set, w.node, now)
 		}
 	}
 }
@@ -223,11 +212,9 @@ func within(ctx context.Context, d time.Duration) (context.Context, context.Canc
 
 // reassign frees those who wait for a node that cannot be reached. q.mu is held.
 func (q *Queue) reassign(n *Node) {
-	for i := range q.waiting {
-		for w := q.waiting[i].first; w != nil; w = w.next {
-			if w.node == n && w.preface == nil {
-				w.connecting = false
-			}
+	for w := range q.waiters() {
+		if w.node == n && w.preface == nil {
+			w.connecting = false
 		}
 	}
 }

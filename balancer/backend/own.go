@@ -5,8 +5,6 @@ import (
 	"errors"
 	"slices"
 	"time"
-
-	"wheelhouse/balancer"
 )
 
 // GetOwn is Get of a connection for one request alone, which begins with a preface that says whose it is. The request waits in the same
@@ -18,26 +16,24 @@ func (q *Queue) GetOwn(ctx context.Context, w Want, preface []byte) (*Conn, erro
 
 // spawnOwn connects for those who want a connection of their own, the high queue first, as far as nodes have room. q.mu is held.
 func (q *Queue) spawnOwn(set *queueSettings, now time.Time) {
-	for _, p := range [3]balancer.Priority{balancer.High, balancer.Normal, balancer.Low} {
-		for w := q.waiting[p].first; w != nil; w = w.next {
-			if w.preface == nil || w.connecting {
-				continue
-			}
-			n := w.node
-			if n == nil || !n.usable(now) || !q.useful(set, n) || !slices.Contains(set.pool.Nodes(), n) || slices.Contains(w.exclude, n) {
-				n = set.pool.pick(now, w.key, w.exclude, func(n *Node) bool { return q.useful(set, n) && !slices.Contains(w.exclude, n) })
-			}
-			if n == nil {
-				continue
-			}
-			ctx, cancel := context.WithCancel(q.dialCtx)
-			w.connecting, w.cancel = true, cancel
-			under := q.beginConnect(n, now)
-			q.dialing.Go(func() {
-				defer cancel()
-				q.establishOwn(ctx, set, under, w)
-			})
+	for w := range q.waiters() {
+		if w.preface == nil || w.connecting {
+			continue
 		}
+		n := w.node
+		if n == nil || !n.usable(now) || !q.useful(set, n) || !slices.Contains(set.pool.Nodes(), n) || slices.Contains(w.exclude, n) {
+			n = set.pool.pick(now, w.key, w.exclude, func(n *Node) bool { return q.useful(set, n) && !slices.Contains(w.exclude, n) })
+		}
+		if n == nil {
+			continue
+		}
+		ctx, cancel := context.WithCancel(q.dialCtx)
+		w.connecting, w.cancel = true, cancel
+		under := q.beginConnect(n, now)
+		q.dialing.Go(func() {
+			defer cancel()
+			q.establishOwn(ctx, set, under, w)
+		})
 	}
 }
 

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"time"
 )
@@ -88,4 +89,19 @@ func (l *list) take(n *Node) *waiter {
 		}
 	}
 	return nil
+}
+
+// waiters are those who wait, in the order of the queues. The one that was given last may have been removed. q.mu is held.
+func (q *Queue) waiters() iter.Seq[*waiter] {
+	return func(yield func(*waiter) bool) {
+		for i := range q.waiting {
+			for w := q.waiting[i].first; w != nil; {
+				next := w.next
+				if !yield(w) {
+					return
+				}
+				w = next
+			}
+		}
+	}
 }

@@ -207,15 +207,7 @@ func TestOwnConnectionsWait(t *testing.T) {
 	})
 	b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET send_proxy_protocol = 1\nSET queue_timeout = 3600")+"SET p.max_connections = 2\n", balancerd.Options{})
 	status := make(chan int, 10)
-	ask := func() {
-		res, err := http.Get(b.URL("rp", "/"))
-		if err != nil {
-			status <- 0
-			return
-		}
-		res.Body.Close()
-		status <- res.StatusCode
-	}
+	ask := func() { status <- b.Status("rp", "/") }
 	for range 2 {
 		go ask()
 		<-begun

@@ -260,15 +260,7 @@ func TestFirstLookup(t *testing.T) {
 			t.Errorf("asked for %q", got)
 		}
 		status := make(chan int, 1)
-		ask := func() {
-			res, err := http.Get(b.URL("rp", "/"))
-			if err != nil {
-				status <- 0
-				return
-			}
-			res.Body.Close()
-			status <- res.StatusCode
-		}
+		ask := func() { status <- b.Status("rp", "/") }
 		go ask()
 		balancertest.Eventually(t, "the request waits", func() bool { return len(b.Service("rp").Live()) == 1 })
 		answer <- errors.New("nobody knows")

@@ -185,14 +185,7 @@ func TestBackendBodyTimeoutAndMaxQueue(t *testing.T) {
 	})
 	b = balancertest.Start(t, balancertest.Proxy([]string{back}, "SET max_queue = 1")+"SET p.max_connections = 1\n", balancerd.Options{})
 	status := make(chan int, 3)
-	ask := func() {
-		if res, err := http.Get(b.URL("rp", "/")); err == nil {
-			res.Body.Close()
-			status <- res.StatusCode
-		} else {
-			status <- 0
-		}
-	}
+	ask := func() { status <- b.Status("rp", "/") }
 	go ask()
 	<-begun
 	go ask()

@@ -87,6 +87,16 @@ func (b *Balancer) Do(lines string) {
 	}
 }
 
+// Status asks a service for a path and returns the status of the answer, 0 when there is none.
+func (b *Balancer) Status(service, path string) int {
+	res, err := http.Get(b.URL(service, path))
+	if err != nil {
+		return 0
+	}
+	res.Body.Close()
+	return res.StatusCode
+}
+
 // Try executes one command.
 func (b *Balancer) Try(line string) error {
 	cmd, ok, err := config.ParseLine(line, config.Expander{})

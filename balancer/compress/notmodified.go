@@ -3,6 +3,7 @@ package compress
 import (
 	"strings"
 
+	"wheelhouse/balancer"
 	"wheelhouse/internal/http1"
 )
 
@@ -46,21 +47,12 @@ func (x *exchange) asked() string {
 	return v
 }
 
-// lists reports whether a list of entity tags (RFC 9110 §13.1.2) has a strong one as it is, and whether it has its weak form.
+// lists reports whether a list of entity tags has a strong one as it is, and whether it has its weak form.
 func lists(list, tag string) (strong, weak bool) {
-	for list = strings.TrimLeft(list, " \t,"); list != ""; list = strings.TrimLeft(list, " \t,") {
-		candidate, isWeak := strings.CutPrefix(list, "W/")
-		if candidate == "" || candidate[0] != '"' {
-			return strong, weak
-		}
-		end := strings.IndexByte(candidate[1:], '"')
-		if end < 0 {
-			return strong, weak
-		}
-		if candidate[:end+2] == tag {
+	for candidate, isWeak := range balancer.EntityTags(list) {
+		if candidate == tag {
 			strong, weak = strong || !isWeak, weak || isWeak
 		}
-		list = candidate[end+2:]
 	}
 	return strong, weak
 }

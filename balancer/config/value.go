@@ -189,12 +189,9 @@ func ParseNode(s string) (string, error) {
 // parseIP reads an IP address; a zone (RFC 4007 §11) is the name of an interface, and not any text.
 func parseIP(s string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(s)
-	for i := range len(a.Zone()) {
-		c := a.Zone()[i]
-		if c|0x20 < 'a' || c|0x20 > 'z' {
-			if (c < '0' || c > '9') && strings.IndexByte("._-@", c) < 0 {
-				return netip.Addr{}, false
-			}
+	for _, c := range []byte(a.Zone()) {
+		if !wordByte(c) && strings.IndexByte(".-@", c) < 0 {
+			return netip.Addr{}, false
 		}
 	}
 	return a, err == nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"wheelhouse/balancer"
 	"wheelhouse/internal/http1"
 )
 
@@ -21,14 +22,8 @@ type validators struct {
 
 // precondition evaluates a GET's or HEAD's conditions in the order of RFC 9110 §13.2.2: 0, 304 or 412.
 func (v *validators) precondition(h *http1.Header) int {
-	if h.Has("If-Match") {
-		if !matches(h.Joined("If-Match"), v.etag, false) {
-			return 412
-		}
-	} else if since := h.Bytes("If-Unmodified-Since"); since != nil {
-		if t, err := http.ParseTime(string(since)); err == nil && v.modified.Truncate(time.Second).After(t) {
-			return 412
-		}
+	if !asExpected(h, v.etag, v.modified) {
+		return 412
 	}
 	if h.Has("If-None-Match") {
 		if matches(h.Joined("If-None-Match"), v.etag, true) {
@@ -42,22 +37,26 @@ func (v *validators) precondition(h *http1.Header) int {
 	return 0
 }
 
+// asExpected evaluates If-Match, or else If-Unmodified-Since, against a file that is there.
+func asExpected(h *http1.Header, tag string, modified time.Time) bool {
+	if h.Has("If-Match") {
+		return matches(h.Joined("If-Match"), tag, false)
+	}
+	since := h.Bytes("If-Unmodified-Since")
+	if since == nil {
+		return true
+	}
+	t, err := http.ParseTime(string(since))
+	return err != nil || !modified.Truncate(time.Second).After(t)
+}
+
 // mayChange evaluates the conditions of a PUT or DELETE of a file as it is, nil for one that is not there (RFC 9110 §13.2.2).
 func mayChange(h *http1.Header, info fs.FileInfo) bool {
-	var tag string
-	if info != nil {
-		tag = etag(info.Size(), info.ModTime(), "")
+	if info == nil {
+		return !h.Has("If-Match")
 	}
-	if h.Has("If-Match") {
-		if info == nil || !matches(h.Joined("If-Match"), tag, false) {
-			return false
-		}
-	} else if since := h.Bytes("If-Unmodified-Since"); since != nil && info != nil {
-		if t, err := http.ParseTime(string(since)); err == nil && info.ModTime().Truncate(time.Second).After(t) {
-			return false
-		}
-	}
-	return info == nil || !h.Has("If-None-Match") || !matches(h.Joined("If-None-Match"), tag, true)
+	tag := etag(info.Size(), info.ModTime(), "")
+	return asExpected(h, tag, info.ModTime()) && !(h.Has("If-None-Match") && matches(h.Joined("If-None-Match"), tag, true))
 }
 
 // unmodifiedSince reads If-Modified-Since. Old Internet Explorers put "; length=N" behind the date; a file of another size has been
@@ -91,22 +90,10 @@ func (v *validators) ifRange(h *http1.Header) bool {
 
 // matches looks for an entity tag in a list of them, or "*". weak compares as §8.8.3.2 has it for If-None-Match; tag is a strong one.
 func matches(list, tag string, weak bool) bool {
-	for list = strings.TrimLeft(list, " \t,"); list != ""; list = strings.TrimLeft(list, " \t,") {
-		if list[0] == '*' {
+	for candidate, isWeak := range balancer.EntityTags(list) {
+		if candidate == "*" || candidate == tag && (weak || !isWeak) {
 			return true
 		}
-		candidate, isWeak := strings.CutPrefix(list, "W/")
-		if candidate == "" || candidate[0] != '"' {
-			return false
-		}
-		end := strings.IndexByte(candidate[1:], '"')
-		if end < 0 {
-			return false
-		}
-		if candidate[:end+2] == tag && (weak || !isWeak) {
-			return true
-		}
-		list = candidate[end+2:]
 	}
 	return false
 }
