@@ -77,7 +77,7 @@ func parseOptions(args []string) (options, error) {
 	fs.StringVar(&o.out, "out", "", "write the results as JSON to `file` too")
 	fs.StringVar(&o.dir, "dir", "", "make all files below this `directory`; default: a temporary one on this directory's file system")
 	fs.StringVar(&o.bin, "bin", "", "the program to measure; default: bin/wheelhouse of this module")
-	fs.DurationVar(&o.timeout, "timeout", 30*time.Minute, "give up after this long")
+	fs.DurationVar(&o.timeout, "timeout", time.Hour, "give up after this long")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}

@@ -47,6 +47,38 @@ func cpuTime(pids []int) (time.Duration, error) {
 	return sum, nil
 }
 
+// machineTime is what all processors have done since the machine was started, in ticks: the first line of /proc/stat (proc_stat(5)).
+type machineTime struct{ all, stolen int64 }
+
+// readMachineTime is nothing where the system does not tell.
+func readMachineTime() (t machineTime) {
+	text, err := os.ReadFile("/proc/stat")
+	line, _, _ := strings.Cut(string(text), "\n")
+	f := strings.Fields(line)
+	if err != nil || len(f) < 9 || f[0] != "cpu" {
+		return machineTime{}
+	}
+	for i, field := range f[1:9] { // user nice system idle iowait irq softirq steal; the guests' time is in the first two already
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return machineTime{}
+		}
+		t.all += n
+		if i == 7 {
+			t.stolen = n
+		}
+	}
+	return t
+}
+
+// stolenSince is the share of the time since then that a virtual machine's host gave to others.
+func (t machineTime) stolenSince(before machineTime) float64 {
+	if t.all <= before.all {
+		return 0
+	}
+	return float64(t.stolen-before.stolen) / float64(t.all-before.all)
+}
+
 // withChildren is a process and its direct children.
 func withChildren(pid int) ([]int, error) {
 	pids := []int{pid}

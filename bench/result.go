@@ -137,6 +137,11 @@ func (p *Report) print(w io.Writer) {
 		for _, note := range r.Notes {
 			fmt.Fprintf(w, "%s: %s\n", r.Name, note)
 		}
+		if r.Rounds != nil {
+			if note := r.Rounds.stolenNote(); note != "" {
+				fmt.Fprintf(w, "%s: %s\n", r.Name, note)
+			}
+		}
 		if r.Error != "" {
 			fmt.Fprintf(w, "%s: NOT MEASURED: %s\n", r.Name, r.Error)
 		}
