@@ -158,6 +158,14 @@ func printJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
+// counted writes how many there are of something whose plural ends in s.
+func counted[N int | int64](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 // human writes a number of bytes with three significant digits and a binary unit.
 func human(n int64) string {
 	const units = "KMGTPE"

@@ -108,7 +108,7 @@ func (d statusScreen) draw(s *store.Status) string {
 	first = cut(first, screenWidth-len(s.Verdict)-2-9)
 	fmt.Fprintf(&b, "%s  %s%s %s\n", d.verdict(s.Verdict), first,
 		strings.Repeat(" ", max(0, screenWidth-len(s.Verdict)-2-len([]rune(first))-9)), d.now.Format(time.TimeOnly))
-	fmt.Fprintf(&b, "%d objects, %s, in %d buckets", s.Totals.Objects, human(s.Totals.Bytes), s.Totals.Buckets)
+	fmt.Fprintf(&b, "%s, %s, in %s", counted(s.Totals.Objects, "object"), human(s.Totals.Bytes), counted(s.Totals.Buckets, "bucket"))
 	if n := s.Totals.Missing; n > 0 {
 		fmt.Fprintf(&b, "; %d entities owed", n)
 	}
@@ -249,7 +249,7 @@ func workLine(op *store.OperationStatus) string {
 	case op.TotalObjects > 0:
 		text += fmt.Sprintf(" %s %d%%  %.0f/s", bar(op.Objects, op.TotalObjects, 12), min(op.Objects, op.TotalObjects)*100/op.TotalObjects, op.ObjectRate)
 	default:
-		text += fmt.Sprintf(" %d objects", op.Objects)
+		text += " " + counted(op.Objects, "object")
 	}
 	if op.LeftSeconds > 0 {
 		text += "  " + shortTime(time.Duration(op.LeftSeconds)*time.Second) + " left"

@@ -377,7 +377,10 @@ func (w *Worker) run(parent context.Context, op store.Operation, f Operator) {
 		log.Warn("operation's end was not recorded; another worker will find it", "err", saveErr)
 		return
 	}
-	log.Info("operation let go of", "state", string(state), "objects", last.Progress.Objects, "bytes", last.Progress.Bytes, "err", last.Error)
+	if last.Error != "" {
+		log = log.With("err", last.Error)
+	}
+	log.Info("operation let go of", "state", string(state), "objects", last.Progress.Objects, "bytes", last.Progress.Bytes)
 }
 
 // attempts calls f until it is done, or ctx ends.
