@@ -186,3 +186,16 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 		}
 	}
 }
+
+// A newcomer finds each room in the table of docs/architecture.md; what is below bench is programs of one comparison each.
+func TestEveryPackageStandsInTheDocument(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packages(t) {
+		if !strings.HasPrefix(p.dir, "bench/") && !strings.Contains(string(text), "`"+p.dir+"`") {
+			t.Errorf("docs/architecture.md has no line for %s", p.dir)
+		}
+	}
+}
