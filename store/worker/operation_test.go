@@ -370,6 +370,68 @@ func TestOperationIsHeldUp(t *testing.T) {
 	}
 }
 
+// unmounted is a world one of whose storages takes its new disk for one that is not mounted, until it is told.
+type unmounted struct {
+	*world
+	id     store.StorageID
+	accept func() // what being told does besides
+}
+
+func (u unmounted) Device(s *store.Storage) store.Device {
+	d := u.world.Device(s)
+	if s.ID == u.id {
+		return blank{d, u}
+	}
+	return d
+}
+
+type blank struct {
+	store.Device
+	u unmounted
+}
+
+func (b blank) Accept(context.Context) error {
+	b.u.mu.Lock()
+	delete(b.u.away, b.u.id)
+	b.u.mu.Unlock()
+	b.u.accept()
+	return nil
+}
+
+// A rebuild tells the storage of its new disk at once, whether others have noticed already that there is none or not, and needs no second
+// attempt for it.
+func TestRebuildOntoABlankDisk(t *testing.T) {
+	for _, noticed := range []bool{false, true} {
+		t.Run(fmt.Sprint("down ", noticed), func(t *testing.T) {
+			wd := newWorld(t)
+			objects := wd.fill(30)
+			report := func(ok bool) {
+				if _, err := wd.cat.ReportHealth(t.Context(), "test", []store.StorageHealth{{Storage: 3, OK: ok, Reason: "no disk"}}); err != nil {
+					t.Error(err)
+				}
+			}
+			wd.replace(3, disk.Options{})
+			wd.away[3] = true
+			if noticed {
+				report(false)
+				if wd.mode(3) != store.ModeDown {
+					t.Fatalf("storage 3 is %v", wd.mode(3))
+				}
+			}
+			w := worker.New(wd.cat, unmounted{wd, 3, func() { report(true) }}, worker.Options{
+				Grace: grace, Now: wd.clock, Owner: "x", Bulk: wd.bulk, TopologyLag: -1, LeaseWatch: -1,
+				ClaimEvery: time.Millisecond, SaveEvery: 5 * time.Millisecond, RetryAfter: time.Hour,
+			})
+			id := wd.create(store.Operation{Kind: store.OpRebuild, Storage: 3})
+			wd.operate(w)
+			if op := wd.end(id); op.State != store.OpDone {
+				t.Errorf("%+v", op)
+			}
+			wd.wantEverywhere(objects)
+		})
+	}
+}
+
 // A custom kind, as other rooms bring it.
 func TestOperators(t *testing.T) {
 	wd := newWorld(t)

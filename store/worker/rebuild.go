@@ -38,6 +38,9 @@ const (
 	copiers = 8
 	// topologyLag is how long after a change of the topology there may be a dispatcher that does not know of it.
 	topologyLag = 3 * time.Second
+	// returnsWithin is how long a storage that is down is looked at, every returnsEvery, before that is called a hindrance.
+	returnsWithin = 30 * time.Second
+	returnsEvery  = 250 * time.Millisecond
 )
 
 // rebuilding is one rebuild.
@@ -81,12 +84,11 @@ func (w *Worker) newRebuild(ctx context.Context, r *Running) (*rebuilding, error
 	if b.target = find(top, op.Storage); b.target == nil {
 		return nil, Impossible(fmt.Errorf("%w: id %d", store.ErrNoStorage, op.Storage))
 	}
-	if b.target.Set == store.ModeFilling && b.target.Mode == store.ModeDown {
-		// The new disk is blank, and would be taken for one that is not mounted.
-		if err := store.Accept(ctx, w.devices.Device(b.target)); err != nil {
-			return nil, fmt.Errorf("storage %d does not take its new disk: %w", op.Storage, err)
+	if b.target.Set == store.ModeFilling {
+		if top, err = w.takeNewDisk(ctx, op.Storage, top); err != nil {
+			return nil, err
 		}
-		return nil, fmt.Errorf("storage %d does not answer: %s", op.Storage, b.target.Down.Reason) // it is tried again
+		b.target = find(top, op.Storage)
 	}
 	if b.target.Mode != store.ModeFilling {
 		if b.cur.Phase > phaseSettle || b.cur.Phase == phaseSettle && b.target.Mode == store.ModeRW {
@@ -113,6 +115,33 @@ func (w *Worker) newRebuild(ctx context.Context, r *Running) (*rebuilding, error
 	}
 	b.dst, err = w.opt.Bulk(b.target)
 	return b, err
+}
+
+// takeNewDisk has a storage take the empty directory that it finds: its new disk is blank, and would be taken for one that is not
+// mounted. One that was down meanwhile is waited for until it is found to be well. It returns the topology of that moment.
+func (w *Worker) takeNewDisk(ctx context.Context, id store.StorageID, top *store.Topology) (*store.Topology, error) {
+	for deadline := time.Now().Add(returnsWithin); ; {
+		s := find(top, id)
+		if err := store.Accept(ctx, w.devices.Device(s)); err != nil {
+			return nil, fmt.Errorf("storage %d does not take its new disk: %w", id, err)
+		}
+		if s.Mode != store.ModeDown {
+			return top, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("storage %d does not answer: %s", id, s.Down.Reason)
+		}
+		err := sleep(ctx, returnsEvery)
+		if err == nil {
+			top, err = w.cat.Topology(ctx)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if find(top, id) == nil {
+			return nil, Impossible(fmt.Errorf("%w: id %d", store.ErrNoStorage, id))
+		}
+	}
 }
 
 // part is a pack that is to be taken from a source.
