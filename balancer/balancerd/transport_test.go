@@ -283,3 +283,45 @@ func TestRealClients(t *testing.T) {
 		}
 	}
 }
+
+// A client that comes again does not shake hands from the beginning, also after new certificates were read: with HTTP/2 and without.
+func TestSessionResumption(t *testing.T) {
+	for _, h2 := range []string{"on", "off"} {
+		dir := t.TempDir()
+		cert, key := pair(t, dir, "one", 1, "one.test")
+		file := filepath.Join(dir, "conf")
+		conf := balancertest.Proxy([]string{balancertest.Backend(t, echo)}, fmt.Sprintf("SET enable_ssl = on\nSET enable_http2 = %s\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", h2, cert, key))
+		if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b := balancertest.Start(t, "", balancerd.Options{})
+		if err := b.LoadFile(file); err != nil {
+			t.Fatal(err)
+		}
+		client := &tls.Config{ServerName: "one.test", InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+		resumed := func() bool {
+			c, err := tls.Dial("tcp", b.Addr("rp"), client)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: one.test\r\nConnection: close\r\n\r\n")
+			if _, err := io.Copy(io.Discard, c); err != nil { // tickets come with the answer
+				t.Fatal(err)
+			}
+			return c.ConnectionState().DidResume
+		}
+		if resumed() {
+			t.Fatal("the first handshake was one that was resumed")
+		}
+		if !resumed() {
+			t.Errorf("enable_http2 = %s: the second handshake was whole", h2)
+		}
+		if err := b.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		if !resumed() {
+			t.Errorf("enable_http2 = %s: the handshake after a reload was whole", h2)
+		}
+	}
+}

@@ -19,19 +19,22 @@ const acmeProtocol = "acme-tls/1"
 // keyring is a service's certificates.
 type keyring struct {
 	certs atomic.Pointer[[]tls.Certificate]
-	base  *tls.Config
-	acme  *acme // nil without
+	// config is that of all handshakes. It is one for all of them, and for new certificates too: it holds the keys of session tickets, so
+	// that a client which comes again need not shake hands from the beginning.
+	config *tls.Config
+	acme   *acme // nil without
 }
 
-func newKeyring(t balancer.TLS, log *slog.Logger) (*keyring, error) {
+// newKeyring reads a service's certificates; h2: HTTP/2 is offered.
+func newKeyring(t balancer.TLS, h2 bool, log *slog.Logger) (*keyring, error) {
 	certs, err := readPairs(t)
 	if err != nil {
 		return nil, err
 	}
 	k := &keyring{}
 	k.set(certs)
-	k.base = &tls.Config{MinVersion: t.MinVersion, CipherSuites: suites(t.Ciphers), GetCertificate: k.certificate}
-	if err := clientAuth(k.base, t); err != nil {
+	k.config = &tls.Config{MinVersion: t.MinVersion, CipherSuites: suites(t.Ciphers), GetCertificate: k.certificate}
+	if err := clientAuth(k.config, t); err != nil {
 		return nil, err
 	}
 	if len(t.ACMEDomains) > 0 {
@@ -39,7 +42,23 @@ func newKeyring(t balancer.TLS, log *slog.Logger) (*keyring, error) {
 			return nil, err
 		}
 	}
+	k.config.NextProtos = protocols(h2, k.acme != nil)
 	return k, nil
+}
+
+// protocols are what clients are offered (RFC 7301); none where there is no choice.
+func protocols(h2, acme bool) (list []string) {
+	if !h2 && !acme {
+		return nil
+	}
+	if h2 {
+		list = append(list, "h2")
+	}
+	list = append(list, "http/1.1")
+	if acme {
+		list = append(list, acmeProtocol)
+	}
+	return list
 }
 
 // readPairs reads certificates and their keys.
@@ -56,23 +75,6 @@ func readPairs(t balancer.TLS) ([]tls.Certificate, error) {
 }
 
 func (k *keyring) set(certs []tls.Certificate) { k.certs.Store(&certs) }
-
-// config is that of one handshake.
-func (k *keyring) config(h2 bool) *tls.Config {
-	c := k.base
-	if !h2 && k.acme == nil {
-		return c
-	}
-	c = c.Clone()
-	if h2 {
-		c.NextProtos = append(c.NextProtos, "h2")
-	}
-	c.NextProtos = append(c.NextProtos, "http/1.1")
-	if k.acme != nil {
-		c.NextProtos = append(c.NextProtos, acmeProtocol)
-	}
-	return c
-}
 
 // certificate chooses by the name that the client asks for: the first certificate that fits, else the first of all, so that a client
 // that knows no names gets an answer.

@@ -52,7 +52,7 @@ func New(set *balancer.Settings, srv *http1.Server, over *H2Conns, logger *slog.
 		return f, nil
 	}
 	var err error
-	if f.keys, err = newKeyring(set.TLS, logger); err != nil {
+	if f.keys, err = newKeyring(set.TLS, set.HTTP2, logger); err != nil {
 		return nil, err
 	}
 	if set.HTTP2 {
@@ -193,7 +193,7 @@ func (f *Front) shake(nc net.Conn) {
 		return
 	}
 	n := &named{Conn: nc, client: client, first: true}
-	tc := tls.Server(n, f.keys.config(f.set.HTTP2))
+	tc := tls.Server(n, f.keys.config)
 	if err := tc.Handshake(); err != nil {
 		f.log.Debug("TLS handshake failed", "addr", client, "err", err)
 		if ok = plainHTTP(err) && nc.SetDeadline(time.Time{}) == nil; ok {
