@@ -49,32 +49,7 @@ func resolver(t *testing.T) string {
 // A certificate is had from Let's Encrypt's own test server, by a challenge that is answered on the service's own port; a second
 // balancer finds it where the first has kept it.
 func TestACME(t *testing.T) {
-	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
-	_, port, _ := net.SplitHostPort(addr)
-	tlsPort, err := strconv.Atoi(port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	quiet := log.New(io.Discard, "", 0)
-	store := db.NewMemoryStore()
-	authority := ca.New(quiet, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {Description: "the only one", ValidityPeriod: 90 * 24 * 3600}})
-	front := wfe.New(quiet, store, va.New(quiet, 1, tlsPort, false, resolver(t), store), authority, nil, false, false, 0, 0)
-	server := httptest.NewTLSServer(front.Handler())
-	defer server.Close()
-	dir := t.TempDir()
-	trust := filepath.Join(dir, "trust.pem")
-	if err := os.WriteFile(trust, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	conf := strings.Replace(balancertest.Proxy(names(t, 1), "SET enable_ssl = on\nSET acme_domains = www.acme.test\nSET acme_email = operator@acme.test\nSET acme_storage = "+dir+
-		"/acme\nSET acme_trust = "+trust+"\nSET acme_directory = "+server.URL+wfe.DirectoryPath), "127.0.0.1:0", addr, 1)
-	b := balancertest.Start(t, conf, balancerd.Options{})
+	b, dir, addr := startACME(t, "")
 	balancertest.Eventually(t, "the certificate is there", func() bool {
 		c, err := tls.Dial("tcp", addr, &tls.Config{ServerName: "www.acme.test", InsecureSkipVerify: true})
 		if err != nil {
@@ -90,4 +65,46 @@ func TestACME(t *testing.T) {
 	if files, _ := filepath.Glob(dir + "/acme/certificates/*/*/*.crt"); len(files) != 1 {
 		t.Errorf("kept: %v", files)
 	}
+}
+
+// A file's certificate that fits the name is no answer to a challenge for it.
+func TestACMEBesideFiles(t *testing.T) {
+	cert, key := pair(t, t.TempDir(), "wild", 7, "*.acme.test")
+	b, _, _ := startACME(t, "SET ssl_cert_file = "+cert+"\nSET ssl_key_file = "+key)
+	balancertest.Eventually(t, "the certificate is had, or not", func() bool {
+		return strings.Contains(b.Log.String(), "certificate obtained") || strings.Contains(b.Log.String(), "could not be obtained")
+	})
+	if !strings.Contains(b.Log.String(), "certificate obtained") {
+		t.Errorf("it was not obtained: %s", b.Log)
+	}
+}
+
+// startACME starts a server of ACME, and a balancer with a service that wants a certificate of it; more is said of the service.
+func startACME(t *testing.T, more string) (b *balancertest.Balancer, dir, addr string) {
+	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr = ln.Addr().String()
+	ln.Close()
+	_, port, _ := net.SplitHostPort(addr)
+	tlsPort, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := log.New(io.Discard, "", 0)
+	store := db.NewMemoryStore()
+	authority := ca.New(quiet, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {Description: "the only one", ValidityPeriod: 90 * 24 * 3600}})
+	front := wfe.New(quiet, store, va.New(quiet, 1, tlsPort, false, resolver(t), store), authority, nil, false, false, 0, 0)
+	server := httptest.NewTLSServer(front.Handler())
+	t.Cleanup(server.Close)
+	dir = t.TempDir()
+	trust := filepath.Join(dir, "trust.pem")
+	if err := os.WriteFile(trust, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	conf := strings.Replace(balancertest.Proxy(names(t, 1), "SET enable_ssl = on\nSET acme_domains = www.acme.test\nSET acme_email = operator@acme.test\nSET acme_storage = "+dir+
+		"/acme\nSET acme_trust = "+trust+"\nSET acme_directory = "+server.URL+wfe.DirectoryPath+"\n"+more), "127.0.0.1:0", addr, 1)
+	return balancertest.Start(t, conf, balancerd.Options{}), dir, addr
 }

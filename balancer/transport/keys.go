@@ -79,6 +79,9 @@ func (k *keyring) set(certs []tls.Certificate) { k.certs.Store(&certs) }
 // certificate chooses by the name that the client asks for: the first certificate that fits, else the first of all, so that a client
 // that knows no names gets an answer.
 func (k *keyring) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if p := hello.SupportedProtos; k.acme != nil && len(p) == 1 && p[0] == acmeProtocol { // RFC 8737 §3: the challenge's own, whatever else fits
+		return k.acme.certificate(hello)
+	}
 	certs := *k.certs.Load()
 	for i := range certs {
 		if hello.SupportsCertificate(&certs[i]) == nil {
