@@ -177,6 +177,24 @@ func (r *Request) SetValue(key, v any) {
 	r.values[key] = v
 }
 
+// Fields are the request's, with Edits made: what a role that answers by itself goes by, since a cache in front of it has conditions of its
+// own. Without Edits they are the client's, so they must not be changed.
+func (r *Request) Fields() *http1.Header {
+	q := r.X.Request()
+	if len(r.Edits) == 0 {
+		return &q.Header
+	}
+	h := &q.WithHeader().Header
+	for _, e := range r.Edits {
+		if e.Remove {
+			h.Del(e.Name)
+		} else {
+			h.Set(e.Name, e.Value)
+		}
+	}
+	return h
+}
+
 // Begin has the plugins look at an answer's head, and sends it. The fields are those of X.Header(). What it returns besides an
 // error is whether a body follows from the caller: a plugin may have answered instead.
 func (r *Request) Begin(status int, size int64) (goOn bool, err error) {

@@ -2,18 +2,23 @@ package balancerd_test
 
 import (
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/balancertest"
+	"wheelhouse/balancer/web"
 )
 
 // origin answers as it is told, and counts.
@@ -262,6 +267,46 @@ func TestCacheOfABrokenAnswer(t *testing.T) {
 	}
 	if res, got := get(t, b.URL("rp", "/")); len(got) != 100000 || strings.Contains(res.Header.Get("Cache-Status"), "hit") {
 		t.Errorf("%d bytes, %v", len(got), res.Header)
+	}
+}
+
+// The cache in front of a web_server asks it about a file that it keeps, and is told that it still holds, or given what there is now.
+func TestCacheOfFiles(t *testing.T) {
+	for _, compress := range []string{"off", "gzip"} {
+		dir, files := t.TempDir(), web.New(web.Options{})
+		t.Cleanup(files.Close)
+		file := filepath.Join(dir, "f.txt")
+		write := func(body string, modified time.Time) {
+			t.Helper()
+			if err := errors.Join(os.WriteFile(file+".new", []byte(body), 0o600), os.Chtimes(file+".new", modified, modified), os.Rename(file+".new", file)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		now := time.Now()
+		write(letters(5000), now.Add(time.Hour)) // from the future: nothing says how long it is fresh
+		b := balancertest.Start(t, "CREATE SERVICE web\nSET role = web_server\nSET listen = 127.0.0.1:0\nSET cache = on\nSET docroot = "+dir+"\nSET compress = "+compress+"\nENABLE web\n", balancerd.Options{Web: files.Serve})
+		ask := func(want, body string, status int, field ...string) {
+			t.Helper()
+			fields := append(field, "X-None", "")
+			res, got := get(t, b.URL("web", "/f.txt"), with(fields[0], fields[1]))
+			if res.StatusCode != status || got != body || !strings.Contains(res.Header.Get("Cache-Status"), want) {
+				t.Errorf("compress = %s, %q: %d, %d bytes, %q; want %d, %d bytes, %q", compress, field, res.StatusCode, len(got), res.Header.Get("Cache-Status"), status, len(body), want)
+			}
+		}
+		ask("fwd=miss; stored", letters(5000), 200)
+		ask("fwd-status=304", letters(5000), 200)
+		ask("fwd-status=304", letters(5000), 200, "If-None-Match", `"another"`)
+		ask("fwd-status=304", "", 304, "If-None-Match", "*")
+		if compress == "off" {
+			ask("fwd-status=304", letters(5000)[:10], 206, "Range", "bytes=0-9")
+		}
+		write(letters(6000), now.Add(2*time.Hour))
+		balancertest.Eventually(t, "the file is another", func() bool {
+			res, got := get(t, b.URL("web", "/f.txt"), with("Cache-Control", "no-store"))
+			return res.StatusCode == 200 && len(got) == 6000
+		})
+		ask("fwd=miss; stored", letters(6000), 200)
+		ask("fwd-status=304", letters(6000), 200)
 	}
 }
 

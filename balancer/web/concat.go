@@ -95,7 +95,7 @@ func sendJoined(r *balancer.Request, v validators, kind string, contents []*cont
 	own(r)
 	h.Set("Last-Modified", v.date)
 	h.Set("ETag", v.etag)
-	if status := v.precondition(&r.X.Request().Header); status != 0 {
+	if status := v.precondition(r.Fields()); status != 0 {
 		_, _ = r.Begin(status, 0) // a client that is gone needs no answer
 		return
 	}

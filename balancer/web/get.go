@@ -144,7 +144,7 @@ func (s *Server) found(r *balancer.Request, path string, f *file) {
 		v.etag = etag(f.size, f.modified, coding)
 	}
 	h.Set("ETag", v.etag)
-	if status := v.precondition(&r.X.Request().Header); status != 0 {
+	if status := v.precondition(r.Fields()); status != 0 {
 		_, _ = r.Begin(status, 0) // a client that is gone needs no answer
 		return
 	}
@@ -217,10 +217,10 @@ func (c *content) send(r *balancer.Request, p span) error {
 
 // parts answers with a file, or those parts of it that the client asks for; a status other than 200 is the whole file's.
 func parts(r *balancer.Request, c *content, v *validators, status int) {
-	q := r.X.Request()
+	fields := r.Fields()
 	h := r.X.Header()
 	var spans []span
-	if field := q.Header.Bytes("Range"); field != nil && q.Method == "GET" && status == 200 && v.ifRange(&q.Header) {
+	if field := fields.Bytes("Range"); field != nil && r.X.Request().Method == "GET" && status == 200 && v.ifRange(fields) {
 		ok := true
 		if spans, ok = parseRange(string(field), c.size); !ok {
 			h.Set("Content-Range", "bytes */"+strconv.FormatInt(c.size, 10))
