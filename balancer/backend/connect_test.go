@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,6 +63,39 @@ func TestConnectTimeout(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Who has waited in vain is told what the last connect failed with, also while the next one is being made; a node that was reached since
+// is not blamed.
+func TestLatenessNamesTheCause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := pool(t, balancer.PoolSettings{MaxConns: 1}, "192.0.2.1:80")
+		var alive atomic.Bool
+		q := queue(t, p, balancer.Settings{ConnectTimeout: 5 * time.Second}, func(ctx context.Context, _ *Node, _ []byte) (net.Conn, error) {
+			if !alive.Load() { // to the second attempt, from 6 s on, nothing has come yet after 8 s
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			ours, theirs := net.Pipe()
+			t.Cleanup(func() { theirs.Close() })
+			return ours, nil
+		})
+		defer q.Close()
+		want := ErrQueueTime.Error() + " (192.0.2.1:80: " + context.DeadlineExceeded.Error() + ")"
+		if _, err := q.Get(t.Context(), Want{Timeout: 8 * time.Second}); err == nil || err.Error() != want {
+			t.Errorf("no answer to connects: %v; want %s", err, want)
+		}
+		alive.Store(true)
+		c, err := q.Get(t.Context(), Want{Timeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := q.Get(t.Context(), Want{Timeout: time.Minute}); err == nil || err.Error() != ErrQueueTime.Error() {
+			t.Errorf("the only connection is busy: %v; want %v", err, ErrQueueTime)
+		}
+		c.ClientConn.Close()
+		c.release(false)
+	})
 }
 
 // A connection that was being made when its node left the pool is not used.

@@ -185,6 +185,12 @@ func (n *Node) connectFailed(now time.Time, err error) {
 	n.mu.Unlock()
 }
 
+// unreached reports whether the last connect that has come to an end failed.
+func (n *Node) unreached() bool {
+	until := n.pausedUntil.Load()
+	return until != 0 && until-int64(connectPause) >= n.lastConnect.Load()
+}
+
 // Answered notes a response's status and how long its head took.
 func (n *Node) Answered(now time.Time, status int, took time.Duration) {
 	n.lastResponse.Store(now.UnixNano())
