@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"wheelhouse/internal/http1"
@@ -23,7 +24,14 @@ type disk struct {
 	dir   string
 	log   *slog.Logger
 	index *memory // of entries without bodies
+
+	mu     sync.Mutex // guards all below
+	warned time.Time  // when it was last said that answers cannot be kept
+	failed int        // that could not be kept since
 }
+
+// warnTime is how often at most it is said that answers cannot be kept: on a full disk none can.
+const warnTime = time.Minute
 
 // diskHead is the first line of a file.
 type diskHead struct {
@@ -161,10 +169,21 @@ func (d *disk) put(e *entry) {
 		err = writeWhole(file, line, e.body)
 	}
 	if err != nil {
-		d.log.Warn("answer cannot be kept on disk", "err", err)
+		d.warn(err)
 		return
 	}
 	d.index.put(headOf(e).entry(file, int64(len(line))))
+}
+
+// warn says that answers cannot be kept, and how many could not since it last said so.
+func (d *disk) warn(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failed++
+	if now := time.Now(); now.Sub(d.warned) >= warnTime {
+		d.log.Warn("answers cannot be kept on disk", "count", d.failed, "err", err)
+		d.warned, d.failed = now, 0
+	}
 }
 
 func writeWhole(file string, parts ...[]byte) error {
@@ -191,7 +210,22 @@ func writeWhole(file string, parts ...[]byte) error {
 
 func (d *disk) get(key string, h *http1.Header) *entry { return d.index.get(key, h) }
 
-func (d *disk) open(e *entry) (*os.File, error) { return os.Open(e.file) }
+// open opens an entry's file, if it is as long as it must be.
+func (d *disk) open(e *entry) (*os.File, error) {
+	f, err := os.Open(e.file)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && fi.Size() != e.at+e.size {
+		err = fmt.Errorf("torn: it has %d bytes in place of %d", fi.Size(), e.at+e.size)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
 
 func (d *disk) remove(key string) bool { return d.index.remove(key) }
 

@@ -194,6 +194,7 @@ func (l *lookup) send(e *entry, code int, part byterange.Range) {
 			l.c.log.Warn("kept answer cannot be read", "file", e.file, "err", err)
 			l.c.Purge(l.key)
 			r.X.Header().Reset()
+			r.CacheHit = "miss"
 			l.next(r)
 			return
 		}

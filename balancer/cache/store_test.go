@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -161,21 +162,63 @@ func TestDiskHead(t *testing.T) {
 	}
 }
 
-// A file that was removed behind the cache's back is asked for again, without the client's noticing, and without the conditions that the
-// origin was asked with.
+// A file that was removed or cut short behind the cache's back is asked for again, without the client's noticing, and without the
+// conditions that the origin was asked with.
 func TestDiskFileIsGone(t *testing.T) {
-	dir := t.TempDir()
-	w := newWorld(t, balancer.Cache{Memory: 1, Disk: dir, DiskSize: 1 << 20})
-	w.reply = reply{200, []string{"Cache-Control: max-age=0, must-revalidate", `ETag: "1"`}, "body"}
-	w.ask("GET", "/")
-	w.c.Wait()
-	if files := answers(t, dir); len(files) != 1 {
-		t.Fatalf("%v", files)
+	for name, spoil := range map[string]func(file string) error{
+		"removed":   os.Remove,
+		"cut short": func(file string) error { return os.Truncate(file, 300) },
+	} {
+		for _, control := range []string{"max-age=0, must-revalidate", "max-age=100"} {
+			dir := t.TempDir()
+			w := newWorld(t, balancer.Cache{Memory: 1, Disk: dir, DiskSize: 1 << 20})
+			body := strings.Repeat("body", 100)
+			w.reply = reply{200, []string{"Cache-Control: " + control, `ETag: "1"`}, body}
+			w.ask("GET", "/")
+			w.c.Wait()
+			if files := answers(t, dir); len(files) != 1 {
+				t.Fatalf("%v", files)
+			}
+			if err := spoil(answers(t, dir)[0]); err != nil {
+				t.Fatal(err)
+			}
+			x := w.ask("GET", "/")
+			if x.status != 200 || x.body.String() != body || x.aborted {
+				t.Errorf("%s, %s: %d, %d bytes; want 200, %d bytes", name, control, x.status, x.body.Len(), len(body))
+			}
+			if w.c.Stats().DiskEntries != 0 {
+				t.Errorf("%s, %s: it is still there", name, control)
+			}
+		}
 	}
-	os.Remove(answers(t, dir)[0])
-	if x := w.ask("GET", "/"); x.status != 200 || x.body.String() != "body" || len(w.asked) != 3 {
-		t.Errorf("%d %q after %d requests", x.status, x.body.String(), len(w.asked))
-	}
+}
+
+// A disk that takes nothing is told of once a minute, not for each answer.
+func TestFullDiskIsToldOfNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		dir := t.TempDir()
+		d, err := openDisk(dir, 1<<20, slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir, nil, 0o600); err != nil { // no place for directories
+			t.Fatal(err)
+		}
+		for range 2 {
+			for i := range 100 {
+				d.put(sized(fmt.Sprint(i), 1000))
+			}
+			time.Sleep(time.Minute) // of the bubble's clock
+		}
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		if len(lines) != 2 || !strings.Contains(lines[0], "count=1 ") || !strings.Contains(lines[1], "count=100 ") || !strings.Contains(lines[1], "not a directory") {
+			t.Errorf("%q", lines)
+		}
+	})
 }
 
 // Those who wait for an answer that turns out to be for one client alone go on at once, and the next ones do not wait at all.
