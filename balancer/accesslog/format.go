@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"wheelhouse/balancer"
+	"wheelhouse/internal/http1"
 )
 
 // gone is the status in the log of a request that got no answer, because its client had gone or the connection was cut: nginx's.
@@ -34,8 +35,9 @@ func appendCombined(b []byte, r *balancer.Request, now time.Time) []byte {
 	b = appendQuoted(b, q.Method)
 	b = append(b, ' ')
 	b = appendQuoted(b, clip(q.Target))
-	b = append(b, " HTTP/1."...)
-	b = strconv.AppendInt(b, int64(q.Minor), 10)
+	major, minor := version(q)
+	b = strconv.AppendInt(append(b, " HTTP/"...), major, 10)
+	b = strconv.AppendInt(append(b, '.'), minor, 10)
 	b = append(b, `" `...)
 	b = strconv.AppendInt(b, int64(statusOf(r)), 10)
 	b = append(b, ' ')
@@ -70,6 +72,14 @@ func appendCombined(b []byte, r *balancer.Request, now time.Time) []byte {
 		b = append(appendQuoted(b, r.Reason), '"')
 	}
 	return append(b, '\n')
+}
+
+// version is that of HTTP which the client speaks.
+func version(q *http1.Request) (major, minor int64) {
+	if q.HTTP2 {
+		return 2, 0
+	}
+	return 1, int64(q.Minor)
 }
 
 func clip(v []byte) []byte { return v[:min(len(v), maxField)] }
@@ -111,7 +121,9 @@ func appendJSON(b []byte, r *balancer.Request, now time.Time) []byte {
 	text(&b, "method", q.Method)
 	text(&b, "host", clip(q.Host))
 	text(&b, "uri", clip(q.Target))
-	number(&b, "http_minor", int64(q.Minor))
+	major, minor := version(q)
+	number(&b, "http_major", major)
+	number(&b, "http_minor", minor)
 	if r.X.TLS() {
 		b = append(b, `,"tls":true`...)
 	}

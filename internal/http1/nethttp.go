@@ -59,6 +59,7 @@ var _ Exchange = (*netExchange)(nil)
 func (x *netExchange) fill(id uint64) *Error {
 	r, q := x.r, &x.req
 	q.ID, q.Method, q.Minor, q.ContentLength, q.close = id, r.Method, 1, r.ContentLength, r.Close
+	q.HTTP2 = r.ProtoMajor == 2
 	if r.ProtoMajor == 1 {
 		q.Minor = r.ProtoMinor
 	}

@@ -18,6 +18,8 @@ type Request struct {
 	Host []byte
 	// Minor is x of HTTP/1.x.
 	Minor int
+	// HTTP2 says that the request came over HTTP/2, whatever Minor is: see [NetHTTP].
+	HTTP2 bool
 	// Header is all fields, as sent.
 	Header Header
 	// ContentLength is the body's length: -1 when it is chunked, 0 when there is none.
@@ -39,7 +41,7 @@ func (r *Request) HasBody() bool { return r.ContentLength != 0 }
 // WithHeader is a copy of the request whose header can be changed. Its other slices are r's.
 func (r *Request) WithHeader() *Request {
 	c := &Request{
-		Method: r.Method, Target: r.Target, Path: r.Path, Query: r.Query, Host: r.Host, Minor: r.Minor, ContentLength: r.ContentLength,
+		Method: r.Method, Target: r.Target, Path: r.Path, Query: r.Query, Host: r.Host, Minor: r.Minor, HTTP2: r.HTTP2, ContentLength: r.ContentLength,
 		ExpectContinue: r.ExpectContinue, ID: r.ID, close: r.close,
 	}
 	c.Header.AddAll(&r.Header)
