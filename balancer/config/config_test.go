@@ -197,14 +197,49 @@ func TestErrors(t *testing.T) {
 // What is wrong only as a whole is found before anything is put in force, and all of it.
 func TestCheckAll(t *testing.T) {
 	text := "CREATE SERVICE a\nSET role = reverse_proxy\nSET enable_ssl = on\nSET buffer_uploads = on\n" +
-		"CREATE SERVICE b\nSET role = selector\nSET default_service = nope\n"
+		"CREATE SERVICE b\nSET role = selector\nSET default_service = nope\n" +
+		"CREATE SERVICE c\nSET role = selector\nSET listen = 80\nENABLE c\nCREATE SERVICE d\nSET role = selector\nSET listen = 0.0.0.0:80\nENABLE d\n" +
+		"CREATE SERVICE e\nSET role = selector\nSET listen = 80\nCREATE SERVICE f\nSET role = upload_tracker\nSET listen = 80\nENABLE f\n" +
+		"CREATE SERVICE g\nSET role = selector\nSET listen = 127.0.0.1:0\nENABLE g\nCREATE SERVICE h\nSET role = selector\nSET listen = 127.0.0.1:0\nENABLE h\n"
 	_, err := language().Read(strings.NewReader(text), "x", Expander{}, nil)
 	for _, want := range []string{
-		"service a: enable_ssl needs ssl_cert_file and ssl_key_file, or acme_domains", "service a: buffer_uploads needs buffer_uploads_path",
-		"service b: default_service: service 'nope' does not exist",
+		"x:1: service a: enable_ssl needs ssl_cert_file and ssl_key_file, or acme_domains", "x:1: service a: buffer_uploads needs buffer_uploads_path",
+		"x:5: service b: default_service: service 'nope' does not exist", "x:12: service d: it listens on 0.0.0.0:80, service c on :80: only one can",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v; want %s", err, want)
+		}
+	}
+	for _, good := range []string{"service e", "service f", "service g", "service h"} {
+		if err != nil && strings.Contains(err.Error(), good) {
+			t.Errorf("%v; nothing is wrong with %s", err, good)
+		}
+	}
+}
+
+func TestClash(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want bool
+	}{
+		{"1.2.3.4:80", "1.2.3.4:80", true},
+		{"1.2.3.4:80", "1.2.3.4:81", false},
+		{"1.2.3.4:80", "1.2.3.5:80", false},
+		{"127.0.0.1:0", "127.0.0.1:0", false},
+		{":80", "1.2.3.4:80", true},
+		{":80", "[::1]:80", true},
+		{":80", ":81", false},
+		{"0.0.0.0:80", "1.2.3.4:80", true},
+		{"0.0.0.0:80", "[::1]:80", false},
+		{"[::]:80", "0.0.0.0:80", true},
+		{"[::1]:80", "[::1]:80", true},
+		{"[::1]:80", "[::2]:80", false},
+		{"unix:/a", "unix:/a", true},
+		{"unix:/a", "unix:/b", false},
+		{"unix:/a", ":80", false},
+	} {
+		if clash(tt.a, tt.b) != tt.want || clash(tt.b, tt.a) != tt.want {
+			t.Errorf("%s and %s: %v; want %v", tt.a, tt.b, !tt.want, tt.want)
 		}
 	}
 }

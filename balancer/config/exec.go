@@ -15,7 +15,9 @@ type Context struct {
 	Verbose bool   // say OK
 	File    bool   // it is a file: to disable what is disabled is no error there, so that what Dump prints can be read
 	Warn    func(text string)
-	Say     func(text string) // what some commands answer in place of OK
+
+	at  place             // of the line that is read
+	Say func(text string) // what some commands answer in place of OK
 }
 
 func (c *Context) say(format string, args ...any) {
@@ -97,6 +99,7 @@ func (l *Language) create(s *State, c *Context, cmd Command) error {
 		return nil
 	}
 	s.Services[name] = newService(name)
+	s.Services[name].at = c.at
 	s.order = append(s.order, name)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,9 +64,47 @@ func (l *Language) CheckAll(s *State, files bool) error {
 		if err == nil && files {
 			err = checkFiles(svc.Name, set)
 		}
+		if err == nil && files {
+			err = l.listensAlone(s, svc)
+		}
+		if files {
+			err = svc.at.wrap(err)
+		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// listensAlone reports an address that a service before this one listens on already: both have to be opened, and one cannot.
+func (l *Language) listensAlone(s *State, svc *Service) error {
+	addr, err := ParseListen(svc.Params["listen"])
+	if err != nil || !svc.Enabled {
+		return nil
+	}
+	for _, other := range s.Ordered() {
+		if other == svc {
+			break
+		}
+		if a, err := ParseListen(other.Params["listen"]); err == nil && clash(a, addr) && other.Enabled && (other.Role() == UploadTracker) == (svc.Role() == UploadTracker) {
+			return fault("service %s: it listens on %s, service %s on %s: only one can", svc.Name, addr, other.Name, a)
+		}
+	}
+	return nil
+}
+
+// clash reports whether two addresses cannot be listened on both. One without a host, and [::], are all of IPv4 and IPv6.
+func clash(a, b string) bool {
+	ha, pa, errA := net.SplitHostPort(a)
+	hb, pb, errB := net.SplitHostPort(b)
+	if pa == "0" { // any that is free
+		return false
+	}
+	if a == b || errA != nil || errB != nil || pa != pb {
+		return a == b
+	}
+	both := func(h string) bool { return h == "" || h == "::" }
+	four := func(h string) bool { return !strings.Contains(h, ":") }
+	return both(ha) || both(hb) || four(ha) == four(hb) && (ha == "0.0.0.0" || hb == "0.0.0.0")
 }
 
 func (l *Language) loadFile(s *State, c *Context, path string, x Expander, warn func(string), within []string) error {
@@ -88,6 +127,7 @@ func (l *Language) read(s *State, c *Context, r io.Reader, name string, x Expand
 	}
 	for lines.Scan() {
 		n++
+		c.at = place{name, n}
 		cmd, ok, err := ParseLine(lines.Text(), x)
 		if err == nil && ok {
 			err = l.line(s, c, cmd, x, warn, within)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -28,7 +29,33 @@ type Service struct {
 	Plugins []string          // as LOAD spells them
 	Confs   map[string]*balancer.PluginConf
 	Headers []HeaderCommand
+
+	at place // where it was created, if in a file
 }
+
+// place is a line of a file.
+type place struct {
+	file string
+	line int
+}
+
+// wrap says of an error, or of each of several, where the place is, if it is one.
+func (p place) wrap(err error) error {
+	if err == nil || p.file == "" {
+		return err
+	}
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var each []error
+		for _, e := range many.Unwrap() {
+			each = append(each, p.wrap(e))
+		}
+		return errors.Join(each...)
+	}
+	return &FileError{p.file, p.line, err}
+}
+
+// Where is an error with the line at which a file creates the service before it; of a service that no file has created, err.
+func (s *Service) Where(err error) error { return s.at.wrap(err) }
 
 // Role is the service's role, "" before it is set.
 func (s *Service) Role() string { return s.Params["role"] }

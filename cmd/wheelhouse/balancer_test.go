@@ -280,9 +280,9 @@ func TestBalancerCheck(t *testing.T) {
 	}{
 		{[]string{"check", good}, 0, good + " is good: 2 services, 1 pools\n", ""},
 		{[]string{"check", bad}, 1, "", bad + ":2: Role not valid for service x"},
-		{[]string{"check", noKey}, 1, "", "service rp: certificate " + bad + " with key " + bad + ": "},
+		{[]string{"check", noKey}, 1, "", noKey + ":5: service rp: certificate " + bad + " with key " + bad + ": "},
 		{[]string{"check", noNodes}, 1, "", bad + ":1: invalid node address 'CREATE SERVICE x'"},
-		{[]string{"check", noLog}, 1, "", "service rp: access_log: there is no directory /no/such"},
+		{[]string{"check", noLog}, 1, "", noLog + ":5: service rp: access_log: there is no directory /no/such"},
 		{[]string{"check", "/no/such"}, 1, "", "/no/such"},
 		{[]string{"check"}, 2, "", "check takes one file"},
 		{[]string{"-c", bad}, 1, "", bad + ":2: Role not valid for service x"},

@@ -25,7 +25,7 @@ func checkBalancer(env *environment, lang *config.Language, args []string) error
 			_, err = transport.LoadKeys(set.TLS)
 		}
 		if err != nil {
-			return fmt.Errorf("service %s: %w", svc.Name, err)
+			return svc.Where(fmt.Errorf("service %s: %w", svc.Name, err))
 		}
 	}
 	fmt.Fprintf(env.stdout, "%s is good: %d services, %d pools\n", args[0], len(state.Services), len(state.Pools))
