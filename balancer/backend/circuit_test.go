@@ -282,3 +282,29 @@ func TestPause(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// A node that could not be reached is not said to be up until it was.
+func TestStateOfWhatCannotBeReached(t *testing.T) {
+	for name, reached := range map[string]func(n *Node, now time.Time){
+		"by a connection": func(n *Node, now time.Time) { n.lastConnect.Store(now.UnixNano()) },
+		"by a check":      func(n *Node, now time.Time) { n.checked(now, nil, &balancer.PoolSettings{}) },
+	} {
+		n, now := newNode("a", "", 1), epochStart
+		if st := n.Status(now); st.State != "up" {
+			t.Fatalf("new: %s", st.State)
+		}
+		n.connectFailed(now, errRefused)
+		for _, after := range []time.Duration{0, connectPause, time.Hour} {
+			if st := n.Status(now.Add(after)); st.State != "paused" || st.Error != errRefused.Error() {
+				t.Errorf("%v after a connect has failed: %s, %q", after, st.State, st.Error)
+			}
+		}
+		if !n.usable(now.Add(connectPause)) {
+			t.Error("it is not tried again")
+		}
+		now = now.Add(connectPause)
+		if reached(n, now); n.Status(now).State != "up" || !n.usable(now) {
+			t.Errorf("reached %s: %s", name, n.Status(now).State)
+		}
+	}
+}

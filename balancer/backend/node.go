@@ -104,7 +104,7 @@ func (n *Node) Status(now time.Time) Status {
 		s.State = "sick"
 	case now.Before(n.ejected):
 		s.State = "ejected"
-	case now.UnixNano() < n.pausedUntil.Load():
+	case now.UnixNano() < n.pausedUntil.Load() || n.unreached():
 		s.State = "paused"
 	case n.probing && n.probes > 0:
 		s.State = "half-open"
@@ -185,7 +185,7 @@ func (n *Node) connectFailed(now time.Time, err error) {
 	n.mu.Unlock()
 }
 
-// unreached reports whether the last connect that has come to an end failed.
+// unreached reports whether the last connect that has come to an end failed. It may be tried again, but nobody knows of it to be well.
 func (n *Node) unreached() bool {
 	until := n.pausedUntil.Load()
 	return until != 0 && until-int64(connectPause) >= n.lastConnect.Load()
@@ -244,6 +244,8 @@ func (n *Node) checked(now time.Time, err error, set *balancer.PoolSettings) (ch
 	defer n.mu.Unlock()
 	if err != nil {
 		n.lastError = err.Error()
+	} else {
+		n.pausedUntil.Store(0) // it was reached as requests reach it
 	}
 	if (err != nil) == n.sick {
 		n.row = 0

@@ -286,7 +286,7 @@ func (q *Queue) await(ctx context.Context, w *waiter, limit time.Duration, ticke
 // lateness says why no backend was free.
 func (q *Queue) lateness() error {
 	for _, n := range q.set.Load().pool.Nodes() {
-		if st := n.Status(time.Now()); st.Error != "" && (st.State != "up" || n.unreached()) {
+		if st := n.Status(time.Now()); st.Error != "" && st.State != "up" {
 			return &lateError{st.Addr + ": " + st.Error}
 		}
 	}
