@@ -40,6 +40,12 @@ const (
 // balancerGC trades memory for time, as gearmandGC does: what lives is small, and each doubling of it would be a collection.
 const balancerGC = 400
 
+const balancerHelp = `
+In place of flags:
+  check FILE	say what is wrong with a configuration; nothing is opened
+  tunables	print every parameter that SET knows, with its default
+`
+
 // runBalancer is the balancer alone: Perlbal's language, in a file and on the console.
 func runBalancer(ctx context.Context, env *environment, args []string) error {
 	lang := config.NewLanguage(config.NewPlugins(balancerPlugins()...))
@@ -63,6 +69,8 @@ func runBalancer(ctx context.Context, env *environment, args []string) error {
 		fs.BoolVar(&daemon, name, false, "run in the background, and log to syslog")
 	}
 	fs.BoolVar(&version, "version", false, "print the version")
+	usage := fs.Usage
+	fs.Usage = func() { usage(); fmt.Fprint(env.stderr, balancerHelp) }
 	rest, err := parseFlags(fs, args)
 	switch {
 	case err != nil:

@@ -288,6 +288,7 @@ func TestBalancerCheck(t *testing.T) {
 		{[]string{"-c", bad}, 1, "", bad + ":2: Role not valid for service x"},
 		{[]string{"-c", unused}, 1, "", "no services or management port configured"},
 		{[]string{"-c", good, "more"}, 2, "", "unexpected argument: more"},
+		{[]string{"--help"}, 0, "", "\n  check FILE\t"},
 		{[]string{"--version"}, 0, "wheelhouse balancer ", ""},
 		{[]string{"tunables"}, 0, "\n  balance_method = random\n", ""},
 	} {
