@@ -80,9 +80,7 @@ func (c *Cache) Wait() { c.bg.Wait() }
 
 // Clear forgets everything.
 func (c *Cache) Clear() {
-	for i := range c.purges {
-		c.purges[i].Add(1)
-	}
+	c.forgetUnderWay()
 	c.mem.clear()
 	if d := c.dsk.Load(); d != nil {
 		d.clear()
@@ -148,13 +146,18 @@ func (c *Cache) Serve(r *balancer.Request, next func(*balancer.Request)) {
 	l.run()
 }
 
-// purge forgets a resource (PURGE is squid's and everybody's since).
+// purge forgets a resource (PURGE is squid's and everybody's since), or, where an asterisk ends its name, all whose names begin so.
 func (c *Cache) purge(r *balancer.Request) {
 	if !slices.ContainsFunc(c.set.Load().PurgeNetworks, prefixHas(r)) {
 		r.Error(403, "", "PURGE from a network that is not in cache_purge_from")
 		return
 	}
-	found := c.forget(keyOf(r))
+	key, found := keyOf(r), false
+	if prefix, all := strings.CutSuffix(key, "*"); all && len(r.Path) > 1 { // a path of its own, not that of OPTIONS *
+		found = c.forgetAll(prefix)
+	} else {
+		found = c.forget(key)
+	}
 	r.X.Header().Set("Content-Type", "text/plain")
 	if !found {
 		r.Reply(404, []byte("not in the cache\n"))
@@ -183,6 +186,27 @@ func (c *Cache) forget(key string) bool {
 	_, rest, _ := strings.Cut(key, ":")
 	found := c.Purge("http:" + rest)
 	return c.Purge("https:"+rest) || found
+}
+
+// forgetAll is forget for all keys that begin with prefix.
+func (c *Cache) forgetAll(prefix string) bool {
+	c.forgetUnderWay()
+	_, rest, _ := strings.Cut(prefix, ":")
+	found := false
+	for _, p := range [...]string{"http:" + rest, "https:" + rest} {
+		found = c.mem.removeAll(p) || found
+		if d := c.dsk.Load(); d != nil {
+			found = d.index.removeAll(p) || found
+		}
+	}
+	return found
+}
+
+// forgetUnderWay sees to it that nothing which is being fetched is kept.
+func (c *Cache) forgetUnderWay() {
+	for i := range c.purges {
+		c.purges[i].Add(1)
+	}
 }
 
 // generation is a number that changes whenever what is kept under a key is forgotten.

@@ -383,6 +383,53 @@ func TestInvalidationOfWhatIsUnderWay(t *testing.T) {
 	}
 }
 
+// A URL that ends with an asterisk stands for all that begin as it does, of both schemes, also for what is under way.
+func TestPurgeByPrefix(t *testing.T) {
+	dir := t.TempDir()
+	w := newWorld(t, balancer.Cache{PurgeNetworks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Disk: dir, DiskSize: 1 << 20})
+	defer w.c.Wait()
+	w.reply = reply{200, []string{"Cache-Control: max-age=100"}, "body"}
+	purge := func(path string) (int, string) {
+		r, x := new(balancer.Request), &exchange{ctx: t.Context()}
+		x.req.Method, x.req.Path, x.req.Host = "PURGE", []byte(path), []byte("site.example")
+		r.Reset(x, nil, &balancer.Settings{}, nil, nil)
+		r.Client = netip.MustParseAddrPort("192.0.2.7:1")
+		w.c.Serve(r, w.origin)
+		return x.status, x.body.String()
+	}
+	all := []string{"/css/a", "/css/b?v=1", "/css/b?v=2", "/cssx", "/js/a", "/"}
+	for _, path := range all {
+		w.ask("GET", path)
+	}
+	w.c.Wait()
+	for _, tt := range []struct {
+		path   string
+		status int
+		left   []string
+	}{{"/css/*", 200, all[3:]}, {"/css/*", 404, all[3:]}, {"/js/a*", 200, []string{"/cssx", "/"}}, {"/*", 200, nil}, {"*", 404, nil}} {
+		if status, _ := purge(tt.path); status != tt.status {
+			t.Errorf("PURGE %s: %d; want %d", tt.path, status, tt.status)
+		}
+		if st := w.c.Stats(); st.Entries != len(tt.left) || st.DiskEntries != len(tt.left) {
+			t.Errorf("PURGE %s: %+v; want %d left", tt.path, st, len(tt.left))
+		}
+		for _, path := range tt.left {
+			if !w.kept(path) {
+				t.Errorf("PURGE %s: %s has gone", tt.path, path)
+			}
+		}
+	}
+	w.before = func() { purge("/css/*") }
+	w.ask("GET", "/css/late")
+	w.before = nil
+	if w.kept("/css/late") {
+		t.Error("what was forgotten while it was under way is kept")
+	}
+	if x := w.ask("PURGE", "/css/*"); x.status != 403 {
+		t.Errorf("from elsewhere: %d", x.status)
+	}
+}
+
 func TestPurge(t *testing.T) {
 	w := newWorld(t, balancer.Cache{PurgeNetworks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
 	w.reply = reply{200, []string{"Cache-Control: max-age=100"}, "body"}

@@ -203,6 +203,24 @@ func (m *memory) remove(key string) bool {
 	return len(all) > 0
 }
 
+// removeAll forgets what is kept under all keys that begin with prefix, and reports whether there was anything. Others get at the rest
+// meanwhile.
+func (m *memory) removeAll(prefix string) bool {
+	m.mu.Lock()
+	var keys []string
+	for key := range m.keys {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	m.mu.Unlock()
+	found := false
+	for _, key := range keys {
+		found = m.remove(key) || found
+	}
+	return found
+}
+
 // clear forgets everything.
 func (m *memory) clear() {
 	m.mu.Lock()
