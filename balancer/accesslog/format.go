@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	"wheelhouse/balancer"
-	"wheelhouse/internal/http1"
 )
 
 // gone is the status in the log of a request that got no answer, because its client had gone or the connection was cut: nginx's.
@@ -35,7 +34,7 @@ func appendCombined(b []byte, r *balancer.Request, now time.Time) []byte {
 	b = appendQuoted(b, q.Method)
 	b = append(b, ' ')
 	b = appendQuoted(b, clip(q.Target))
-	major, minor := version(q)
+	major, minor := version(r)
 	b = strconv.AppendInt(append(b, " HTTP/"...), major, 10)
 	b = strconv.AppendInt(append(b, '.'), minor, 10)
 	b = append(b, `" `...)
@@ -75,7 +74,8 @@ func appendCombined(b []byte, r *balancer.Request, now time.Time) []byte {
 }
 
 // version is that of HTTP which the client speaks.
-func version(q *http1.Request) (major, minor int64) {
+func version(r *balancer.Request) (major, minor int64) {
+	q := r.X.Request()
 	if q.HTTP2 {
 		return 2, 0
 	}
@@ -121,7 +121,7 @@ func appendJSON(b []byte, r *balancer.Request, now time.Time) []byte {
 	text(&b, "method", q.Method)
 	text(&b, "host", clip(q.Host))
 	text(&b, "uri", clip(q.Target))
-	major, minor := version(q)
+	major, minor := version(r)
 	number(&b, "http_major", major)
 	number(&b, "http_minor", minor)
 	if r.X.TLS() {
