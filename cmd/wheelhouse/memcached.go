@@ -79,9 +79,9 @@ const memcachedGC = 400
 
 // Beyond these the collector runs more often, rather than let memory grow. Items are not in that heap.
 const (
-	heapLimit   = 41 << 20
-	heapPerConn = 6 << 10 // of those above heapConns: stack, descriptor, what is remembered of each
-	heapConns   = 1024
+	heapLimit = 41 << 20
+	heapConns = 6 << 20 // of what the connections take, is within it
+	heapStep  = 3 << 19
 )
 
 // limitHeap lets the heap grow with the connections, until ctx ends: what they need is no garbage, and to look for it there again and again would
@@ -89,14 +89,14 @@ const (
 func (p *memcachedProcess) limitHeap(ctx context.Context) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
-	for last := 0; ; {
+	for last := int64(0); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		if n := max(p.srv.Connections()-heapConns, 0); max(n-last, last-n) > heapConns/4 || n == 0 && last != 0 {
-			debug.SetMemoryLimit(heapLimit + int64(n)*heapPerConn)
+		if n := max(p.srv.ConnectionMemory()-heapConns, 0); max(n-last, last-n) > heapStep || n == 0 && last != 0 {
+			debug.SetMemoryLimit(heapLimit + n)
 			last = n
 		}
 	}

@@ -67,5 +67,6 @@ func (m *metrics) memcached(s *memcached.Server) {
 	gauge("item_bytes", "Bytes of items, as memcached counts them.", func(t memcached.Counts) int64 { return t.Bytes })
 	gauge("used_bytes", "Memory in use for items and index.", func(t memcached.Counts) int64 { return t.Used })
 	gauge("limit_bytes", "Memory that may be used for items and index.", func(t memcached.Counts) int64 { return t.Limit })
+	gauge("given_up_bytes", "Of the limit, memory that items give up for the connections.", func(t memcached.Counts) int64 { return t.Aside })
 	gauge("index_bytes", "Memory in use for the index.", func(t memcached.Counts) int64 { return t.IndexMemory })
 }

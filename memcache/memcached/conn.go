@@ -168,6 +168,7 @@ func (c *conn) end() {
 	}
 	c.logClose()
 	c.s.open.Add(-1)
+	c.s.taken.Add(-connTakes(c.nc))
 	c.s.mu.Lock()
 	delete(c.s.conns, c)
 	c.s.mu.Unlock()

@@ -29,6 +29,7 @@ type Server struct {
 	accepted atomic.Uint64
 	rejected atomic.Uint64
 	open     atomic.Int64
+	taken    atomic.Int64 // by the connections, see connTakes
 	unread   atomic.Int64 // bytes kept for slow readers, see maxUnread
 	users    atomic.Pointer[map[string]string]
 	acl      atomic.Pointer[ACL]
@@ -55,6 +56,7 @@ type Server struct {
 	lastConn  uint64
 	listeners map[net.Listener]uint64 // by the numbers that stats conns shows
 	packets   map[*net.UDPConn]uint64
+	aside     int64 // of the limit, bytes, see setAside
 	closed    bool
 	quit      chan struct{} // closed with it
 }
@@ -175,6 +177,8 @@ func (s *Server) ServeConn(nc net.Conn) {
 	s.conns[c] = struct{}{}
 	s.accepted.Add(1)
 	s.open.Add(1)
+	s.taken.Add(connTakes(nc))
+	s.setAside()
 	s.serving.Go(c.serve)
 }
 
@@ -183,9 +187,6 @@ func (s *Server) isClosed() bool {
 	defer s.mu.Unlock()
 	return s.closed
 }
-
-// Connections is how many there are.
-func (s *Server) Connections() int { return int(s.open.Load()) }
 
 // connections returns those that are open.
 func (s *Server) connections() []*conn {
@@ -198,7 +199,7 @@ func (s *Server) connections() []*conn {
 	return list
 }
 
-// sweep closes connections that are silent or do not read, and flushes when it is time.
+// sweep closes connections that are silent or do not read, flushes when it is time, and gives items memory back.
 func (s *Server) sweep(ctx context.Context) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
@@ -209,6 +210,7 @@ func (s *Server) sweep(ctx context.Context) {
 		case <-t.C:
 		}
 		s.dueFlush()
+		s.restoreAside()
 		now := time.Now()
 		for _, c := range s.connections() {
 			if w := c.writing.Load(); w != 0 {

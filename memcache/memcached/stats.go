@@ -160,6 +160,9 @@ func (c *conn) generalStats() {
 	c.stat("moves_within_lru", sum.Kept)
 	c.stat("direct_reclaims", 0)
 	c.stat("lru_bumps_dropped", 0)
+	if n := s.cache.Aside(); n > 0 {
+		c.stat("limit_given_up", n)
+	}
 }
 
 // processStats are those of the process and its connections.

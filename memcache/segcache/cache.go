@@ -72,6 +72,7 @@ type Cache struct {
 	file       *os.File
 	segShift   uint
 	limit      atomic.Int64
+	aside      atomic.Int64 // of it, see SetAside
 	indexBytes atomic.Int64
 	seed       maphash.Seed
 	shards     []shard

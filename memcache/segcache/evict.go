@@ -231,6 +231,17 @@ func (c *Cache) SetLimit(limit int64) bool {
 	return true
 }
 
+// SetAside says how much of the limit others need, in bytes. Items have the rest, at least half of the limit. What is too much is forgotten as
+// by SetLimit; with NoEvict nothing is, but nothing new takes its place.
+func (c *Cache) SetAside(bytes int64) {
+	if bytes = max(bytes, 0); c.aside.Swap(bytes) != bytes {
+		c.wakeUp()
+	}
+}
+
+// Aside is how much of the limit items have given up, in bytes.
+func (c *Cache) Aside() int64 { return min(c.aside.Load(), c.limit.Load()/2) }
+
 // Tick tells the time, in seconds, and what has expired is freed in the background.
 func (c *Cache) Tick(now uint32) {
 	if c.now.Swap(now) != now {

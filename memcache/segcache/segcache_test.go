@@ -467,3 +467,34 @@ func TestSetLimit(t *testing.T) {
 	}
 	c.check(t)
 }
+
+// What is set aside, items do without, but for half of the limit; and they have it back.
+func TestSetAside(t *testing.T) {
+	t.Parallel()
+	const limit = 8 << 20
+	c := newCache(t, Options{Limit: limit})
+	fill := func(most int64) int64 {
+		t.Helper()
+		for i := range 60_000 {
+			if err := set(c, fmt.Sprint(i), &Put{A: make([]byte, 300)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		st := c.Stats()
+		if all := st.UsedBytes + st.IndexBytes; all > most || c.Limit() != limit {
+			t.Errorf("%d bytes in use, with a limit of %d; want at most %d", all, c.Limit(), most)
+		}
+		return st.Items
+	}
+	whole := fill(limit)
+	for _, tt := range []struct{ aside, want int64 }{{2 << 20, 2 << 20}, {100 << 20, limit / 2}, {-1, 0}} {
+		c.SetAside(tt.aside)
+		if got := c.Aside(); got != tt.want {
+			t.Errorf("SetAside(%d): %d bytes are", tt.aside, got)
+		}
+		if n := fill(limit - tt.want); n < whole*(limit-tt.want)/limit*8/10 {
+			t.Errorf("SetAside(%d): %d items, of %d before", tt.aside, n, whole)
+		}
+	}
+	c.check(t)
+}

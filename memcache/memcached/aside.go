@@ -1,0 +1,47 @@
+package memcached
+
+import (
+	"crypto/tls"
+	"net"
+)
+
+// What a connection that waits takes of the process's memory, in bytes: its stack, the descriptor's and TLS's state, what is remembered of it.
+// Measured with 10 000 connections, and 6 000 of TLS.
+const (
+	plainTakes = 6 << 10
+	tlsTakes   = 14 << 10
+)
+
+// The 64 MB beyond the limit have room for freeTakes bytes of connections; what they take beyond, items give up, in steps.
+const (
+	freeTakes = 2000 * plainTakes
+	asideStep = 2 << 20
+)
+
+func connTakes(nc net.Conn) int64 {
+	if _, ok := nc.(*tls.Conn); ok {
+		return tlsTakes
+	}
+	return plainTakes
+}
+
+// ConnectionMemory is what the connections take, in bytes, as far as it can be told from their number and kind.
+func (s *Server) ConnectionMemory() int64 { return s.taken.Load() }
+
+// setAside has items give up what the connections need, at once. s.mu is held.
+func (s *Server) setAside() {
+	if need := s.taken.Load() - freeTakes; need > s.aside {
+		s.aside = (need + asideStep - 1) / asideStep * asideStep
+		s.cache.SetAside(s.aside)
+	}
+}
+
+// restoreAside lets items have a step back when the connections need two less: where these come and go, not all is forgotten each time.
+func (s *Server) restoreAside() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if need := s.taken.Load() - freeTakes; s.aside > 0 && need < s.aside-2*asideStep {
+		s.aside -= asideStep
+		s.cache.SetAside(s.aside)
+	}
+}
