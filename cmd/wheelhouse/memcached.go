@@ -220,7 +220,23 @@ func (p *memcachedProcess) prepare() (err error) {
 	}
 	o.File = m.memoryFile
 	o.Settings = m.settings()
-	return o.Validate()
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	p.warn()
+	return nil
+}
+
+// warn tells of flags that will not do what they are there for.
+func (p *memcachedProcess) warn() {
+	var files syscall.Rlimit
+	want := cmp.Or(p.m.opts.MaxConns, 1024)
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err == nil && uint64(want) > files.Cur {
+		p.log.Warn("-c is more than the descriptors that the process may have (ulimit -n, LimitNOFILE=): beyond, clients wait", "conns", want, "descriptors", files.Cur)
+	}
+	if p.m.tls.cert != "" && !p.m.ssl {
+		p.log.Warn("-o ssl_chain_cert is given, and not -Z: TLS is not spoken")
+	}
 }
 
 func b2i(b bool) int64 {

@@ -40,9 +40,10 @@ func TestMemcachedFlags(t *testing.T) {
 			m.socket, m.mask, m.user, m.opts.Growth, m.opts.LeastItem, m.opts.Batch, m.backlog = "/run/x", "0770", "nobody", 1.5, 64, 40, 64
 			m.opts.Protocol, m.opts.Delimiter, m.opts.Detail, m.opts.MaxItem = memcached.Binary, '/', true, 512<<10
 		}},
-		{"--memory-limit=100 --conn-limit 5 -o idle_timeout=10,track_sizes,no_lru_crawler,hashpower=20 -o relaxed_privileges,slab_chunk_max=256 -k -r -L", func(m *memcachedConfig) {
+		{"--memory-limit=100 --conn-limit 5 -o idle_timeout=10,track_sizes,no_lru_crawler,hashpower=20 -o relaxed_privileges,slab_chunk_max=256 -k -r -L -o no_drop_privileges -l 127.0.0.1,;::1;", func(m *memcachedConfig) {
 			m.opts.Limit, m.opts.MaxConns, m.opts.IdleTimeout, m.opts.TrackSizes, m.opts.DebugTime, m.opts.ChunkMax = 100<<20, 5, 10*time.Second, true, true, 256<<10
-			m.opts.Unused = []string{"no_lru_crawler", "hashpower", "lock-memory", "enable-coredumps", "enable-largepages"}
+			m.opts.Unused = []string{"no_lru_crawler", "hashpower", "lock-memory", "enable-coredumps", "enable-largepages", "no_drop_privileges"}
+			m.listen = []string{"127.0.0.1", "::1"}
 		}},
 	} {
 		got, err := parseMemcached(strings.Fields(tt.args))
@@ -90,6 +91,39 @@ func TestMemcachedBadFlags(t *testing.T) {
 		"-p 0 -s /no/such/dir/x":           "/no/such/dir/x",
 		"-p 0 -s " + users + "s -a 9":      "not an octal number",
 		"-p 0 --metrics 127.0.0.1:no-such": "--metrics",
+		"-p -5":                            `-p: "-5" is not a port`,
+		"-U 70000":                         `-U: "70000" is not a port`,
+		"-c 0":                             `-c: "0" is not a number of at least 1`,
+		"-t 0":                             `-t: "0" is not a number of at least 1`,
+		"-R 0":                             `-R: "0" is not a number of at least 1`,
+		"-n 0":                             `-n: "0" is not a number of at least 1`,
+		"-f NaN":                           `-f: "NaN" is not a number greater than 1`,
+		"-f Inf":                           `-f: "Inf" is not a number greater than 1`,
+		"-a 1000":                          `-a: "1000" is not an octal number up to 777`,
+		"--write-timeout 0":                `--write-timeout: "0" is not a time above 0`,
+		"--write-timeout 5":                `--write-timeout: "5" is not a time above 0`,
+		"--slow-log -1":                    `--slow-log: "-1" is not a number of microseconds`,
+		// What is left of -l "$HOST" without HOST must not be all addresses, nor that of -Y "$USERS" everybody.
+		"--listen=":              `--listen: "" is no address`,
+		"-l ,":                   `-l: "," is no address`,
+		"-l notls:":              `-l: "notls:" has an address without a host`,
+		"--unix-socket=":         "--unix-socket: the value is empty",
+		"--auth-file=":           "--auth-file: the value is empty",
+		"--acl=":                 "--acl: the value is empty",
+		"--sasl-file=":           "--sasl-file: the value is empty",
+		"--memory-file=":         "--memory-file: the value is empty",
+		"--snapshot=":            "--snapshot: the value is empty",
+		"--metrics=":             "--metrics: the value is empty",
+		"--user=":                "--user: the value is empty",
+		"--pidfile=":             "--pidfile: the value is empty",
+		"-o ssl_key":             "-o: ssl_key: the value is empty",
+		"-o ssl_chain_cert=":     "-o: ssl_chain_cert: the value is empty",
+		"-o ssl_ca_cert=":        "-o: ssl_ca_cert: the value is empty",
+		"-o ssl_ciphers":         "-o: ssl_ciphers: the value is empty",
+		"-o ssl_min_version=4":   `-o: ssl_min_version: "4" is not 0 to 3`,
+		"-o idle_timeout":        `idle_timeout: "" is not a number of seconds`,
+		"-o slab_chunk_max=2000": `slab_chunk_max: "2000" is not a number of kilobytes up to 1024`,
+		"-o no_track_sizes":      `there is no option "no_track_sizes"`,
 	} {
 		status, out, errOut := runOnce(t, append([]string{"memcached"}, strings.Fields(args)...)...)
 		if status == 0 || out != "" || !strings.Contains(errOut, want) {
@@ -115,6 +149,18 @@ func TestMemcachedHelp(t *testing.T) {
 			t.Errorf("-h does not list -o %s", name)
 		}
 	}
+	// What -h says of -o exists.
+	_, list, _ := strings.Cut(out, "Options of -o:\n")
+	list, _, _ = strings.Cut(list, "\n\n")
+	for line := range strings.Lines(list) {
+		name, value, _ := strings.Cut(strings.Fields(line)[0], "=")
+		if value != "" {
+			value = "=1"
+		}
+		if m, err := parseMemcached([]string{"-o", name + value}); err != nil || len(m.opts.Unused) > 0 {
+			t.Errorf("-o %s%s: %v", name, value, err)
+		}
+	}
 	if _, out, _ := runOnce(t, "memcached", "-V"); out != "memcached "+memcached.Version+"\n" {
 		t.Errorf("-V: %q", out)
 	}
@@ -124,7 +170,7 @@ func TestMemcachedHelp(t *testing.T) {
 		if !ok || !strings.HasPrefix(line, "   - ") || strings.Contains(name, " ") {
 			continue
 		}
-		value := map[string]string{"ssl_verify_mode": "=1", "ssl_min_version": "=2", "idle_timeout": "=1", "slab_chunk_max": "=512"}[name]
+		value := map[string]string{"ssl_verify_mode": "=1", "ssl_min_version": "=2", "idle_timeout": "=1", "slab_chunk_max": "=512", "ssl_chain_cert": "=f", "ssl_key": "=f", "ssl_ca_cert": "=f", "ssl_ciphers": "=x"}[name]
 		if _, err := parseMemcached([]string{"-o", name + value}); err != nil {
 			t.Errorf("-o %s: %v", name, err)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -30,45 +31,45 @@ type memcachedConfig struct {
 func (m *memcachedConfig) flags() []daemonFlag {
 	o := &m.opts
 	return []daemonFlag{
-		{"port", 'p', "N", "TCP port (default 11211); 0 or -1: any free one", number(&m.port)},
-		{"udp-port", 'U', "N", "UDP port (default 0: none); -1: any free one", number(&m.udpPort)},
-		{"unix-socket", 's', "FILE", "listen on a Unix socket, and not on TCP and UDP", text(&m.socket)},
-		{"unix-mask", 'a', "MODE", "access to the socket, octal (default 700)", text(&m.mask)},
+		{"port", 'p', "N", "TCP port (default 11211); 0 or -1: any free one", port(&m.port)},
+		{"udp-port", 'U', "N", "UDP port (default 0: none); -1: any free one", port(&m.udpPort)},
+		{"unix-socket", 's', "FILE", "listen on a Unix socket, and not on TCP and UDP", something(&m.socket)},
+		{"unix-mask", 'a', "MODE", "access to the socket, octal (default 700)", m.setMask},
 		{"enable-shutdown", 'A', "", "obey the command shutdown", yes(&m.shutdown)},
-		{"listen", 'l', "ADDR", "address, HOST[:PORT], several with commas; notls:, btls:, mtls: before it (default 127.0.0.1)", m.addListen},
+		{"listen", 'l', "ADDR", "address, HOST[:PORT], several with commas or semicolons; notls:, btls:, mtls: before it (default 127.0.0.1)", m.addListen},
 		{"daemon", 'd', "", "go to the background once the server is ready", yes(&m.daemon)},
-		{"user", 'u', "NAME", "change to this user once the addresses are open, when started by root", text(&m.user)},
+		{"user", 'u', "NAME", "change to this user once the addresses are open, when started by root", something(&m.user)},
 		{"memory-limit", 'm', "MB", "memory for items and their index (default 64)", m.setMegabytes},
 		{"disable-evictions", 'M', "", "refuse items when memory is full, rather than forget others", yes(&o.NoEvict)},
-		{"conn-limit", 'c', "N", "connections at once (default 1024)", number(&o.MaxConns)},
+		{"conn-limit", 'c', "N", "connections at once (default 1024)", atLeastOne(&o.MaxConns)},
 		{"verbose", 'v', "", "log more; may be repeated", func(string) error { m.verbose++; return nil }},
 		{"help", 'h', "", "print this", yes(&m.help)},
 		{"license", 'i', "", "print the license", yes(&m.license)},
 		{"version", 'V', "", "print the version", yes(&m.version)},
-		{"pidfile", 'P', "FILE", "write the process id to a file", text(&m.pidFile)},
+		{"pidfile", 'P', "FILE", "write the process id to a file", something(&m.pidFile)},
 		{"slab-growth-factor", 'f', "X", "growth of the classes by which items are counted (default 1.25)", m.setGrowth},
-		{"slab-min-size", 'n', "BYTES", "least size of key, value and flags in those classes (default 48)", number(&o.LeastItem)},
+		{"slab-min-size", 'n', "BYTES", "least size of key, value and flags in those classes (default 48)", atLeastOne(&o.LeastItem)},
 		{"", 'D', "CHAR", "ends the prefixes of keys (default :); counts by prefix from the start", m.setDelimiter},
-		{"threads", 't', "N", "threads that work at once (default: half as many as there are processors)", number(&m.threads)},
-		{"max-reqs-per-event", 'R', "N", "requests of a connection before others have a turn (default 20)", number(&o.Batch)},
+		{"threads", 't', "N", "threads that work at once (default: half as many as there are processors)", atLeastOne(&m.threads)},
+		{"max-reqs-per-event", 'R', "N", "requests of a connection before others have a turn (default 20)", atLeastOne(&o.Batch)},
 		{"disable-cas", 'C', "", "give items no version", yes(&o.NoCAS)},
-		{"listen-backlog", 'b', "N", "connections that wait to be accepted", number(&m.backlog)},
+		{"listen-backlog", 'b', "N", "connections that wait to be accepted (default, and below 1: as many as the system allows)", number(&m.backlog)},
 		{"protocol", 'B', "NAME", "ascii, binary or auto (default: the first byte tells)", m.setProtocol},
 		{"max-item-size", 'I', "SIZE", "largest item, as 1m or 512k (default 1m, least 1k, most 1024m)", m.setMaxItem},
 		{"enable-sasl", 'S', "", "want SASL (PLAIN) in the binary protocol; users: MEMCACHED_SASL_PWDB or --sasl-file", yes(&m.sasl)},
 		{"disable-flush-all", 'F', "", "disable the commands flush_all, flush_prefix and flush_tag", yes(&o.NoFlush)},
 		{"disable-dumping", 'X', "", "disable stats cachedump, lru_crawler metadump and mgdump", yes(&o.NoDump)},
 		{"disable-watch", 'W', "", "disable the command watch", yes(&o.NoWatch)},
-		{"auth-file", 'Y', "FILE", "want authentication in the text protocol; lines USER:PASSWORD, read again on SIGHUP", text(&m.authFile)},
-		{"memory-file", 'e', "FILE", "keep items in a file on a file system in memory, for the next start", text(&m.memoryFile)},
+		{"auth-file", 'Y', "FILE", "want authentication in the text protocol; lines USER:PASSWORD, read again on SIGHUP", something(&m.authFile)},
+		{"memory-file", 'e', "FILE", "keep items in a file on a file system in memory, for the next start", something(&m.memoryFile)},
 		{"enable-ssl", 'Z', "", "speak TLS; see -o ssl_…", yes(&m.ssl)},
 		{"extended", 'o', "LIST", "options with commas between, see below", m.setExtended},
-		{"acl", 0, "FILE", "who may do what: lines USER PREFIX RIGHTS (r, w, a, -), read again on SIGHUP", text(&m.aclFile)},
-		{"sasl-file", 0, "FILE", "users for -S: lines USER:PASSWORD", text(&m.saslFile)},
-		{"metrics", 0, "ADDR", "serve Prometheus metrics by HTTP, HOST:PORT", text(&m.metrics)},
+		{"acl", 0, "FILE", "who may do what: lines USER PREFIX RIGHTS (r, w, a, -), read again on SIGHUP", something(&m.aclFile)},
+		{"sasl-file", 0, "FILE", "users for -S: lines USER:PASSWORD", something(&m.saslFile)},
+		{"metrics", 0, "ADDR", "serve Prometheus metrics by HTTP, HOST:PORT", something(&m.metrics)},
 		{"slow-log", 0, "USEC", "list commands that take so long: stats slow (default 0: none)", m.setSlow},
-		{"snapshot", 0, "FILE", "read items from a file at the start, write them at the end and by the command snapshot", text(&o.Snapshot)},
-		{"write-timeout", 0, "TIME", "close connections that take nothing for so long (default 1m)", span(&o.WriteTimeout)},
+		{"snapshot", 0, "FILE", "read items from a file at the start, write them at the end and by the command snapshot", something(&o.Snapshot)},
+		{"write-timeout", 0, "TIME", "close connections that take nothing for so long (default 1m)", m.setWriteTimeout},
 		{"enable-coredumps", 'r', "", "", m.nothing("enable-coredumps")},
 		{"lock-memory", 'k', "", "", m.nothing("lock-memory")},
 		{"enable-largepages", 'L', "", "", m.nothing("enable-largepages")},
@@ -80,8 +81,63 @@ func (m *memcachedConfig) nothing(name string) func(string) error {
 	return func(string) error { m.opts.Unused = append(m.opts.Unused, name); return nil }
 }
 
+// something is a text that must not be empty: what an unset variable of a unit file leaves must not turn off what the flag is for.
+func something(p *string) func(string) error {
+	return func(v string) error {
+		if *p = v; v == "" {
+			return errors.New("the value is empty")
+		}
+		return nil
+	}
+}
+
+func port(p *int) func(string) error {
+	return func(v string) (err error) {
+		if *p, err = strconv.Atoi(v); err != nil || *p < -1 || *p > 65535 {
+			return fmt.Errorf("%q is not a port", v)
+		}
+		return nil
+	}
+}
+
+func atLeastOne(p *int) func(string) error {
+	return func(v string) (err error) {
+		if *p, err = strconv.Atoi(v); err != nil || *p < 1 {
+			return fmt.Errorf("%q is not a number of at least 1", v)
+		}
+		return nil
+	}
+}
+
+// addListen splits as memcached does. An address without a host would be all of the machine's.
 func (m *memcachedConfig) addListen(v string) error {
-	m.listen = append(m.listen, strings.Split(v, ",")...)
+	list := strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ';' })
+	for _, a := range list {
+		if _, rest := listenMode(a); rest == "" {
+			return fmt.Errorf("%q has an address without a host; * is all of them", v)
+		}
+	}
+	if len(list) == 0 {
+		return fmt.Errorf("%q is no address", v)
+	}
+	m.listen = append(m.listen, list...)
+	return nil
+}
+
+func (m *memcachedConfig) setMask(v string) error {
+	if _, err := strconv.ParseUint(v, 8, 9); err != nil {
+		return fmt.Errorf("%q is not an octal number up to 777", v)
+	}
+	m.mask = v
+	return nil
+}
+
+func (m *memcachedConfig) setWriteTimeout(v string) error {
+	d, err := time.ParseDuration(v)
+	if err != nil || d <= 0 {
+		return fmt.Errorf("%q is not a time above 0, as 30s or 2m", v)
+	}
+	m.opts.WriteTimeout = d
 	return nil
 }
 
@@ -95,7 +151,7 @@ func (m *memcachedConfig) setMegabytes(v string) error {
 }
 
 func (m *memcachedConfig) setGrowth(v string) (err error) {
-	if m.opts.Growth, err = strconv.ParseFloat(v, 64); err != nil || m.opts.Growth <= 1 {
+	if m.opts.Growth, err = strconv.ParseFloat(v, 64); err != nil || !(m.opts.Growth > 1) || m.opts.Growth > 1<<20 {
 		return fmt.Errorf("%q is not a number greater than 1", v)
 	}
 	return nil
@@ -188,33 +244,36 @@ func (m *memcachedConfig) extend(name, value string) (err error) {
 		m.opts.ChunkMax = n << 10
 	case "track_sizes":
 		m.opts.TrackSizes = true
-	case "relaxed_privileges", "no_drop_privileges":
-		m.opts.DebugTime = m.opts.DebugTime || name == "relaxed_privileges"
+	case "relaxed_privileges":
+		m.opts.DebugTime = true
 	case "ssl_chain_cert":
-		m.tls.cert = value
+		err = something(&m.tls.cert)(value)
 	case "ssl_key":
-		m.tls.key = value
+		err = something(&m.tls.key)(value)
 	case "ssl_ca_cert":
-		m.tls.ca = value
+		err = something(&m.tls.ca)(value)
 	case "ssl_ciphers":
-		m.tls.ciphers = value
+		err = something(&m.tls.ciphers)(value)
 	case "ssl_verify_mode":
-		m.tls.verify, err = memcachedDigit(name, value)
+		m.tls.verify, err = memcachedDigit(value)
 	case "ssl_min_version":
-		m.tls.minVersion, err = memcachedDigit(name, value)
+		m.tls.minVersion, err = memcachedDigit(value)
 	default:
 		if !slices.Contains(memcachedUnused, strings.TrimPrefix(name, "no_")) && !slices.Contains(memcachedUnused, name) {
 			return fmt.Errorf("there is no option %q", name)
 		}
 		m.opts.Unused = append(m.opts.Unused, name)
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
-func memcachedDigit(name, value string) (int, error) {
+func memcachedDigit(value string) (int, error) {
 	n, err := strconv.Atoi(value)
 	if err != nil || n < 0 || n > 3 {
-		return 0, fmt.Errorf("%s: %q is not 0 to 3", name, value)
+		return 0, fmt.Errorf("%q is not 0 to 3", value)
 	}
 	return n, nil
 }

@@ -50,9 +50,9 @@ func (p *memcachedProcess) listen() (list []memcachedEndpoint, err error) {
 }
 
 func (m *memcachedConfig) listenUnix() (net.Listener, error) {
-	mode, err := strconv.ParseUint(m.mask, 8, 12)
+	mode, err := strconv.ParseUint(m.mask, 8, 9)
 	if err != nil {
-		return nil, usagef("-a: %q is not an octal number", m.mask)
+		return nil, err
 	}
 	if err := removeStale(m.socket); err != nil {
 		return nil, err
@@ -68,15 +68,20 @@ func (m *memcachedConfig) listenUnix() (net.Listener, error) {
 	return ln, nil
 }
 
+// listenMode takes what is before an address of -l off: notls, btls or mtls; "": nothing is.
+func listenMode(addr string) (mode, rest string) {
+	for _, name := range []string{"notls", "btls", "mtls"} {
+		if rest, ok := strings.CutPrefix(addr, name+":"); ok {
+			return name, rest
+		}
+	}
+	return "", addr
+}
+
 // listenTCP opens one address of -l, and the same for UDP if there is to be UDP.
 func (p *memcachedProcess) listenTCP(addr string) (list []memcachedEndpoint, err error) {
 	m := p.m
-	mode := ""
-	for _, name := range []string{"notls", "btls", "mtls"} {
-		if rest, ok := strings.CutPrefix(addr, name+":"); ok {
-			mode, addr = name, rest
-		}
-	}
+	mode, addr := listenMode(addr)
 	if p.certs == nil && (mode == "btls" || mode == "mtls") {
 		return nil, usagef("-l %s:%s: there is no TLS without -Z", mode, addr)
 	}

@@ -47,10 +47,13 @@ func (c *conn) tryAdd(key []byte, delta uint64, up bool, o *addOptions) (uint64,
 	if !t.Found() {
 		return c.addMiss(t, up, o)
 	}
+	if _, size := t.Size(); size > c.s.opts.ChunkMax || t.Len() == 0 { // memcached has the first in several chunks, and looks at versions after this
+		return 0, errNotNumeric
+	}
 	if o.compare && o.version != t.Version() {
 		return 0, errExists
 	}
-	v, ok := c.number(t)
+	v, ok := parseU64(t.Value())
 	if !ok {
 		return 0, errNotNumeric
 	}
@@ -75,14 +78,6 @@ func (c *conn) tryAdd(key []byte, delta uint64, up bool, o *addOptions) (uint64,
 		o.after(t, old, false)
 	}
 	return v, nil
-}
-
-// number reads the item's value. Those that memcached would keep in several chunks are none.
-func (c *conn) number(t *segcache.Txn) (v uint64, ok bool) {
-	if _, size := t.Size(); size > c.s.opts.ChunkMax || t.Len() == 0 {
-		return 0, false
-	}
-	return parseU64(t.Value())
 }
 
 // storeNumber writes v in place of the item's value. As memcached's, it does not become shorter: blanks fill the rest.
