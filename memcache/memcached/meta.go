@@ -174,7 +174,8 @@ func (c *conn) metaSet(key []byte, size int, f *metaFlags) error {
 		return nil
 	}
 	// The line will be gone when a large value has been read: what of it stands in the answer is made before.
-	echo := c.metaSetEcho(key, size, f)
+	echo := c.metaSetEcho(key, f)
+	r.size = size
 	err := c.receive(&r, size, 2)
 	status := ""
 	switch {
@@ -199,13 +200,16 @@ func (c *conn) metaSet(key []byte, size int, f *metaFlags) error {
 	}
 	out := append(c.w.out, status...)
 	for _, e := range echo.list[:echo.n] {
-		if e == "c" {
-			if err == nil {
-				out = strconv.AppendUint(append(out, " c"...), r.newVersion, 10)
-			}
-			continue
+		switch {
+		case e == "c" && err == nil:
+			out = strconv.AppendUint(append(out, " c"...), r.newVersion, 10)
+		case e == "c":
+			out = append(out, " c0"...)
+		case e == "s": // of what append and prepend have made
+			out = strconv.AppendInt(append(out, " s"...), int64(r.size), 10)
+		default:
+			out = append(out, e...)
 		}
-		out = append(out, e...)
 	}
 	c.w.out = append(out, crlf...)
 	return nil
@@ -245,7 +249,7 @@ type setEcho struct {
 	n    int
 }
 
-func (c *conn) metaSetEcho(key []byte, size int, f *metaFlags) (e setEcho) {
+func (c *conn) metaSetEcho(key []byte, f *metaFlags) (e setEcho) {
 	for _, t := range f.list[:f.n] {
 		text := ""
 		switch t[0] {
@@ -253,10 +257,8 @@ func (c *conn) metaSetEcho(key []byte, size int, f *metaFlags) (e setEcho) {
 			text = " " + string(t)
 		case 'k':
 			text = string(appendMetaKey(nil, key, f.has('b')))
-		case 's':
-			text = " s" + strconv.Itoa(size)
-		case 'c':
-			text = "c"
+		case 's', 'c': // are known later
+			text = string(t[:1])
 		default:
 			continue
 		}
@@ -343,8 +345,9 @@ func (c *conn) metaArithmetic(key []byte, f *metaFlags) {
 	o.compare, o.version = f.cas != 0, f.cas // as memcached: here, C0 is none
 	var version uint64
 	var exp uint32
+	made := false
 	o.after = func(t *segcache.Txn, old uint32, created bool) {
-		version = t.Version()
+		version, made = t.Version(), created
 		_, exp = f.expiries(old, created)
 	}
 	v, err := c.add(key, f.delta, up, &o)
@@ -363,7 +366,7 @@ func (c *conn) metaArithmetic(key []byte, f *metaFlags) {
 		c.answer(noMemory)
 		return
 	}
-	if f.has('q') {
+	if f.has('q') && !made {
 		return
 	}
 	var text [20]byte
@@ -414,7 +417,12 @@ func (c *conn) metaDebug(tok [][]byte) {
 		return
 	}
 	class, size := t.Size()
-	out := append(append(c.w.out, "ME "...), tok[0]...)
+	out := append(c.w.out, "ME "...)
+	if t.Marks()&segcache.BinaryKey != 0 {
+		out = base64.StdEncoding.AppendEncode(out, key)
+	} else {
+		out = append(out, key...)
+	}
 	out = strconv.AppendInt(append(out, " exp="...), c.ttl(t.Exp()), 10)
 	out = strconv.AppendUint(append(out, " la="...), uint64(c.s.cache.Now()-t.Access()), 10)
 	out = strconv.AppendUint(append(out, " cas="...), t.Version(), 10)

@@ -38,6 +38,7 @@ type putRequest struct {
 	marks      segcache.Marks
 	tags       []byte                // with commas between
 	reserved   *segcache.Reservation // has the value already
+	size       int                   // of the value, after it has been stored that of the item's
 }
 
 // store handles the text protocol's storage commands: KEY FLAGS EXPTIME BYTES [VERSION] [noreply], and a block of data.
@@ -195,6 +196,9 @@ func (c *conn) put(r *putRequest) error {
 		if !retry {
 			c.stripe.add(cmdSet)
 			c.notePut(t, r, err)
+			if err == nil {
+				r.size = t.Len()
+			}
 		}
 		t.End()
 		if !retry {
