@@ -243,10 +243,13 @@ func (p *process) waitEnd() {
 func TestMemcachedUnixSocket(t *testing.T) {
 	t.Parallel()
 	sock := t.TempDir() + "/sock"
-	p := start(t, "memcached", "-s", sock, "-a", "0666")
+	p := start(t, "memcached", "-s", sock, "-a", "0666", "--slow-log", "1")
 	c := memcachetest.Dial(t, sock)
 	if got := c.Ask("set a 0 0 1\r\nx"); got != "STORED" {
 		t.Error(got)
+	}
+	if list := c.Until("stats slow", "END"); len(list) != 1 || !strings.HasSuffix(list[0], " unix set a 0 0 1") {
+		t.Errorf("slow commands: %q", list)
 	}
 	st, err := os.Stat(sock)
 	if err != nil || st.Mode().Perm() != 0o666 {

@@ -2,6 +2,7 @@ package memcached
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -92,6 +93,19 @@ func (c *conn) may(key []byte, what perm) bool {
 	}
 	c.stripe.add(aclDenied)
 	return false
+}
+
+// mayAll is may for keys with blanks between. An answer that has begun with an item could not end with a refusal.
+func (c *conn) mayAll(keys []byte, what perm) bool {
+	if c.s.acl.Load() == nil {
+		return true
+	}
+	for key := range bytes.SplitSeq(keys, []byte{' '}) {
+		if len(key) > 0 && !c.may(key, what) {
+			return false
+		}
+	}
+	return true
 }
 
 // mayAdmin reports whether the connection's user may do what is not about keys.

@@ -108,6 +108,13 @@ func TestACL(t *testing.T) {
 		{"alice", "mg bob:1", "EN"},
 		{"eve", "get bob:1", denied},
 		{"eve", "mg public:a", "HD"},
+		{"bob", "set bob:1 0 0 1\r\nx", "STORED"},
+		{"eve", "get public:a bob:1", denied}, // not an item and then a refusal
+		{"eve", "gets  public:a   bob:1 ", denied},
+		{"bob", "gat 0 bob:1 public:a", denied},
+		{"bob", "mg bob:1 t", "HD t-1"},
+		{"bob", "gat 30 bob:1 public:a", denied},
+		{"bob", "mg bob:1 t", "HD t-1"},
 		{"root", "flush_prefix public", "OK"},
 		{"root", "mg public:a", "EN"},
 		{"root", "flush_all", "OK"},

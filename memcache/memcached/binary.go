@@ -492,6 +492,10 @@ func (c *conn) binStats(h *binHead, key []byte) error {
 			d := &c.s.detail
 			c.binStat("detailed", string(d.append(nil, d.names("", maxPrefixes+1)))+"END\r\n")
 		})
+	case string(key) == "hotkeys":
+		c.binStat("hotkeys", string(c.s.hot.report(nil)))
+	case string(key) == "slow":
+		c.binStat("slow", string(c.s.slow.report(nil)))
 	case isStatGroup(string(key)):
 		if _, err := c.statGroup(key); err != nil {
 			return err

@@ -195,7 +195,7 @@ func TestBinaryMistakes(t *testing.T) {
 
 func TestUDP(t *testing.T) {
 	t.Parallel()
-	s := serve(t, Options{})
+	s := serve(t, Options{SlowAfter: 1})
 	p, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -243,6 +243,9 @@ func TestUDP(t *testing.T) {
 	}
 	long := strings.Repeat("0123456789", 1000)
 	c := s.dial(t)
+	if list := c.Until("stats slow", "END"); len(list) == 0 || !strings.HasSuffix(list[0], " "+nc.LocalAddr().String()+" get a") {
+		t.Errorf("slow commands: %q; want whose they are", list)
+	}
 	c.Send("set long 0 0 10000", long)
 	c.Expect("STORED")
 	ask(0xabcd, 1, "get long\r\n")
@@ -393,6 +396,13 @@ func TestSlowLog(t *testing.T) {
 	binAnswer(t, b)
 	if list := text.Until("stats slow", "END"); len(list) != 1 || !strings.HasSuffix(list[0], " binary 0x04 a%20key") {
 		t.Errorf("of the binary protocol: %q", list)
+	}
+	for _, group := range []string{"slow", "hotkeys"} { // with SASL there is no other protocol
+		b.Raw(packet(opStat, group, "", ""))
+		if _, got := binAnswer(t, b); !strings.HasPrefix(got, group) || !strings.HasSuffix(got, "END\r\n") || group == "slow" && !strings.HasPrefix(got, "slowSLOW ") {
+			t.Errorf("stat %s: %q", group, got)
+		}
+		binAnswer(t, b)
 	}
 }
 

@@ -35,10 +35,14 @@ func (l *slowLog) note(c *conn, text string, took time.Duration) {
 		return
 	}
 	l.total.Add(1)
-	c.s.log.Info("slow command", "addr", c.remote(), "text", text, "dur", took)
+	from := c.remote()
+	if from == "" || from == "@" {
+		from = "unix"
+	}
+	c.s.log.Info("slow command", "addr", from, "text", text, "dur", took)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.list[l.next] = slowEntry{time.Now(), took, c.remote(), c.user, text, true}
+	l.list[l.next] = slowEntry{time.Now(), took, from, c.user, text, true}
 	l.next = (l.next + 1) % slowKept
 }
 

@@ -148,16 +148,16 @@ func (c *conn) get(keys []byte, withVersion bool) error {
 		c.answer(badFormat)
 		return nil
 	}
+	if !c.mayAll(keys, permRead) {
+		c.answer(denied)
+		return nil
+	}
 	for len(keys) > 0 {
 		key := keys
 		if i := bytes.IndexByte(keys, ' '); i >= 0 {
 			key, keys = keys[:i], bytes.TrimLeft(keys[i:], " ")
 		} else {
 			keys = nil
-		}
-		if !c.may(key, permRead) {
-			c.answer(denied)
-			return nil
 		}
 		if c.lookup(key) {
 			t := &c.w.txn
@@ -277,6 +277,10 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 		c.answer(badFormat)
 		return nil
 	}
+	if !c.mayAll(keys, permRead|permWrite) {
+		c.answer(denied)
+		return nil
+	}
 	at := c.s.clock.expiry(exp)
 	for len(keys) > 0 {
 		var n int
@@ -285,10 +289,6 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 			break
 		}
 		key := c.w.tok[0]
-		if !c.may(key, permRead|permWrite) {
-			c.answer(denied)
-			return nil
-		}
 		t := &c.w.txn
 		c.s.cache.Begin(t, key)
 		c.stripe.add(cmdTouch)
