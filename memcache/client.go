@@ -9,7 +9,8 @@ import (
 // Client talks to a set of cache servers. Make one with [New] for the whole program: its methods can be used by many at once.
 //
 // A method returns when the servers have answered, the time of [WithTimeout] is over, or its context ends. An error that is none of those
-// in errors.go is the network's, and says which server it is about.
+// in errors.go is the network's, and says which server it is about; [os.ErrDeadlineExceeded] is the end of the time of [WithTimeout], the
+// context's own errors are that of the context.
 type Client struct {
 	opts     options
 	ring     *Ring

@@ -31,19 +31,28 @@ func newConn(nc net.Conn, o *options) *conn {
 }
 
 // dial connects to a server, says who it is and asks which protocol there is.
-func dial(ctx context.Context, s Server, o *options) (*conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, o.dialTimeout)
+func dial(callers context.Context, s Server, o *options) (*conn, error) {
+	ctx, cancel := context.WithTimeout(callers, o.dialTimeout)
 	defer cancel()
 	nc, err := o.dialer(ctx, s.Network(), s.Addr())
 	if err != nil {
-		return nil, err
+		return nil, late(callers, err, o)
 	}
 	c := newConn(nc, o)
 	if err := c.under(ctx, func() error { return c.greet(o) }); err != nil {
 		_ = nc.Close()
-		return nil, err
+		return nil, late(callers, err, o)
 	}
 	return c, nil
+}
+
+// late is what a caller is told of the end of a time that was not its context's.
+func late(callers context.Context, err error, o *options) error {
+	d, has := callers.Deadline()
+	if !errors.Is(err, context.DeadlineExceeded) || callers.Err() != nil || has && !time.Now().Before(d) {
+		return err
+	}
+	return fmt.Errorf("no connection within %v: %w", o.dialTimeout, os.ErrDeadlineExceeded)
 }
 
 func (c *conn) greet(o *options) error {
