@@ -378,7 +378,7 @@ func (p *memcachedProcess) announce(list []memcachedEndpoint) error {
 			return err
 		}
 	}
-	announceDaemon(p.out, p.log, line, memcached.Version, true)
+	announceDaemon(p.out, p.log, line, memcached.Version, p.m.verbose > 0) // as memcached, whose -d keeps standard error with -v alone
 	return nil
 }
 

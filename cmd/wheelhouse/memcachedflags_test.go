@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"io"
 	"os"
 	"os/exec"
@@ -155,4 +156,84 @@ func uidOf(t *testing.T, name string) string {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// What is spoken is as -o ssl_min_version and ssl_ciphers say.
+func TestMemcachedTLSVersions(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	authority := newAuthority(t, dir)
+	cert, key := authority.issue(t, dir+"/server")
+	files := "ssl_chain_cert=" + cert + ",ssl_key=" + key
+	for _, tt := range []struct {
+		options string
+		client  uint16 // the most that it speaks
+		version uint16 // 0: none
+		suite   string // "": any
+	}{
+		{files, tls.VersionTLS13, tls.VersionTLS13, ""},
+		{files, tls.VersionTLS12, tls.VersionTLS12, ""},
+		{files, tls.VersionTLS11, 0, ""},
+		{files + ",ssl_min_version=1", tls.VersionTLS11, tls.VersionTLS11, ""},
+		{files + ",ssl_min_version=3", tls.VersionTLS12, 0, ""},
+		{files + ",ssl_min_version=3", tls.VersionTLS13, tls.VersionTLS13, ""},
+		{files + ",ssl_ciphers=ECDHE-ECDSA-AES256-GCM-SHA384", tls.VersionTLS12, tls.VersionTLS12, "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"},
+		{files + ",ssl_ciphers=ECDHE-RSA-AES256-GCM-SHA384:TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", tls.VersionTLS12, tls.VersionTLS12, "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"},
+	} {
+		p := start(t, "memcached", "-p", "0", "-Z", "-o", tt.options)
+		conf := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tt.client}
+		nc, err := tls.Dial("tcp", strings.TrimPrefix(p.ready["memcacheds"], "memcacheds://"), conf)
+		if tt.version == 0 {
+			if err == nil {
+				nc.Close()
+				t.Errorf("%s: a client of %s was let in", tt.options, tls.VersionName(tt.client))
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: a client of %s: %v", tt.options, tls.VersionName(tt.client), err)
+			continue
+		}
+		st := nc.ConnectionState()
+		if suite := tls.CipherSuiteName(st.CipherSuite); st.Version != tt.version || tt.suite != "" && suite != tt.suite {
+			t.Errorf("%s: %s, %s", tt.options, tls.VersionName(st.Version), suite)
+		}
+		nc.Close()
+	}
+	for options, want := range map[string]string{
+		files + ",ssl_ciphers=MORSE":    `there is no suite "MORSE"`,
+		files + ",ssl_verify_mode=2":    "ssl_ca_cert says by whose",
+		"ssl_chain_cert=" + dir + "/no": "no such file",
+		"ssl_chain_cert=" + key:         "ssl_chain_cert, ssl_key: ",
+		files + ",ssl_ca_cert=" + key:   "has no certificate",
+	} {
+		if status, _, errOut := runOnce(t, "memcached", "-p", "0", "-Z", "-o", options); status == 0 || !strings.Contains(errOut, want) {
+			t.Errorf("-o %s = %d %q; want %q", options, status, errOut, want)
+		}
+	}
+}
+
+// -d ends when the process in the background is ready, and that holds nothing of whoever started it; or says that it will not be.
+func TestMemcachedDaemon(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	out, err := program("memcached", "-d", "-p", "0", "-P", dir+"/pid").Output()
+	addr, ok := strings.CutPrefix(strings.TrimSpace(string(out)), "ready memcached=memcached://")
+	if err != nil || !ok {
+		t.Fatalf("-d: %q %v", out, err)
+	}
+	pid, err := strconv.Atoi(memcachetest.Dial(t, addr).Stats("")["pid"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(dir + "/pid"); err != nil || strings.TrimSpace(string(text)) != strconv.Itoa(pid) {
+		t.Errorf("the file has %q, and it is %d; %v", text, pid, err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it has ended", func() bool { _, err := os.Stat(dir + "/pid"); return err != nil })
+	if status, _, errOut := runOnce(t, "memcached", "-d", "-l", "300.1.1.1"); status != 1 || !strings.Contains(errOut, "300.1.1.1") {
+		t.Errorf("-d that fails = %d %q", status, errOut)
+	}
 }
