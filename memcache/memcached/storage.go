@@ -277,7 +277,7 @@ func (c *conn) tryPut(t *segcache.Txn, r *putRequest) error {
 		return errNotStored
 	}
 	if r.compare && r.version != t.Version() {
-		if !r.stale || r.version >= t.Version() || r.mode == modeAppend || r.mode == modePrepend {
+		if !r.stale || r.version == 0 || r.version >= t.Version() || r.mode == modeAppend || r.mode == modePrepend {
 			return errExists
 		}
 		p.Exp = t.Exp()
