@@ -1,0 +1,86 @@
+package memcached
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// connsStep is how many connections are listed before others have a turn.
+const connsStep = 100
+
+func (c *conn) connStats() error {
+	for last, more := uint64(0), true; more; {
+		c.s.gate.do(func() {
+			list := c.s.connectionsAfter(last, connsStep)
+			if c.connLines(list); len(list) > 0 {
+				last = list[len(list)-1].id
+			}
+			more = len(list) == connsStep
+		})
+		if err := c.flushStep(); err != nil {
+			return err
+		}
+	}
+	c.listenerStats()
+	return nil
+}
+
+// connectionsAfter returns those with the least numbers above one, at most n. Nothing is kept from one step to the next: a client may take its
+// time in between.
+func (s *Server) connectionsAfter(id uint64, n int) []*conn {
+	list := slices.DeleteFunc(s.connections(), func(x *conn) bool { return x.id <= id })
+	slices.SortFunc(list, func(a, b *conn) int { return cmp.Compare(a.id, b.id) })
+	return list[:min(n, len(list))]
+}
+
+func (c *conn) connLines(list []*conn) {
+	now := time.Now().Unix()
+	for _, x := range list {
+		id := strconv.FormatUint(x.id, 10)
+		network, local := "tcp:", x.nc.LocalAddr().String()
+		remote := x.remote()
+		if x.nc.LocalAddr().Network() == "unix" {
+			network, remote = "unix:", local
+		}
+		c.stat(id+":addr", network+remote)
+		c.stat(id+":listen_addr", network+local)
+		state := "conn_read"
+		switch {
+		case x == c:
+			state = "conn_parse_cmd"
+		case x.watching.Load():
+			state = "conn_watch"
+		case x.writing.Load() != 0:
+			state = "conn_mwrite"
+		}
+		c.stat(id+":state", state)
+		c.stat(id+":secs_since_last_cmd", now-x.last.Load())
+	}
+}
+
+// listenerStats are the lines of "stats conns" for what waits for connections or datagrams.
+func (c *conn) listenerStats() {
+	type row struct{ addr, state string }
+	s, rows := c.s, map[uint64]row{}
+	s.mu.Lock()
+	for ln, id := range s.listeners {
+		network := "tcp:"
+		if ln.Addr().Network() == "unix" {
+			network = "unix:"
+		}
+		rows[id] = row{network + ln.Addr().String(), "conn_listening"}
+	}
+	for p, id := range s.packets {
+		rows[id] = row{"udp:" + p.LocalAddr().String(), "conn_read"}
+	}
+	s.mu.Unlock()
+	for _, n := range slices.Sorted(maps.Keys(rows)) {
+		id := strconv.FormatUint(n, 10)
+		c.stat(id+":addr", rows[n].addr)
+		c.stat(id+":state", rows[n].state)
+		c.stat(id+":secs_since_last_cmd", int(time.Since(s.started).Seconds()))
+	}
+}
