@@ -13,6 +13,7 @@ import (
 // A storage that stays away is declared dead by itself, also when the process that has seen it fail is no longer the one that counts.
 // It can be rebuilt as if an operator had said so: it is not dead again before its new disk is known to be well.
 func TestDeclaredDeadAndRebuilt(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := start(t, surviveArgs(dir)...)
 	url := p.ready["http"]

@@ -67,6 +67,7 @@ func (s *parts) clusterOf(name string) store.ClusterID {
 // Objects are moved from a full cluster to a new one under load, while the worker that does it is killed. No request fails, and
 // each object is in one place.
 func TestRebalanceBetweenClusters(t *testing.T) {
+	t.Parallel()
 	s := startParts(t)
 	bodies := putSome(t, s.url, 150, 20_000)
 	s.addCluster()
@@ -136,6 +137,7 @@ func TestDrainOfAStorage(t *testing.T) {
 // A delete log that is lost, or with the index everything that tells what was deleted: nobody can read what was deleted, a rebuild
 // from that storage does not spread it for good, and a check that mends removes it.
 func TestLostDeleteLog(t *testing.T) {
+	t.Parallel()
 	for _, lost := range [][]string{{".del"}, {".del", ".idx"}} {
 		t.Run(strings.Join(lost, ","), func(t *testing.T) {
 			dir := t.TempDir()

@@ -39,6 +39,7 @@ func (s *parts) run(args ...string) string {
 // A disk is lost and replaced under load; the worker that fills the new one is killed half-way. In the end the new disk
 // alone gives every object, byte for byte.
 func TestRebuildOfALostDisk(t *testing.T) {
+	t.Parallel()
 	s := startParts(t)
 	l := newLoad(t, func() string { return s.url })
 	stop := make(chan struct{})
