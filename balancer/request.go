@@ -185,6 +185,12 @@ func (r *Request) Fields() *http1.Header {
 		return &q.Header
 	}
 	h := &q.WithHeader().Header
+	r.Edit(h)
+	return h
+}
+
+// Edit makes Edits in fields.
+func (r *Request) Edit(h *http1.Header) {
 	for _, e := range r.Edits {
 		if e.Remove {
 			h.Del(e.Name)
@@ -192,7 +198,6 @@ func (r *Request) Fields() *http1.Header {
 			h.Set(e.Name, e.Value)
 		}
 	}
-	return h
 }
 
 // Begin has the plugins look at an answer's head, and sends it. The fields are those of X.Header(). What it returns besides an

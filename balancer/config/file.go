@@ -61,13 +61,13 @@ func (l *Language) CheckAll(s *State, files bool) error {
 		if err == nil {
 			err = l.Check(s, svc, set)
 		}
-		if err == nil && files {
-			err = checkFiles(svc.Name, set)
-		}
-		if err == nil && files {
-			err = l.listensAlone(s, svc)
-		}
 		if files {
+			if err == nil {
+				err = checkFiles(svc.Name, set)
+			}
+			if err == nil {
+				err = l.listensAlone(s, svc)
+			}
 			err = svc.at.wrap(err)
 		}
 		errs = append(errs, err)

@@ -28,13 +28,7 @@ func (c *call) render() {
 	}
 	c.body.attach(out, c.p.DebugUploads)
 	out.Upgrade = c.upgrade
-	for _, e := range r.Edits {
-		if e.Remove {
-			out.Header.Del(e.Name)
-		} else {
-			out.Header.Set(e.Name, e.Value)
-		}
-	}
+	r.Edit(&out.Header)
 	if chain := r.Chain(); chain != nil {
 		chain.Forward(r, out)
 	}

@@ -57,13 +57,7 @@ func (c *call) edited() *http1.Request {
 	}
 	e := q.WithHeader()
 	e.Path, e.Query, e.Host = r.Path, r.Query, r.Host
-	for _, ed := range r.Edits {
-		if ed.Remove {
-			e.Header.Del(ed.Name)
-		} else {
-			e.Header.Set(ed.Name, ed.Value)
-		}
-	}
+	r.Edit(&e.Header)
 	for _, name := range c.set.HeaderRemove {
 		e.Header.Del(name)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,22 +92,20 @@ func something(p *string) func(string) error {
 	}
 }
 
-func port(p *int) func(string) error {
+// within is a whole number from least to most; what says what it is, in the error.
+func within(p *int, least, most int, what string) func(string) error {
 	return func(v string) (err error) {
-		if *p, err = strconv.Atoi(v); err != nil || *p < -1 || *p > 65535 {
-			return fmt.Errorf("%q is not a port", v)
+		if *p, err = strconv.Atoi(v); err != nil || *p < least || *p > most {
+			return fmt.Errorf("%q is not %s", v, what)
 		}
 		return nil
 	}
 }
 
+func port(p *int) func(string) error { return within(p, -1, 65535, "a port") }
+
 func atLeastOne(p *int) func(string) error {
-	return func(v string) (err error) {
-		if *p, err = strconv.Atoi(v); err != nil || *p < 1 {
-			return fmt.Errorf("%q is not a number of at least 1", v)
-		}
-		return nil
-	}
+	return within(p, 1, math.MaxInt, "a number of at least 1")
 }
 
 // addListen splits as memcached does. An address without a host would be all of the machine's.
@@ -255,9 +254,9 @@ func (m *memcachedConfig) extend(name, value string) (err error) {
 	case "ssl_ciphers":
 		err = something(&m.tls.ciphers)(value)
 	case "ssl_verify_mode":
-		m.tls.verify, err = memcachedDigit(value)
+		err = within(&m.tls.verify, 0, 3, "0 to 3")(value)
 	case "ssl_min_version":
-		m.tls.minVersion, err = memcachedDigit(value)
+		err = within(&m.tls.minVersion, 0, 3, "0 to 3")(value)
 	default:
 		if !slices.Contains(memcachedUnused, strings.TrimPrefix(name, "no_")) && !slices.Contains(memcachedUnused, name) {
 			return fmt.Errorf("there is no option %q", name)
@@ -268,14 +267,6 @@ func (m *memcachedConfig) extend(name, value string) (err error) {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
-}
-
-func memcachedDigit(value string) (int, error) {
-	n, err := strconv.Atoi(value)
-	if err != nil || n < 0 || n > 3 {
-		return 0, fmt.Errorf("%q is not 0 to 3", value)
-	}
-	return n, nil
 }
 
 // parseMemcached reads the arguments as getopt_long does.

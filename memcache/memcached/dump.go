@@ -1,7 +1,6 @@
 package memcached
 
 import (
-	"encoding/base64"
 	"strconv"
 
 	"wheelhouse/memcache/segcache"
@@ -49,11 +48,10 @@ func (c *conn) dumpLine(t *segcache.Txn, key []byte, class, size int) {
 
 // dumpCommand is one of mgdump: a command that fetches the item.
 func (c *conn) dumpCommand(t *segcache.Txn, key []byte) {
-	b := append(c.w.out, "mg "...)
-	if t.Marks()&segcache.BinaryKey != 0 {
-		b = append(base64.StdEncoding.AppendEncode(b, key), " b"...)
-	} else {
-		b = append(b, key...)
+	binary := t.Marks()&segcache.BinaryKey != 0
+	b := appendKey(append(c.w.out, "mg "...), key, binary)
+	if binary {
+		b = append(b, " b"...)
 	}
 	c.w.out = append(b, crlf...)
 }

@@ -131,11 +131,19 @@ func metaPerm(cmd byte, f *metaFlags) perm {
 
 // appendMetaKey appends the key as it was given: in base64 with " b" behind it.
 func appendMetaKey(out, key []byte, binary bool) []byte {
-	out = append(out, " k"...)
-	if !binary {
-		return append(out, key...)
+	out = appendKey(append(out, " k"...), key, binary)
+	if binary {
+		out = append(out, " b"...)
 	}
-	return append(base64.StdEncoding.AppendEncode(out, key), " b"...)
+	return out
+}
+
+// appendKey appends a key as a client of the meta protocol writes it.
+func appendKey(out, key []byte, binary bool) []byte {
+	if binary {
+		return base64.StdEncoding.AppendEncode(out, key)
+	}
+	return append(out, key...)
 }
 
 // metaEcho appends O and k, which stand in all answers.
@@ -417,12 +425,7 @@ func (c *conn) metaDebug(tok [][]byte) {
 		return
 	}
 	class, size := t.Size()
-	out := append(c.w.out, "ME "...)
-	if t.Marks()&segcache.BinaryKey != 0 {
-		out = base64.StdEncoding.AppendEncode(out, key)
-	} else {
-		out = append(out, key...)
-	}
+	out := appendKey(append(c.w.out, "ME "...), key, t.Marks()&segcache.BinaryKey != 0)
 	out = strconv.AppendInt(append(out, " exp="...), c.ttl(t.Exp()), 10)
 	out = strconv.AppendUint(append(out, " la="...), uint64(c.s.cache.Now()-t.Access()), 10)
 	out = strconv.AppendUint(append(out, " cas="...), t.Version(), 10)

@@ -116,8 +116,7 @@ func (c *Cache) startOf(i int32) uint64 { return uint64(i) << c.segShift }
 
 // capacity is the number of segments that items may take: what the index takes, or is set aside, is not there for them.
 func (c *Cache) capacity() uint32 {
-	limit := c.limit.Load()
-	n := (limit - min(c.aside.Load(), limit/2) - c.indexBytes.Load() - c.ghost.bytes()) >> c.segShift
+	n := (c.limit.Load() - c.Aside() - c.indexBytes.Load() - c.ghost.bytes()) >> c.segShift
 	return uint32(max(min(n, int64(len(c.segs.regions))), minSegments))
 }
 

@@ -27,9 +27,9 @@ func (w *Worker) drain(ctx context.Context, r *Running) error {
 
 // drainStorage gives a storage's siblings what it alone holds. Its entities stay where they are: they go with the disk.
 func (w *Worker) drainStorage(ctx context.Context, r *Running, top *store.Topology, id store.StorageID) error {
-	s := find(top, id)
-	if s == nil {
-		return Impossible(fmt.Errorf("%w: id %d", store.ErrNoStorage, id))
+	s, err := locate(top, id)
+	if err != nil {
+		return err
 	}
 	if s.Mode != store.ModeDrain {
 		err := fmt.Errorf("storage %d is %s; a storage that is drained is %s", id, s.Mode, store.ModeDrain)

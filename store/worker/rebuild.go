@@ -81,14 +81,11 @@ func (w *Worker) newRebuild(ctx context.Context, r *Running) (*rebuilding, error
 	if err != nil {
 		return nil, err
 	}
-	if b.target = find(top, op.Storage); b.target == nil {
-		return nil, Impossible(fmt.Errorf("%w: id %d", store.ErrNoStorage, op.Storage))
+	if b.target, err = locate(top, op.Storage); err == nil && b.target.Set == store.ModeFilling {
+		top, b.target, err = w.takeNewDisk(ctx, top, b.target)
 	}
-	if b.target.Set == store.ModeFilling {
-		if top, err = w.takeNewDisk(ctx, op.Storage, top); err != nil {
-			return nil, err
-		}
-		b.target = find(top, op.Storage)
+	if err != nil {
+		return nil, err
 	}
 	if b.target.Mode != store.ModeFilling {
 		if b.cur.Phase > phaseSettle || b.cur.Phase == phaseSettle && b.target.Mode == store.ModeRW {
@@ -118,28 +115,27 @@ func (w *Worker) newRebuild(ctx context.Context, r *Running) (*rebuilding, error
 }
 
 // takeNewDisk has a storage take the empty directory that it finds: its new disk is blank, and would be taken for one that is not
-// mounted. One that was down meanwhile is waited for until it is found to be well. It returns the topology of that moment.
-func (w *Worker) takeNewDisk(ctx context.Context, id store.StorageID, top *store.Topology) (*store.Topology, error) {
+// mounted. One that was down meanwhile is waited for until it is found to be well. It returns both as they are at that moment.
+func (w *Worker) takeNewDisk(ctx context.Context, top *store.Topology, s *store.Storage) (*store.Topology, *store.Storage, error) {
 	for deadline := time.Now().Add(returnsWithin); ; {
-		s := find(top, id)
 		if err := store.Accept(ctx, w.devices.Device(s)); err != nil {
-			return nil, fmt.Errorf("storage %d does not take its new disk: %w", id, err)
+			return nil, nil, fmt.Errorf("storage %d does not take its new disk: %w", s.ID, err)
 		}
 		if s.Mode != store.ModeDown {
-			return top, nil
+			return top, s, nil
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("storage %d does not answer: %s", id, s.Down.Reason)
+			return nil, nil, fmt.Errorf("storage %d does not answer: %s", s.ID, s.Down.Reason)
 		}
 		err := sleep(ctx, returnsEvery)
 		if err == nil {
 			top, err = w.cat.Topology(ctx)
 		}
-		if err != nil {
-			return nil, err
+		if err == nil {
+			s, err = locate(top, s.ID)
 		}
-		if find(top, id) == nil {
-			return nil, Impossible(fmt.Errorf("%w: id %d", store.ErrNoStorage, id))
+		if err != nil {
+			return nil, nil, err
 		}
 	}
 }

@@ -53,6 +53,14 @@ func find(top *store.Topology, id store.StorageID) *store.Storage {
 	return nil
 }
 
+// locate is find for an operation, which is impossible without the storage.
+func locate(top *store.Topology, id store.StorageID) (*store.Storage, error) {
+	if s := find(top, id); s != nil {
+		return s, nil
+	}
+	return nil, Impossible(fmt.Errorf("%w: id %d", store.ErrNoStorage, id))
+}
+
 // give copies an object's entity to a storage, unless it is there.
 func (w *Worker) give(ctx context.Context, top *store.Topology, o *store.Object, to *store.Storage) error {
 	info, err := w.devices.Device(to).Stat(ctx, o.ID)

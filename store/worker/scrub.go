@@ -61,10 +61,11 @@ func (w *Worker) scrub(ctx context.Context, r *Running) error {
 		}
 	}
 	if op.Storage != 0 && len(list) == 0 {
-		if find(top, op.Storage) == nil {
-			return Impossible(fmt.Errorf("%w: id %d", store.ErrNoStorage, op.Storage))
+		s, err := locate(top, op.Storage)
+		if err != nil {
+			return err
 		}
-		return fmt.Errorf("storage %d is %s", op.Storage, find(top, op.Storage).Mode)
+		return fmt.Errorf("storage %d is %s", op.Storage, s.Mode)
 	}
 	var problems []error
 	for _, s := range list {
