@@ -48,10 +48,11 @@ func runMemcached(ctx context.Context, env *environment, args []string) error {
 		return daemonize(env, "memcached", args)
 	}
 	log := m.logger(env.stderr)
+	// Half of the processors by default: most of a request is the kernel's work, which goes on beside, and with a thread for each processor the
+	// two would be in each other's way (bench: memcached-get-50).
+	m.opts.Threads = min(cmp.Or(m.opts.Threads, max(runtime.NumCPU()/2, 1)), runtime.NumCPU())
 	if os.Getenv("GOMAXPROCS") == "" {
-		// Most of a request is the kernel's work, which goes on beside: with a thread for each processor the two would be in each other's
-		// way, and the slowest requests twice as slow (bench: memcached-get-50).
-		runtime.GOMAXPROCS(min(cmp.Or(max(m.threads, 0), max(runtime.NumCPU()/2, 1)), runtime.NumCPU()))
+		runtime.GOMAXPROCS(m.opts.Threads)
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(memcachedGC)
@@ -250,8 +251,8 @@ func b2i(b bool) int64 {
 func (m *memcachedConfig) settings() map[string]string {
 	s := map[string]string{
 		"tcpport": strconv.Itoa(m.port), "udpport": strconv.Itoa(m.udpPort), "umask": m.mask,
-		"num_threads": strconv.Itoa(runtime.GOMAXPROCS(0)), "ssl_enabled": map[bool]string{true: "yes", false: "no"}[m.ssl],
-		"inter": cmp.Or(strings.Join(m.listen, ","), "127.0.0.1"), "ssl_verify_mode": strconv.Itoa(m.tls.verify),
+		"ssl_enabled": map[bool]string{true: "yes", false: "no"}[m.ssl],
+		"inter":       cmp.Or(strings.Join(m.listen, ","), "127.0.0.1"), "ssl_verify_mode": strconv.Itoa(m.tls.verify),
 		"ssl_min_version": []string{"tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3"}[m.tls.minVersion],
 	}
 	for name, v := range map[string]string{

@@ -33,7 +33,7 @@ func TestMemcachedFlags(t *testing.T) {
 	}{
 		{"", func(*memcachedConfig) {}},
 		{"-m 256 -p 11212 -l 10.0.0.1,::1 -l notls:localhost:99 -c 4096 -t 4 -I 2m -vv", func(m *memcachedConfig) {
-			m.opts.Limit, m.port, m.listen, m.opts.MaxConns, m.threads, m.opts.MaxItem, m.verbose = 256<<20, 11212, []string{"10.0.0.1", "::1", "notls:localhost:99"}, 4096, 4, 2<<20, 2
+			m.opts.Limit, m.port, m.listen, m.opts.MaxConns, m.opts.Threads, m.opts.MaxItem, m.verbose = 256<<20, 11212, []string{"10.0.0.1", "::1", "notls:localhost:99"}, 4096, 4, 2<<20, 2
 		}},
 		{"-dMCFXW -s/run/x -a 0770 -unobody -f1.5 -n 64 -R 40 -b 64 -B binary -D/ -I 512k", func(m *memcachedConfig) {
 			m.daemon, m.opts.NoEvict, m.opts.NoCAS, m.opts.NoFlush, m.opts.NoDump, m.opts.NoWatch = true, true, true, true, true, true

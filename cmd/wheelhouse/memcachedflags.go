@@ -15,11 +15,11 @@ import (
 
 // memcachedConfig is the command line of memcached.
 type memcachedConfig struct {
-	opts                      memcached.Options
-	port, udpPort             int
-	listen                    []string
-	socket, mask              string
-	threads, backlog, verbose int
+	opts             memcached.Options
+	port, udpPort    int
+	listen           []string
+	socket, mask     string
+	backlog, verbose int
 	daemonFiles
 	daemon, version, help, ssl  bool
 	license, shutdown, sasl     bool
@@ -51,7 +51,7 @@ func (m *memcachedConfig) flags() []daemonFlag {
 		{"slab-growth-factor", 'f', "X", "growth of the classes by which items are counted (default 1.25)", m.setGrowth},
 		{"slab-min-size", 'n', "BYTES", "least size of key, value and flags in those classes (default 48)", atLeastOne(&o.LeastItem)},
 		{"", 'D', "CHAR", "ends the prefixes of keys (default :); counts by prefix from the start", m.setDelimiter},
-		{"threads", 't', "N", "threads that work at once (default: half as many as there are processors)", atLeastOne(&m.threads)},
+		{"threads", 't', "N", "threads that work at once (default: half as many as there are processors)", atLeastOne(&m.opts.Threads)},
 		{"max-reqs-per-event", 'R', "N", "requests of a connection before others have a turn (default 20)", atLeastOne(&o.Batch)},
 		{"disable-cas", 'C', "", "give items no version", yes(&o.NoCAS)},
 		{"listen-backlog", 'b', "N", "connections that wait to be accepted (default, and below 1: as many as the system allows)", number(&m.backlog)},

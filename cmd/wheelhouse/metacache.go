@@ -124,7 +124,7 @@ func (a *app) openLocalCache() error {
 
 // serveCache runs a cache server inside up.
 func (a *app) serveCache(ln net.Listener, limit int64, opened func(*memcached.Server)) error {
-	s, err := memcached.Open(memcached.Options{Limit: limit, Log: a.log})
+	s, err := memcached.Open(memcached.Options{Limit: limit, Threads: -1, Log: a.log})
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}

@@ -28,6 +28,7 @@ func (k *knobs) init() {
 
 // admin handles what is not about one item.
 func (c *conn) admin(name, args []byte) error {
+	c.detach()
 	w := c.w
 	n, _ := split(args, w.tok[:])
 	all := w.tok[:n]

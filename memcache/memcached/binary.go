@@ -471,6 +471,7 @@ func (c *conn) binStat(name, value string) {
 
 // binStats is stat; the key is the group.
 func (c *conn) binStats(h *binHead, key []byte) error {
+	c.detach()
 	c.turn += c.s.opts.Batch // see stats
 	c.w.opaque = h.opaque
 	if !c.mayAdmin() {

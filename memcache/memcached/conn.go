@@ -8,9 +8,11 @@ import (
 	"net"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"wheelhouse/internal/rawio"
 	"wheelhouse/memcache/segcache"
@@ -19,10 +21,14 @@ import (
 // conn is one connection. What it needs only while it works is in its work.
 type conn struct {
 	s        *Server
-	nc       net.Conn
-	raw      syscall.RawConn // nil where there is no descriptor to read from
-	readFn   func(fd uintptr) bool
-	writeFn  func(fd uintptr) bool
+	mu       sync.Mutex // guards fd and nc against those whose the connection is not
+	fd       int        // if it is in the poller, else -1
+	nc       net.Conn   // if it is not
+	local    net.Addr
+	peer     net.Addr
+	state    atomic.Uint32 // in the poller
+	ready    chan struct{} // see wait
+	lead     *lead         // of the goroutine whose it is, if that leads
 	stripe   *stripe
 	w        *work
 	user     string
@@ -32,10 +38,9 @@ type conn struct {
 	watching atomic.Bool
 	closed   atomic.Bool
 	reason   atomic.Pointer[string]
-	p        []byte // for writeFn: what is left to be written
-	err      error  // of readFn and writeFn
-	n        int    // of readFn
-	into     []byte // for readFn: where to read to, rather than to the work's buffer
+	err      error  // of tryRead
+	n        int    // of tryRead
+	into     []byte // for tryRead: where to read to, rather than to the work's buffer
 	rest     []byte // what has been read of a request, while there is no work
 	lack     int    // bytes that errPartial waits for
 	skipping int    // bytes of input that are still to be dropped
@@ -45,9 +50,13 @@ type conn struct {
 	authed   bool
 	quit     bool // close when the answers are out
 	datagram bool
-	long     bool // its input is in Server.pending
-	late     bool // the answer comes after what is skipped, not before
-	again    bool // this request has been looked at before, and was not complete
+	long     bool  // its input is in Server.pending
+	takes    int64 // bytes, see mustTake
+	late     bool  // the answer comes after what is skipped, not before
+	again    bool  // this request has been looked at before, and was not complete
+	short    bool  // the last read took all there was
+	drain    bool  // there may be more, of which no event will tell
+	behind   bool  // requests that have been read wait for their turn
 	step     saslStep
 }
 
@@ -63,27 +72,31 @@ type work struct {
 	tags   [maxTagBytes]byte
 	bin    [256]byte // for a key in base64
 	tail   [2]byte   // of a value that was read to where it is to be
-	opaque uint32    // of a stat request
+	ahead  ahead
+	opaque uint32 // of a stat request
 }
 
 func newWork(size int) *work { return &work{in: make([]byte, size), out: make([]byte, 0, size)} }
 
 func newConn(s *Server, nc net.Conn, id uint64) *conn {
-	c := &conn{s: s, nc: nc, id: id, stripe: &s.stripes[id%stripes], protocol: s.opts.Protocol}
-	c.last.Store(time.Now().Unix())
-	if sc, ok := nc.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			c.raw, c.readFn, c.writeFn = raw, c.tryRead, c.tryWrite
-		}
+	c := &conn{
+		s: s, fd: -1, nc: nc, local: nc.LocalAddr(), peer: nc.RemoteAddr(), id: id, stripe: &s.stripes[id%stripes], protocol: s.opts.Protocol,
 	}
+	c.last.Store(time.Now().Unix())
 	return c
 }
 
 // errClosed ends a connection without a word.
 var errClosed = errors.New("memcached: connection closed")
 
+// serve is the goroutine of a connection that is not in the poller.
 func (c *conn) serve() {
 	defer c.end()
+	defer func() {
+		if p := recover(); p != nil {
+			c.panicked(p)
+		}
+	}()
 	if tc, ok := c.nc.(*tls.Conn); ok {
 		c.nc.SetDeadline(time.Now().Add(10 * time.Second))
 		if tc.Handshake() != nil {
@@ -118,11 +131,6 @@ func (c *conn) handle() bool {
 		return false
 	}
 	c.park()
-	if c.raw != nil {
-		// Others that are ready have their turn first: meanwhile this client may have sent its next request, and then a read finds it at
-		// once, where it would otherwise find nothing, and have to be called again.
-		runtime.Gosched()
-	}
 	return true
 }
 
@@ -156,22 +164,28 @@ func (s *Server) giveBack(w *work) {
 	s.works.Put(w)
 }
 
+func (c *conn) panicked(p any) {
+	c.stripe.add(panics)
+	c.s.log.Error("panic", "addr", c.remote(), "err", p, "stack", string(debug.Stack()))
+	c.close("panic")
+}
+
+// end is the last that happens to a connection.
 func (c *conn) end() {
-	if p := recover(); p != nil {
-		c.stripe.add(panics)
-		c.s.log.Error("panic", "addr", c.remote(), "err", p, "stack", string(debug.Stack()))
-		c.close("panic")
-	}
 	c.close("normal")
+	if c.fd >= 0 {
+		c.leavePoller(nil)
+	}
 	if c.long {
 		c.s.pending.release(c)
 	}
 	c.logClose()
 	c.s.open.Add(-1)
-	c.s.taken.Add(-connTakes(c.nc))
+	c.s.taken.Add(-c.takes)
 	c.s.mu.Lock()
 	delete(c.s.conns, c)
 	c.s.mu.Unlock()
+	c.s.serving.Done()
 }
 
 // close closes the connection. The first reason counts. Any goroutine may call it.
@@ -180,14 +194,26 @@ func (c *conn) close(reason string) {
 		return
 	}
 	c.reason.CompareAndSwap(nil, &reason)
-	c.nc.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd >= 0 {
+		_ = unix.Shutdown(c.fd, unix.SHUT_RDWR) // whoever's it is finds that out, and closes it
+	} else if c.nc != nil {
+		c.nc.Close()
+	}
 }
 
 // expel has the connection's own goroutine close it. Unlike close it waits for nothing, so that two connections may do it to each other while
 // they are about to read.
 func (c *conn) expel(reason string) {
 	c.reason.CompareAndSwap(nil, &reason)
-	c.nc.SetDeadline(time.Unix(1, 0))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd >= 0 {
+		_ = unix.Shutdown(c.fd, unix.SHUT_RDWR)
+	} else if c.nc != nil {
+		c.nc.SetDeadline(time.Unix(1, 0))
+	}
 }
 
 func (c *conn) fail(err error) {
@@ -199,8 +225,8 @@ func (c *conn) fail(err error) {
 }
 
 func (c *conn) remote() string {
-	if a := c.nc.RemoteAddr(); a != nil {
-		return a.String()
+	if c.peer != nil {
+		return c.peer.String()
 	}
 	return ""
 }
@@ -266,38 +292,28 @@ func (c *conn) write(p []byte) error {
 }
 
 func (c *conn) writeAll(p []byte) (int, error) {
-	if c.raw == nil {
+	if c.fd < 0 {
 		return c.nc.Write(p)
 	}
-	c.p, c.err = p, nil
-	err := c.raw.Write(c.writeFn)
-	if err == nil {
-		err = c.err
-	}
-	n := len(p) - len(c.p)
-	c.p = nil
-	return n, err
-}
-
-// tryWrite writes what is left, or returns false to be called again when the socket takes more.
-func (c *conn) tryWrite(fd uintptr) bool {
-	for len(c.p) > 0 {
-		n, err := rawio.Write(fd, c.p)
-		switch err {
-		case nil:
-			c.p = c.p[n:]
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			return false
-		default:
-			c.err = err
-			return true
+	for n := 0; ; {
+		k, err := rawio.Write(uintptr(c.fd), p[n:])
+		switch {
+		case err == nil:
+			if n += k; n == len(p) {
+				return n, nil
+			}
+		case err == unix.EAGAIN:
+			c.wait()
+		case err != unix.EINTR:
+			return n, err
 		}
 	}
-	return true
 }
 
-// process answers all requests that have been read as a whole.
+// errTurn means that others have their turn now, though there is more to do.
+var errTurn = errors.New("memcached: not all requests have been handled")
+
+// process answers all requests that have been read as a whole, or, for one that leads, so many that others do not wait for long: errTurn then.
 func (c *conn) process() error {
 	w := c.w
 	if c.protocol == Auto && w.n > w.r {
@@ -331,6 +347,9 @@ func (c *conn) process() error {
 		if c.turn++; c.turn >= c.s.opts.Batch && w.r < w.n {
 			c.turn = 0
 			c.stripe.add(connYields)
+			if c.lead != nil {
+				return errTurn
+			}
 			if err := c.yield(); err != nil {
 				return err
 			}

@@ -13,17 +13,9 @@ import (
 func (c *conn) writeHeld(v []byte, held segcache.Held) error {
 	out := c.w.out
 	n := 0
-	if c.raw != nil {
-		var werr error
-		bufs := [][]byte{out, v}
-		err := c.raw.Write(func(fd uintptr) bool {
-			n, werr = unix.Writev(int(fd), bufs)
-			return true
-		})
-		if err == nil && werr != nil && werr != unix.EAGAIN && werr != unix.EINTR {
-			err = werr
-		}
-		if err != nil {
+	if c.fd >= 0 {
+		var err error
+		if n, err = unix.Writev(c.fd, [][]byte{out, v}); err != nil && err != unix.EAGAIN && err != unix.EINTR {
 			held.Release()
 			return err
 		}
@@ -35,12 +27,12 @@ func (c *conn) writeHeld(v []byte, held segcache.Held) error {
 	}
 	rest := v[n:]
 	size := int64(len(rest))
-	if c.raw != nil && c.s.unread.Add(size) <= maxUnread {
+	if c.fd >= 0 && c.s.unread.Add(size) <= maxUnread {
 		rest = append(make([]byte, 0, len(rest)), rest...)
 		held.Release()
 		defer c.s.unread.Add(-size)
 	} else {
-		if c.raw != nil {
+		if c.fd >= 0 {
 			c.s.unread.Add(-size)
 		}
 		defer held.Release()
@@ -50,8 +42,7 @@ func (c *conn) writeHeld(v []byte, held segcache.Held) error {
 	for len(out)+len(rest) > 0 {
 		c.writing.Store(c.s.clock.real.Load()) // WriteTimeout is for each piece: a large value may take long
 		piece := rest[:min(len(rest), flushAt)]
-		bufs := net.Buffers{out, piece}
-		k, err := bufs.WriteTo(c.nc)
+		k, err := c.writeBoth(out, piece)
 		c.stripe.n[bytesWritten].Add(uint64(k))
 		if err != nil {
 			return err
@@ -59,4 +50,20 @@ func (c *conn) writeHeld(v []byte, held segcache.Held) error {
 		out, rest = nil, rest[len(piece):]
 	}
 	return nil
+}
+
+// writeBoth writes a and then b.
+func (c *conn) writeBoth(a, b []byte) (int64, error) {
+	if c.fd < 0 {
+		bufs := net.Buffers{a, b}
+		return bufs.WriteTo(c.nc)
+	}
+	n := 0
+	for _, p := range [...][]byte{a, b} {
+		k, err := c.writeAll(p)
+		if n += k; err != nil {
+			return int64(n), err
+		}
+	}
+	return int64(n), nil
 }

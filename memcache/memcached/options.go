@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"wheelhouse/memcache/segcache"
@@ -71,6 +72,10 @@ type Options struct {
 	// number.
 	Verbose     int
 	OnVerbosity func(level int)
+	// Threads is how many goroutines serve those connections that are sockets and nothing else (-t). They keep as
+	// many of GOMAXPROCS busy. Default: half of GOMAXPROCS. Less than 0: each connection has a goroutine of its own, as those of TLS have, which is
+	// slower, takes more memory, and is right for a process that does other things besides.
+	Threads int
 	// Batch is how many requests of a connection are answered before others have a turn (-R). Default 20.
 	Batch int
 	// Protocol is what connections speak (-B). Default: their first byte tells.
@@ -118,6 +123,14 @@ type Options struct {
 	still bool // nothing happens in the background: for tests
 }
 
+// threads is how many serve connections at once.
+func (o *Options) threads() int {
+	if o.Threads < 0 {
+		return runtime.GOMAXPROCS(0)
+	}
+	return o.Threads
+}
+
 func (o Options) withDefaults() Options {
 	o.Limit = cmp.Or(o.Limit, 64<<20)
 	o.MaxConns = cmp.Or(o.MaxConns, 1024)
@@ -126,6 +139,7 @@ func (o Options) withDefaults() Options {
 	o.LeastItem = cmp.Or(o.LeastItem, 48)
 	o.ChunkMax = cmp.Or(o.ChunkMax, 512<<10)
 	o.Batch = cmp.Or(o.Batch, 20)
+	o.Threads = cmp.Or(o.Threads, max(runtime.GOMAXPROCS(0)/2, 1))
 	o.Delimiter = cmp.Or(o.Delimiter, ':')
 	if o.SASL != nil { // as memcached: the text protocol could not authenticate
 		o.Protocol = Binary

@@ -42,6 +42,7 @@ type Server struct {
 	slow     slowLog
 	pending  pending
 	gate     gate
+	poller   *poller // nil: each connection has a goroutine
 	watch    watchers
 	stopOnce sync.Once
 
@@ -104,6 +105,12 @@ func Open(opts Options) (*Server, error) {
 		if err := s.loadSnapshot(o.Snapshot); err != nil {
 			return nil, errors.Join(err, s.cache.Close())
 		}
+	}
+	if o.Threads > 0 {
+		if s.poller, err = newPoller(s); err != nil {
+			return nil, errors.Join(err, s.cache.Close())
+		}
+		s.poller.start(o.Threads)
 	}
 	ctx, cancel := context.WithCancel(context.Background()) // ends with Close
 	s.stop = cancel
@@ -177,9 +184,21 @@ func (s *Server) ServeConn(nc net.Conn) {
 	s.conns[c] = struct{}{}
 	s.accepted.Add(1)
 	s.open.Add(1)
-	s.taken.Add(connTakes(nc))
+	s.serving.Add(1)
+	c.joinPoller()
+	c.takes = c.mustTake()
+	s.taken.Add(c.takes)
 	s.setAside()
-	s.serving.Go(c.serve)
+	if c.fd < 0 {
+		go c.serve()
+		return
+	}
+	c.logConn()
+	if err := s.poller.add(c); err != nil {
+		s.log.Error("a connection cannot be waited for", "addr", c.remote(), "err", err)
+		c.close("error")
+		go c.end()
+	}
 }
 
 func (s *Server) isClosed() bool {
@@ -257,6 +276,9 @@ func (s *Server) end() {
 	s.mu.Unlock()
 	s.serving.Wait()
 	s.stop()
+	if s.poller != nil {
+		s.poller.close()
+	}
 	s.parts.Wait()
 }
 

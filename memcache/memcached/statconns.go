@@ -40,9 +40,9 @@ func (c *conn) connLines(list []*conn) {
 	now := time.Now().Unix()
 	for _, x := range list {
 		id := strconv.FormatUint(x.id, 10)
-		network, local := "tcp:", x.nc.LocalAddr().String()
+		network, local := "tcp:", x.local.String()
 		remote := x.remote()
-		if x.nc.LocalAddr().Network() == "unix" {
+		if x.local.Network() == "unix" {
 			network, remote = "unix:", local
 		}
 		c.stat(id+":addr", network+remote)

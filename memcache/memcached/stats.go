@@ -120,7 +120,7 @@ func (c *conn) generalStats() {
 	c.stat("accepting_conns", 1)
 	c.stat("listen_disabled_num", 0)
 	c.stat("time_in_listen_disabled_us", 0)
-	c.stat("threads", c.setting("num_threads", "4"))
+	c.stat("threads", c.s.opts.threads())
 	c.stat("conn_yields", s.count(connYields))
 	c.stat("hash_power_level", bits.Len64(uint64(st.IndexBytes/8))-1)
 	c.stat("hash_bytes", st.IndexBytes)

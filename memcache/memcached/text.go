@@ -152,7 +152,11 @@ func (c *conn) get(keys []byte, withVersion bool) error {
 		c.answer(denied)
 		return nil
 	}
-	for len(keys) > 0 {
+	many := bytes.IndexByte(keys, ' ') >= 0
+	for n := 0; len(keys) > 0; n++ {
+		if many && n%aheadKeys == 0 {
+			c.multiAhead(keys)
+		}
 		key := keys
 		if i := bytes.IndexByte(keys, ' '); i >= 0 {
 			key, keys = keys[:i], bytes.TrimLeft(keys[i:], " ")

@@ -62,7 +62,7 @@ func (s *Server) ServeUDP(p *net.UDPConn) error {
 // serveDatagram answers one. Nothing that fails is worth a word: the client asks again.
 func (s *Server) serveDatagram(p *net.UDPConn, from netip.AddrPort, id uint16, payload, buf []byte) {
 	w := &work{in: payload, n: len(payload), out: make([]byte, 0, udpSize)}
-	c := &conn{s: s, nc: packetConn{p, from}, w: w, stripe: &s.stripes[0], protocol: s.opts.Protocol, datagram: true, authed: true}
+	c := &conn{s: s, fd: -1, nc: packetConn{p, from}, local: p.LocalAddr(), peer: net.UDPAddrFromAddrPort(from), w: w, stripe: &s.stripes[0], protocol: s.opts.Protocol, datagram: true, authed: true}
 	c.stripe.n[bytesRead].Add(uint64(len(payload)))
 	c.last.Store(time.Now().Unix())
 	if err := c.process(); err != nil && len(w.out) == 0 {
@@ -96,4 +96,3 @@ type packetConn struct {
 func (packetConn) Read([]byte) (int, error)    { return 0, errClosed }
 func (packetConn) Write(p []byte) (int, error) { return len(p), nil }
 func (packetConn) Close() error                { return nil }
-func (p packetConn) RemoteAddr() net.Addr      { return net.UDPAddrFromAddrPort(p.from) }

@@ -30,8 +30,8 @@ func (c *conn) postpone(start int) error {
 // crowded reports whether there are so many connections that one that waits may keep nothing that it does not need.
 func (s *Server) crowded() bool { return s.open.Load() > crowd }
 
-// tryRead reads to c.into, or else into the work's buffer, which it takes from the pool when there is something to read.
-func (c *conn) tryRead(fd uintptr) bool {
+// tryRead reads to c.into, or else into the work's buffer, which it takes from the pool. It reports false where there is nothing to be read.
+func (c *conn) tryRead() bool {
 	fresh := c.w == nil
 	if fresh {
 		c.takeWork()
@@ -42,7 +42,7 @@ func (c *conn) tryRead(fd uintptr) bool {
 		if dst == nil {
 			dst = w.in[w.n:]
 		}
-		n, err := rawio.Read(fd, dst)
+		n, err := rawio.Read(uintptr(c.fd), dst)
 		switch {
 		case err == syscall.EINTR:
 			continue
@@ -84,7 +84,7 @@ func (c *conn) beforeWait(fresh bool) {
 	}
 }
 
-// fill reads more. Answers that wait go out first: the client may wait for them.
+// fill reads more, for a connection that is not in the poller. Answers that wait go out first: the client may wait for them.
 func (c *conn) fill() error {
 	if w := c.w; w != nil {
 		if len(w.out) > 0 {
@@ -107,11 +107,8 @@ func (c *conn) fill() error {
 }
 
 func (c *conn) read() (int, error) {
-	if c.raw != nil {
-		return c.readRaw()
-	}
 	if c.w == nil { // it is not known when there is something: wait with as little as possible
-		var first [64]byte
+		var first [256]byte
 		n, err := c.nc.Read(first[:])
 		if n > 0 {
 			c.takeWork()
@@ -121,13 +118,6 @@ func (c *conn) read() (int, error) {
 		return 0, err
 	}
 	return c.nc.Read(c.w.in[c.w.n:])
-}
-
-func (c *conn) readRaw() (int, error) {
-	if err := c.raw.Read(c.readFn); err != nil {
-		return 0, err
-	}
-	return c.n, c.err
 }
 
 // makeRoom sees to n free bytes behind what has been read.
@@ -183,15 +173,18 @@ func (c *conn) readFull(parts ...[]byte) error {
 }
 
 func (c *conn) readInto(p []byte) (int, error) {
-	if c.raw == nil {
+	if c.fd < 0 {
 		return c.nc.Read(p)
 	}
-	c.into = p
-	n, err := c.readRaw()
-	if n <= 0 && err == nil {
-		n, err = 0, io.EOF
+	for c.into = p; !c.tryRead(); {
+		if c.wait(); c.closed.Load() {
+			return 0, errClosed
+		}
 	}
-	return max(n, 0), err
+	if c.n <= 0 && c.err == nil {
+		c.err = io.EOF
+	}
+	return max(c.n, 0), c.err
 }
 
 // skip drops n bytes of input, those that have come and those that will.

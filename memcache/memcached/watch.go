@@ -131,6 +131,9 @@ func (c *conn) watchCommand(tok [][]byte) error {
 		c.answer(plainError)
 		return nil
 	}
+	if err := c.hijack(); err != nil {
+		return err
+	}
 	x := &watcher{ready: make(chan struct{}, 1)}
 	for _, t := range tok {
 		k, ok := watchNames[string(t)]
@@ -234,14 +237,14 @@ func (w *watchers) raw(c *conn, line []byte) {
 
 func (c *conn) logConn() {
 	if c.s.watch.wants(watchConn) {
-		ip, port, transport := c.peer()
+		ip, port, transport := c.peerParts()
 		c.s.watch.line(watchConn, "type=conn_new rip=%s rport=%s transport=%s cfd=%d", ip, port, transport, c.id)
 	}
 }
 
 func (c *conn) logClose() {
 	if c.s.watch.wants(watchConn) {
-		ip, port, transport := c.peer()
+		ip, port, transport := c.peerParts()
 		reason := "normal"
 		if r := c.reason.Load(); r != nil {
 			reason = *r
@@ -251,7 +254,7 @@ func (c *conn) logClose() {
 }
 
 // peer names the client for the log.
-func (c *conn) peer() (ip, port, transport string) {
+func (c *conn) peerParts() (ip, port, transport string) {
 	ip, port, err := net.SplitHostPort(c.remote())
 	if err != nil {
 		return "unix", "0", "local"

@@ -92,7 +92,6 @@ type Cache struct {
 	room    sync.Mutex // one makes room at a time
 	scanned atomic.Uint32
 	wake    chan struct{} // to Run
-	counts  counters
 }
 
 // New makes a cache. Close gives its memory back.
@@ -186,6 +185,7 @@ func (c *Cache) makeIndex() error {
 			return err
 		}
 		s.buckets = first
+		s.publish()
 		s.classes = make([]ClassStats, len(c.opts.Sizes))
 		c.indexBytes.Add(first * perBucket * 8)
 	}

@@ -75,17 +75,17 @@ func (c *Cache) clearItem(r *region, addr uint64, head uint32, n int, mode clear
 		keep = 0
 	}
 	if mode == clearGone || mode == clearUnused && keep > 0 {
-		left := use
+		to, left := r.queue, use
 		if mode == clearUnused {
-			left = use - 1
+			to, left = mainQueue, use-1
 			if r.queue == probation {
 				left = 0
 			}
 		}
-		if c.move(sh, slot, r, addr, head, n, left) {
-			if r.queue == probation {
+		if c.move(sh, slot, r, to, addr, head, n, left) {
+			if to != r.queue {
 				k.Promoted++
-			} else {
+			} else if to == mainQueue {
 				k.Kept++
 			}
 			return true
@@ -102,14 +102,14 @@ func (c *Cache) clearItem(r *region, addr uint64, head uint32, n int, mode clear
 	return true
 }
 
-// move copies an item to the main queue.
-func (c *Cache) move(sh *shard, slot *uint64, r *region, addr uint64, head uint32, n int, use uint64) bool {
+// move copies an item to a queue's open region.
+func (c *Cache) move(sh *shard, slot *uint64, r *region, q queueID, addr uint64, head uint32, n int, use uint64) bool {
 	exp := *c.word(addr + 4)
 	large, bucket := c.kind(n, exp)
-	a := &c.actives[mainQueue][large][bucket]
+	a := &c.actives[q][large][bucket]
 	to, dst, ok := c.reserve(a, head, n, exp)
 	if !ok {
-		if !c.openFor(mainQueue, large, bucket, c.regionSegs(n, large), 0) {
+		if !c.openFor(q, large, bucket, c.regionSegs(n, large), 0) {
 			return false
 		}
 		if to, dst, ok = c.reserve(a, head, n, exp); !ok {
@@ -118,7 +118,7 @@ func (c *Cache) move(sh *shard, slot *uint64, r *region, addr uint64, head uint3
 	}
 	copy(c.bytes(to, n), c.bytes(addr, n))
 	*slot = *slot&^(addrMask|useMask) | use<<addrBits | (to/unit + 1)
-	if r.queue == probation {
+	if r.queue != q {
 		class, _ := c.classAt(to, head)
 		sh.classes[class].Probation--
 	}

@@ -7,6 +7,7 @@ const (
 	itemsPerRegion = 4  // of at least so many of them, lest much of the last segment is left over
 	wantUse        = 1  // uses by which an item passes its probation
 	probationPart  = 10 // of the memory that is in use
+	scanRegions    = 4096
 	forceAfter     = 16 // evictions without success, after which use does not protect an item
 )
 
@@ -96,8 +97,8 @@ func (c *Cache) evict(count uint32, tries int) bool {
 	mode := clearUnused
 	if tries > forceAfter {
 		mode = clearAll
-	} else if r := c.halfDead(); r >= 0 && c.clear(r, clearUnused) {
-		return true
+	} else if r := c.halfDead(); r >= 0 && c.clear(r, clearGone) {
+		return true // as long as there is much that nobody needs, nothing else is forgotten
 	}
 	first := probation
 	c.segs.mu.Lock()
@@ -124,23 +125,24 @@ func (c *Cache) evictFrom(q queueID, mode clearMode) bool {
 	return false
 }
 
-// halfDead returns a sealed region of which less than half is in use, or -1. It looks at some at a time.
+// halfDead returns the sealed region that has the least of its memory in use, if that is less than half, or -1. In a large cache it looks at
+// some at a time.
 func (c *Cache) halfDead() int32 {
-	c.segs.mu.Lock()
-	defer c.segs.mu.Unlock()
-	i := c.segs.queue[mainQueue].head
-	if c.counts.turn++; c.counts.turn%2 == 0 {
-		i = c.segs.queue[probation].head
-	}
-	best, least := int32(-1), int64(0)
-	for n := 0; i >= 0 && n < 256; n++ {
-		r := &c.segs.regions[i]
-		if size := int64(r.count) << c.segShift; r.is(regionSealed) && r.refs.Load() == 0 && r.live.Load() < size/2 {
-			if spare := size - r.live.Load(); spare > least {
-				best, least = i, spare
-			}
+	s := &c.segs
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	best, least := int32(-1), 0.5
+	for range min(scanRegions, s.top) {
+		if s.scan++; s.scan >= s.top {
+			s.scan = 0
 		}
-		i = r.next
+		r := &s.regions[s.scan]
+		if !r.is(regionSealed) || r.refs.Load() != 0 {
+			continue
+		}
+		if part := float64(r.live.Load()) / float64(int64(r.count)<<c.segShift); part < least {
+			best, least = int32(s.scan), part
+		}
 	}
 	return best
 }

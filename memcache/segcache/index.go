@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/bits"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -38,7 +39,11 @@ type shard struct {
 	buckets uint32
 	grown   uint32 // how often the table has
 	classes []ClassStats
-	_       [64]byte
+
+	aheadTable   atomic.Uintptr // table's first slot, and buckets, for Foresee
+	aheadBuckets atomic.Uint32
+
+	_ [64]byte
 }
 
 // The shard is chosen by the hash's upper 8 bits, the tag is the 23 below (33 to 55), the first bucket by the lower 32.
@@ -142,6 +147,7 @@ func (s *shard) grow(c *Cache) error {
 		if s.refill(c, old) {
 			c.indexBytes.Add(int64(len(table)-len(old)) * 8)
 			s.grown++
+			s.publish()
 			return unmapWords(old)
 		}
 		s.table, s.buckets = old, buckets

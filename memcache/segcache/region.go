@@ -101,6 +101,8 @@ type segments struct {
 	warm    uint32 // touched segments
 	queue   [queues]queue
 	hint    int // no segment below is free, in words of taken
+	top     int // none from here on was ever in use
+	scan    int // where halfDead has been
 }
 
 func (c *Cache) regionOf(addr uint64) *region {
@@ -195,6 +197,7 @@ func (c *Cache) open(first int32, count uint32, q queueID) *region {
 		r.set(regionInner)
 	}
 	s.used += count
+	s.top = max(s.top, int(first)+int(count))
 	r := &s.regions[first]
 	r.refs.Store(0)
 	r.live.Store(0)

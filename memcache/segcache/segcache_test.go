@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -497,4 +498,34 @@ func TestSetAside(t *testing.T) {
 		}
 	}
 	c.check(t)
+}
+
+// Where most of the memory is what is left of items that were overwritten, no item is forgotten for more.
+func TestGarbageGoesFirst(t *testing.T) {
+	t.Parallel()
+	for _, largest := range []int{200, 3000, 30_000, 200_000} {
+		t.Run(fmt.Sprint(largest), func(t *testing.T) {
+			t.Parallel()
+			const limit = 16 << 20
+			c := newCache(t, Options{Limit: limit, Now: 1})
+			rng := rand.New(rand.NewPCG(1, uint64(largest)))
+			keys := limit / 4 / (largest / 2)
+			fill := strings.Repeat("x", largest)
+			for i, sum := 0, 0; sum < 10*limit; i++ {
+				n := rng.IntN(largest)
+				if err := set(c, fmt.Sprint("key", rng.IntN(keys)), &Put{A: []byte(fill[:n])}); err != nil {
+					t.Fatal(err)
+				}
+				sum += n
+			}
+			evicted := uint64(0)
+			for _, k := range c.Stats().Classes {
+				evicted += k.Evicted
+			}
+			if evicted != 0 {
+				t.Errorf("%d items were forgotten; want none", evicted)
+			}
+			c.check(t)
+		})
+	}
 }

@@ -1,10 +1,5 @@
 package segcache
 
-// counters of a cache that belong to no class. turn is guarded by segments.mu.
-type counters struct {
-	turn uint32
-}
-
 // Stats is a cache's state.
 type Stats struct {
 	Classes    []ClassStats // by class

@@ -1,0 +1,266 @@
+package memcached
+
+import (
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// step is what is done with a connection in the poller, in this order. All of a list have had one step before the first has the next: its code
+// stays in the processor's cache, and memory that one step asks for comes while the others of the list are dealt with.
+type step uint8
+
+const (
+	stepRead step = iota
+	stepForesee
+	stepFetchAhead
+	stepRespond
+	stepSend
+	steps
+)
+
+// take takes the connection through a step.
+func (c *conn) take(s step) outcome {
+	switch s {
+	case stepRead:
+		return c.readIn()
+	case stepForesee:
+		return c.foresee()
+	case stepFetchAhead:
+		return c.fetchAhead()
+	case stepRespond:
+		return c.respond()
+	}
+	return c.send()
+}
+
+// outcome of a step.
+type outcome uint8
+
+const (
+	goesOn  outcome = iota // to the next step
+	rests                  // until something happens at its socket
+	hasMore                // to do: begins again with the first step, when others have had their turn
+	ended
+)
+
+// The states of a connection in the poller.
+const (
+	idle    uint32 = iota // it is nobody's
+	busy                  // it is one goroutine's, and no other may touch it
+	again                 // the same, and something has happened that this goroutine does not know of
+	waiting               // the same, and the goroutine waits at conn.ready for something to happen
+)
+
+// joinPoller takes the socket out of the hands of package net, if it is one that the poller can wait for.
+func (c *conn) joinPoller() {
+	if c.s.poller == nil {
+		return
+	}
+	sc, ok := c.nc.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if n, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil { // else there is none left, and the connection stays as it is
+			c.fd = n
+		}
+	})
+	if c.fd >= 0 {
+		c.nc.Close()
+		c.nc = nil
+	}
+}
+
+// leavePoller closes the socket's descriptor. From now on the connection is nc, if there is one.
+func (c *conn) leavePoller(nc net.Conn) {
+	c.s.poller.drop(c)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	unix.Close(c.fd)
+	c.fd, c.nc = -1, nc
+}
+
+// hijack gives the connection back to package net, for what needs more than one goroutine.
+func (c *conn) hijack() error {
+	if c.fd < 0 {
+		return nil
+	}
+	c.detach()
+	fd, err := unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), "")
+	nc, err := net.FileConn(f)
+	f.Close()
+	if err != nil {
+		return err
+	}
+	c.leavePoller(nc)
+	if c.closed.Load() {
+		nc.Close() // which the one who closed it may not have seen
+		return errClosed
+	}
+	return nil
+}
+
+// happened notes that something has happened at the socket. If it is nobody's, it is the caller's from now on.
+func (c *conn) happened() (mine bool) {
+	for {
+		switch s := c.state.Load(); s {
+		case idle:
+			if c.state.CompareAndSwap(s, busy) {
+				return true
+			}
+		case busy:
+			if c.state.CompareAndSwap(s, again) {
+				return false
+			}
+		case waiting:
+			if c.state.CompareAndSwap(s, busy) {
+				c.ready <- struct{}{} // has room: one waits
+				return false
+			}
+		case again:
+			return false
+		}
+	}
+}
+
+// settle makes the connection nobody's, unless something has happened meanwhile.
+func (c *conn) settle() bool {
+	if c.state.CompareAndSwap(busy, idle) {
+		return true
+	}
+	c.state.Store(busy)
+	c.drain = true
+	return false
+}
+
+// detach gives the lead to another goroutine, if it is the caller's. It is to be called before anything that may take long.
+func (c *conn) detach() {
+	if l := c.lead; l != nil {
+		c.lead = nil
+		l.list[l.at-1] = nil
+		c.s.parts.Go(func() { c.s.poller.run(l) })
+	}
+}
+
+// wait waits until something happens at the socket, whatever it is.
+func (c *conn) wait() {
+	c.detach()
+	if c.ready == nil {
+		c.ready = make(chan struct{}, 1)
+	}
+	if c.state.CompareAndSwap(busy, waiting) {
+		<-c.ready
+	} else {
+		c.state.Store(busy)
+	}
+	c.drain = true
+}
+
+// alone goes on after a step in which the lead was given away. What is to be done after the steps that follow is the leaders' again.
+func (c *conn) alone(at step, o outcome) {
+	for o == goesOn && c.fd >= 0 {
+		at++
+		o = c.try(at)
+	}
+	switch {
+	case o == ended:
+		c.end()
+	case c.fd < 0: // it has left the poller
+		c.serve()
+	case o == hasMore || !c.settle():
+		// Now something must happen, so that a leader sees to it: MOD tells all that is as it was, above all that it can be written to. Another
+		// event may come first, and then this one finds nothing to do, or a connection that has ended.
+		fd := c.fd
+		c.state.Store(idle)
+		_ = c.s.poller.watch(fd, unix.EPOLL_CTL_MOD)
+	}
+}
+
+// try does a step, and ends the connection if that panics.
+func (c *conn) try(s step) (o outcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.panicked(p)
+			o = ended
+		}
+	}()
+	return c.take(s)
+}
+
+// readIn reads what has come.
+func (c *conn) readIn() outcome {
+	if c.closed.Load() {
+		return ended
+	}
+	if c.behind {
+		return goesOn
+	}
+	if c.w != nil {
+		c.makeRoom(1)
+	}
+	if !c.tryRead() {
+		c.drain = false
+		return rests
+	}
+	if c.n <= 0 {
+		if c.err == nil {
+			c.err = io.EOF
+		}
+		c.fail(c.err)
+		return ended
+	}
+	w := c.w
+	w.n += c.n
+	c.short = w.n < len(w.in)
+	c.stripe.n[bytesRead].Add(uint64(c.n))
+	return goesOn
+}
+
+// respond answers what is complete.
+func (c *conn) respond() outcome {
+	c.last.Store(c.s.clock.real.Load())
+	err := c.process()
+	if c.behind = err == errTurn; c.behind {
+		if len(c.w.out) < readBuffer {
+			return hasMore
+		}
+		return goesOn
+	}
+	if err != nil {
+		_ = c.flush() // what was right before
+		c.fail(err)
+		return ended
+	}
+	return goesOn
+}
+
+// send writes the answers.
+func (c *conn) send() outcome {
+	if c.flush() != nil || c.quit {
+		return ended
+	}
+	if c.behind {
+		c.slim()
+		return hasMore
+	}
+	c.park()
+	if !c.short || c.drain {
+		return hasMore
+	}
+	if c.w != nil {
+		c.beforeWait(false)
+	}
+	return rests
+}
