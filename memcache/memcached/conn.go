@@ -194,12 +194,8 @@ func (c *conn) close(reason string) {
 		return
 	}
 	c.reason.CompareAndSwap(nil, &reason)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.fd >= 0 {
-		_ = unix.Shutdown(c.fd, unix.SHUT_RDWR) // whoever's it is finds that out, and closes it
-	} else if c.nc != nil {
-		c.nc.Close()
+	if nc := c.shut(); nc != nil {
+		nc.Close()
 	}
 }
 
@@ -207,13 +203,21 @@ func (c *conn) close(reason string) {
 // they are about to read.
 func (c *conn) expel(reason string) {
 	c.reason.CompareAndSwap(nil, &reason)
+	if nc := c.shut(); nc != nil {
+		nc.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+// shut shuts the socket of a connection in the poller down: whoever's it is finds that out, and closes it. It returns what is to be ended of one that is
+// not there.
+func (c *conn) shut() net.Conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fd >= 0 {
+		c.closed.Store(true) // what has come is not read any more
 		_ = unix.Shutdown(c.fd, unix.SHUT_RDWR)
-	} else if c.nc != nil {
-		c.nc.SetDeadline(time.Unix(1, 0))
 	}
+	return c.nc
 }
 
 func (c *conn) fail(err error) {
