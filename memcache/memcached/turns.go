@@ -11,7 +11,7 @@ import (
 )
 
 // turnEvery is how long leaders may be busy before others have their turn.
-const turnEvery = 500 * time.Microsecond
+const turnEvery = 250 * time.Microsecond
 
 // turns lets those have their turn who wait in the runtime's poller, where connections of TLS and listeners do. The runtime looks there when
 // there is nothing else to do, which under load there always is, or every 10 ms. So now and then a leader waits there itself, for something that
