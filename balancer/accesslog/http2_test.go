@@ -2,42 +2,20 @@ package accesslog
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"wheelhouse/balancer/balancertest"
+	"wheelhouse/internal/testcert"
 )
-
-// keyPair writes a certificate and its key.
-func keyPair(t *testing.T) (cert, key string) {
-	t.Helper()
-	s := httptest.NewTLSServer(nil)
-	defer s.Close()
-	der, err := x509.MarshalPKCS8PrivateKey(s.TLS.Certificates[0].PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, "cert"), filepath.Join(dir, "key")
-	for file, b := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: s.Certificate().Raw}, key: {Type: "PRIVATE KEY", Bytes: der}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(b), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
-}
 
 // The log says which HTTP the client spoke, not which the balancer made of it.
 func TestVersion(t *testing.T) {
-	cert, key := keyPair(t)
+	cert, key := testcert.Pair(t, t.TempDir(), "a", 1, "a.test")
 	node := balancertest.Backend(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
 	for _, tt := range []struct {
 		h2           bool

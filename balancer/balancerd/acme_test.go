@@ -21,6 +21,7 @@ import (
 
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/balancertest"
+	"wheelhouse/internal/testcert"
 )
 
 // resolver answers that every name is this machine.
@@ -69,7 +70,7 @@ func TestACME(t *testing.T) {
 
 // A file's certificate that fits the name is no answer to a challenge for it.
 func TestACMEBesideFiles(t *testing.T) {
-	cert, key := pair(t, t.TempDir(), "wild", 7, "*.acme.test")
+	cert, key := testcert.Pair(t, t.TempDir(), "wild", 7, "*.acme.test")
 	b, _, _ := startACME(t, "SET ssl_cert_file = "+cert+"\nSET ssl_key_file = "+key)
 	balancertest.Eventually(t, "the certificate is had, or not", func() bool {
 		return strings.Contains(b.Log.String(), "certificate obtained") || strings.Contains(b.Log.String(), "could not be obtained")

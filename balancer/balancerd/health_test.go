@@ -17,6 +17,7 @@ import (
 	"wheelhouse/balancer/balancertest"
 	"wheelhouse/balancer/transport"
 	"wheelhouse/internal/http1"
+	"wheelhouse/internal/testcert"
 )
 
 // stepped is a backend whose health checks are answered one after the other, as the test says.
@@ -93,7 +94,7 @@ func TestHealthTimes(t *testing.T) {
 
 // Checks take the way that requests take: with TLS, and with the PROXY header of a connection that nobody is behind.
 func TestHealthTakesTheServicesWay(t *testing.T) {
-	cert, key := pair(t, t.TempDir(), "b", 1, "b.test")
+	cert, key := testcert.Pair(t, t.TempDir(), "b", 1, "b.test")
 	p, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/balancertest"
+	"wheelhouse/internal/testcert"
 )
 
 // accepted is a listener that tells of the sockets which it accepts.
@@ -36,7 +37,7 @@ func (l accepted) Accept() (net.Conn, error) {
 
 // client_sndbuf_size is the size of clients' sockets' buffers, with TLS and without; 0 leaves the kernel's.
 func TestClientSndbufSize(t *testing.T) {
-	cert, key := pair(t, t.TempDir(), "s", 1, "s.test")
+	cert, key := testcert.Pair(t, t.TempDir(), "s", 1, "s.test")
 	secure := fmt.Sprintf("\nSET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)
 	conns := make(chan *net.TCPConn, 10)
 	back := balancertest.Backend(t, echo)
@@ -138,9 +139,9 @@ func TestRetryBudget(t *testing.T) {
 // What TLS is spoken with which clients is as the parameters say.
 func TestTLSParameters(t *testing.T) {
 	dir := t.TempDir()
-	cert, key := pair(t, dir, "server", 1, "server.test")
-	ccert, ckey := pair(t, dir, "client", 2, "client.test")
-	other, okey := pair(t, dir, "other", 3, "other.test")
+	cert, key := testcert.Pair(t, dir, "server", 1, "server.test")
+	ccert, ckey := testcert.Pair(t, dir, "client", 2, "client.test")
+	other, okey := testcert.Pair(t, dir, "other", 3, "other.test")
 	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)), balancerd.Options{})
 	by := func(c, k string) *tls.Config { // shows its certificate whether the server would have it or not
 		p, err := tls.LoadX509KeyPair(c, k)
@@ -258,7 +259,7 @@ func idleHTTP2(t *testing.T, addr string) (ended chan struct{}) {
 
 // A timeout that is changed while the service runs holds for clients of HTTP/2 too.
 func TestIdleTimeoutOfHTTP2(t *testing.T) {
-	cert, key := pair(t, t.TempDir(), "s", 1, "s.test")
+	cert, key := testcert.Pair(t, t.TempDir(), "s", 1, "s.test")
 	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)), balancerd.Options{})
 	b.Do("SET rp.persist_client_idle_timeout = .1")
 	select {
@@ -270,7 +271,7 @@ func TestIdleTimeoutOfHTTP2(t *testing.T) {
 
 // Clients of HTTP/2 count towards max_client_connections, and one of them that idles has to go.
 func TestMaxClientConnectionsOfHTTP2(t *testing.T) {
-	cert, key := pair(t, t.TempDir(), "s", 1, "s.test")
+	cert, key := testcert.Pair(t, t.TempDir(), "s", 1, "s.test")
 	conf := fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s\nSET max_client_connections = 2\nSET persist_client_idle_timeout = 3600", cert, key)
 	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), conf), balancerd.Options{})
 	ended := make(chan int, 3)

@@ -11,11 +11,12 @@ import (
 	"wheelhouse/balancer"
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/balancertest"
+	"wheelhouse/internal/testcert"
 )
 
 // A client that speaks plain HTTP to a port of TLS is told so, and it is told of for the log; one that speaks neither is told nothing.
 func TestPlainHTTPToTLS(t *testing.T) {
-	cert, key := pair(t, t.TempDir(), "one", 1, "one.test")
+	cert, key := testcert.Pair(t, t.TempDir(), "one", 1, "one.test")
 	refused := make(chan string, 10)
 	o := balancerd.Options{Refused: func(r *balancer.Refusal) {
 		refused <- fmt.Sprintf("%s %d %s tls=%v: %s", r.Client.Addr(), r.Status, r.Service.Name(), r.TLS, r.Line)

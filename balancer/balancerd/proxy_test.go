@@ -21,6 +21,7 @@ import (
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/balancertest"
 	"wheelhouse/internal/http1"
+	"wheelhouse/internal/testcert"
 )
 
 func TestForwarding(t *testing.T) {
@@ -209,7 +210,7 @@ func TestUpgrade(t *testing.T) {
 	if res, _ := get(t, b.URL("rp", "/")); res.StatusCode != 426 {
 		t.Errorf("without upgrade: %d", res.StatusCode)
 	}
-	cert, key := pair(t, t.TempDir(), "s", 1, "s.test")
+	cert, key := testcert.Pair(t, t.TempDir(), "s", 1, "s.test")
 	b = balancertest.Start(t, balancertest.Proxy([]string{back}, fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)), balancerd.Options{})
 	tc, err := tls.Dial("tcp", b.Addr("rp"), &tls.Config{InsecureSkipVerify: true})
 	if err != nil {

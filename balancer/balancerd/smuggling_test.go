@@ -17,6 +17,7 @@ import (
 
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/balancertest"
+	"wheelhouse/internal/testcert"
 )
 
 // witness is a backend that believes nothing: it reads what comes byte by byte, and a head or a body that leaves any room for another
@@ -275,7 +276,7 @@ func TestSmuggling(t *testing.T) {
 // Pseudo-fields and fields that HTTP/1 would take for something else do not get through from HTTP/2.
 func TestHTTP2Downgrade(t *testing.T) {
 	dir := t.TempDir()
-	cert, key := pair(t, dir, "s", 1, "s.test")
+	cert, key := testcert.Pair(t, dir, "s", 1, "s.test")
 	w := newWitness(t)
 	b := balancertest.Start(t, balancertest.Proxy([]string{w.addr}, fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)), balancerd.Options{})
 	next := func() string {

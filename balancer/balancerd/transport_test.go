@@ -3,16 +3,9 @@ package balancerd_test
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/netip"
@@ -27,36 +20,8 @@ import (
 	"wheelhouse/balancer/balancertest"
 	"wheelhouse/balancer/transport"
 	"wheelhouse/internal/http1"
+	"wheelhouse/internal/testcert"
 )
-
-// pair writes a certificate for names, signed by itself, and its key; serial tells it from others.
-func pair(t *testing.T, dir, file string, serial int64, names ...string) (cert, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, &k.PublicKey, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kder, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key = filepath.Join(dir, file+".crt"), filepath.Join(dir, file+".key")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: kder}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
-}
 
 // serialOf is that of the certificate which a server shows for a name.
 func serialOf(t *testing.T, addr, name string, protos ...string) (int64, string) {
@@ -71,8 +36,8 @@ func serialOf(t *testing.T, addr, name string, protos ...string) (int64, string)
 
 func TestTLS(t *testing.T) {
 	dir := t.TempDir()
-	c1, k1 := pair(t, dir, "one", 1, "one.test")
-	c2, k2 := pair(t, dir, "two", 2, "*.two.test")
+	c1, k1 := testcert.Pair(t, dir, "one", 1, "one.test")
+	c2, k2 := testcert.Pair(t, dir, "two", 2, "*.two.test")
 	back := balancertest.Backend(t, echo)
 	conf := balancertest.Proxy([]string{back}, fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s,%s\nSET ssl_key_file = %s,%s", c1, c2, k1, k2))
 	file := filepath.Join(dir, "conf")
@@ -107,7 +72,7 @@ func TestTLS(t *testing.T) {
 		tr.CloseIdleConnections()
 	}
 	// New keys are read with the file; connections that exist live on.
-	pair(t, dir, "one", 11, "one.test")
+	testcert.Pair(t, dir, "one", 11, "one.test")
 	if err := b.Reload(); err != nil {
 		t.Fatal(err)
 	}
@@ -125,9 +90,9 @@ func TestTLS(t *testing.T) {
 
 func TestClientCertificates(t *testing.T) {
 	dir := t.TempDir()
-	cert, key := pair(t, dir, "server", 1, "server.test")
-	ccert, ckey := pair(t, dir, "client", 2, "client.test")
-	other, okey := pair(t, dir, "other", 3, "other.test")
+	cert, key := testcert.Pair(t, dir, "server", 1, "server.test")
+	ccert, ckey := testcert.Pair(t, dir, "client", 2, "client.test")
+	other, okey := testcert.Pair(t, dir, "other", 3, "other.test")
 	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), fmt.Sprintf(
 		"SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s\nSET ssl_verify_mode = 3\nSET ssl_ca_path = %s", cert, key, ccert)), balancerd.Options{})
 	for _, tt := range []struct {
@@ -212,7 +177,7 @@ func TestProxyProtocolOut(t *testing.T) {
 
 func TestBackendTLSAndUnix(t *testing.T) {
 	dir := t.TempDir()
-	cert, key := pair(t, dir, "b", 1, "b.test")
+	cert, key := testcert.Pair(t, dir, "b", 1, "b.test")
 	p, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
 		t.Fatal(err)
@@ -259,7 +224,7 @@ func TestBackendTLSAndUnix(t *testing.T) {
 // Debian's own clients of HTTP/2 and of load get what they ask for.
 func TestRealClients(t *testing.T) {
 	dir := t.TempDir()
-	cert, key := pair(t, dir, "s", 1, "s.test")
+	cert, key := testcert.Pair(t, dir, "s", 1, "s.test")
 	body := letters(10240)
 	back := balancertest.Engine(t, func(x http1.Exchange) { x.Reply(200, []byte(body)) })
 	conf := balancertest.Proxy([]string{back}, "SET backend_persist_cache = 20") + "CREATE SERVICE tls\nSET role = reverse_proxy\nSET listen = 127.0.0.1:0\nSET pool = p\nSET persist_client = on\nSET persist_backend = on\n" +
@@ -288,7 +253,7 @@ func TestRealClients(t *testing.T) {
 func TestSessionResumption(t *testing.T) {
 	for _, h2 := range []string{"on", "off"} {
 		dir := t.TempDir()
-		cert, key := pair(t, dir, "one", 1, "one.test")
+		cert, key := testcert.Pair(t, dir, "one", 1, "one.test")
 		file := filepath.Join(dir, "conf")
 		conf := balancertest.Proxy([]string{balancertest.Backend(t, echo)}, fmt.Sprintf("SET enable_ssl = on\nSET enable_http2 = %s\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", h2, cert, key))
 		if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
