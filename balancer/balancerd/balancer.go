@@ -21,6 +21,7 @@ import (
 	"wheelhouse/balancer/backend"
 	"wheelhouse/balancer/config"
 	"wheelhouse/balancer/proxy"
+	"wheelhouse/balancer/transport"
 	"wheelhouse/internal/http1"
 )
 
@@ -34,6 +35,8 @@ type Options struct {
 	Listen func(service, addr string) (net.Listener, error)
 	// Lookup finds the addresses of nodes that are given by name; default: the system's resolver.
 	Lookup backend.Lookup
+	// Tickets are the keys of TLS sessions; default: new ones. With those of the process before, its clients go on with theirs.
+	Tickets *transport.Tickets
 	// Console serves the connections of management services; required where there are any. It closes them.
 	Console func(b *Balancer, nc net.Conn)
 	// Web answers requests of web_server services.
@@ -87,6 +90,9 @@ func New(ctx context.Context, o Options) *Balancer {
 	b := &Balancer{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), born: time.Now(), pools: map[string]*runningPool{}}
 	if b.o.Listen == nil {
 		b.o.Listen = func(_, addr string) (net.Listener, error) { return Listen(addr) }
+	}
+	if b.o.Tickets == nil {
+		b.o.Tickets = transport.NewTickets()
 	}
 	b.ctx, b.cancel = context.WithCancel(ctx)
 	b.state.Store(config.NewState())

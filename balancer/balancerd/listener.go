@@ -75,7 +75,7 @@ func (s *Service) newListener(ln net.Listener, set *balancer.Settings) (*listene
 	o.Others = over
 	l.srv = http1.NewServer(s, o)
 	var err error
-	l.front, err = transport.New(set, l.srv, over, s.log)
+	l.front, err = transport.New(s.name, set, l.srv, over, s.b.o.Tickets, s.log)
 	return l, err
 }
 

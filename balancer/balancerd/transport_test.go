@@ -249,7 +249,8 @@ func TestRealClients(t *testing.T) {
 	}
 }
 
-// A client that comes again does not shake hands from the beginning, also after new certificates were read: with HTTP/2 and without.
+// A client that comes again does not shake hands from the beginning, also after new certificates were read, and with a listener that was
+// made anew: with HTTP/2 and without.
 func TestSessionResumption(t *testing.T) {
 	for _, h2 := range []string{"on", "off"} {
 		dir := t.TempDir()
@@ -287,6 +288,14 @@ func TestSessionResumption(t *testing.T) {
 		}
 		if !resumed() {
 			t.Errorf("enable_http2 = %s: the handshake after a reload was whole", h2)
+		}
+		b.Do("SET rp.ssl_min_version = 1.3")
+		if !resumed() {
+			t.Errorf("enable_http2 = %s: the handshake after ssl_min_version was set was whole", h2)
+		}
+		b.Do("SET rp.ssl_ca_path = " + cert + "\nSET rp.ssl_verify_mode = 1")
+		if resumed() {
+			t.Errorf("enable_http2 = %s: a session of a time without ssl_verify_mode was resumed with it", h2)
 		}
 	}
 }

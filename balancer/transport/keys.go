@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"wheelhouse/balancer"
@@ -18,25 +20,30 @@ const acmeProtocol = "acme-tls/1"
 
 // keyring is a service's certificates.
 type keyring struct {
-	certs atomic.Pointer[[]tls.Certificate]
-	// config is that of all handshakes. It is one for all of them, and for new certificates too: it holds the keys of session tickets, so
-	// that a client which comes again need not shake hands from the beginning.
-	config *tls.Config
-	acme   *acme // nil without
+	certs  atomic.Pointer[[]tls.Certificate]
+	config *tls.Config // of all handshakes
+	acme   *acme       // nil without
+
+	tickets *Tickets
+	scope   string                     // what of them are the service's
+	mu      sync.Mutex                 // of those who change config's keys of tickets
+	in      atomic.Pointer[ticketKeys] // those that config has
 }
 
-// newKeyring reads a service's certificates; h2: HTTP/2 is offered.
-func newKeyring(t balancer.TLS, h2 bool, log *slog.Logger) (*keyring, error) {
+// newKeyring reads the certificates of a service of that name; h2: HTTP/2 is offered.
+func newKeyring(name string, t balancer.TLS, h2 bool, tickets *Tickets, log *slog.Logger) (*keyring, error) {
 	certs, err := readPairs(t)
 	if err != nil {
 		return nil, err
 	}
-	k := &keyring{}
+	k := &keyring{tickets: tickets}
 	k.set(certs)
 	k.config = &tls.Config{MinVersion: t.MinVersion, CipherSuites: suites(t.Ciphers), GetCertificate: k.certificate}
-	if err := clientAuth(k.config, t); err != nil {
+	demands, err := clientAuth(k.config, t)
+	if err != nil {
 		return nil, err
 	}
+	k.scope = fmt.Sprintf("%q %s", name, demands)
 	if len(t.ACMEDomains) > 0 {
 		if k.acme, err = newACME(t, log); err != nil {
 			return nil, err
@@ -112,10 +119,23 @@ func (k *keyring) stop() {
 	}
 }
 
-// clientAuth sets what clients must show, in IO::Socket::SSL's modes: bit 0 asks, bit 1 demands.
-func clientAuth(c *tls.Config, t balancer.TLS) error {
+// handshake is the configuration of one that begins now: with the keys of tickets that are in use.
+func (k *keyring) handshake() *tls.Config {
+	if k.in.Load() == k.tickets.current() {
+		return k.config
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.tickets.current()
+	k.config.SetSessionTicketKeys(now.derive(k.scope))
+	k.in.Store(now)
+	return k.config
+}
+
+// clientAuth sets what clients must show, in IO::Socket::SSL's modes: bit 0 asks, bit 1 demands. demands tells one such setting from another.
+func clientAuth(c *tls.Config, t balancer.TLS) (demands string, err error) {
 	if t.Verify&1 == 0 {
-		return nil
+		return "", nil
 	}
 	c.ClientAuth = tls.VerifyClientCertIfGiven
 	if t.Verify&2 != 0 {
@@ -123,26 +143,28 @@ func clientAuth(c *tls.Config, t balancer.TLS) error {
 	}
 	c.ClientCAs = x509.NewCertPool()
 	if t.CAPath == "" {
-		return fmt.Errorf("ssl_verify_mode needs ssl_ca_path")
+		return "", fmt.Errorf("ssl_verify_mode needs ssl_ca_path")
 	}
 	files := []string{t.CAPath}
 	if fi, err := os.Stat(t.CAPath); err == nil && fi.IsDir() {
 		if files, err = filepath.Glob(filepath.Join(t.CAPath, "*")); err != nil {
-			return err
+			return "", err
 		}
 	}
-	found := false
+	found, sum := false, sha256.New()
 	for _, f := range files {
 		pem, err := os.ReadFile(f)
 		if err != nil {
-			return fmt.Errorf("ssl_ca_path: %w", err)
+			return "", fmt.Errorf("ssl_ca_path: %w", err)
 		}
 		found = c.ClientCAs.AppendCertsFromPEM(pem) || found
+		fmt.Fprintf(sum, "%d:", len(pem))
+		sum.Write(pem)
 	}
 	if !found {
-		return fmt.Errorf("ssl_ca_path: %s has no certificates", t.CAPath)
+		return "", fmt.Errorf("ssl_ca_path: %s has no certificates", t.CAPath)
 	}
-	return nil
+	return fmt.Sprintf("%d %x", c.ClientAuth, sum.Sum(nil)), nil
 }
 
 // suites reads OpenSSL's list of ciphers as far as Go's TLS knows them by name; nil, which means Go's own choice, when it names none.

@@ -44,15 +44,16 @@ type Front struct {
 	closed bool
 }
 
-// New makes a front for a service's settings; over takes the connections of protocols that srv does not speak: srv's Others. Keys and certificates
-// are read: what is wrong with them is an error.
-func New(set *balancer.Settings, srv *http1.Server, over *H2Conns, logger *slog.Logger) (*Front, error) {
+// New makes a front for the settings of a service of that name; over takes the connections of protocols that srv does not speak: srv's Others.
+// Keys and certificates are read: what is wrong with them is an error. Sessions that clients have with another front of this name can be
+// resumed if that has the same tickets and demands the same of clients.
+func New(name string, set *balancer.Settings, srv *http1.Server, over *H2Conns, tickets *Tickets, logger *slog.Logger) (*Front, error) {
 	f := &Front{set: set, srv: srv, log: logger, room: make(chan struct{}, maxHandshakes), conns: map[net.Conn]struct{}{}}
 	if !set.TLS.Enabled {
 		return f, nil
 	}
 	var err error
-	if f.keys, err = newKeyring(set.TLS, set.HTTP2, logger); err != nil {
+	if f.keys, err = newKeyring(name, set.TLS, set.HTTP2, tickets, logger); err != nil {
 		return nil, err
 	}
 	if set.HTTP2 {
@@ -193,7 +194,7 @@ func (f *Front) shake(nc net.Conn) {
 		return
 	}
 	n := &named{Conn: nc, client: client, first: true}
-	tc := tls.Server(n, f.keys.config)
+	tc := tls.Server(n, f.keys.handshake())
 	if err := tc.Handshake(); err != nil {
 		f.log.Debug("TLS handshake failed", "addr", client, "err", err)
 		if ok = plainHTTP(err) && nc.SetDeadline(time.Time{}) == nil; ok {

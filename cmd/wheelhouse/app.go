@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wheelhouse/balancer/transport"
 	"wheelhouse/gearman"
 	"wheelhouse/internal/atomicfile"
 	"wheelhouse/internal/bridge/jobsgearman"
@@ -55,6 +56,7 @@ type app struct {
 	foreground func(time.Time) store.Foreground // how long clients of this process wait; nil: it has none
 	background []func(context.Context) error
 	closers    []func() error
+	tickets    *transport.Tickets // of the balancer inside up
 
 	reload, reopen func() // at SIGHUP and SIGUSR1; may be nil
 }

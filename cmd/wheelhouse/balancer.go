@@ -23,6 +23,7 @@ import (
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/config"
 	"wheelhouse/balancer/console"
+	"wheelhouse/balancer/transport"
 	"wheelhouse/balancer/web"
 	"wheelhouse/internal/http1"
 	"wheelhouse/internal/service"
@@ -149,6 +150,8 @@ type balancerProcess struct {
 	stop  chan stopRequest
 	pid   string // file
 
+	tickets *transport.Tickets
+
 	listen  func(name, addr string) (net.Listener, error)
 	metrics atomic.Pointer[metricsListener] // nil: none
 	serving sync.WaitGroup
@@ -164,7 +167,8 @@ func (p *balancerProcess) run(ctx context.Context, file string) error {
 	}
 	p.listen = balancerListen(from)
 	o := p.parts.options(p.lang, p.log, nil)
-	o.Listen = p.listen
+	p.tickets = inheritedTickets(from.Secret(), p.log)
+	o.Listen, o.Tickets = p.listen, p.tickets
 	o.Prepare = p.prepareMetrics
 	o.Stop = func(graceful bool, limit time.Duration) {
 		select {

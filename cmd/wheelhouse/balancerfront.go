@@ -53,7 +53,7 @@ func (a *app) openFront(ctx context.Context, store http1.Handler) (http1.Handler
 	parts := newBalancerParts(a.log)
 	o := parts.options(lang, a.log, map[string]http1.Handler{storeHandler: store})
 	o.Stop = func(bool, time.Duration) { a.log.Warn("the balancer inside up ends with it; SHUTDOWN was ignored") }
-	o.Reread = read
+	o.Reread, o.Tickets = read, a.tickets
 	o.Prepare = func(next *config.State) (func(), error) {
 		if next.Server.MetricsListen != "" {
 			return nil, errors.New("SERVER metrics_listen: inside up the balancer's metrics are among those of the process")

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"wheelhouse/balancer/balancerd"
+	"wheelhouse/balancer/transport"
 	"wheelhouse/internal/service"
 )
 
@@ -20,6 +21,20 @@ func balancerListen(from *service.Inherited) func(name, addr string) (net.Listen
 		}
 		return balancerd.Listen(addr)
 	}
+}
+
+// inheritedTickets are the keys of TLS sessions that the process before has used, or new ones; of what it has told that is wrong, clients
+// notice no more than that they shake hands from the beginning.
+func inheritedTickets(secret []byte, log *slog.Logger) *transport.Tickets {
+	if len(secret) == 0 {
+		return transport.NewTickets()
+	}
+	t, err := transport.ReadTickets(secret)
+	if err != nil {
+		log.Warn("TLS sessions of the old process cannot be resumed", "err", err)
+		return transport.NewTickets()
+	}
+	return t
 }
 
 // takeOver tells the old process that this one serves, and takes in what the old one gives away, in the background.
@@ -46,7 +61,7 @@ func (p *balancerProcess) upgrade(ctx context.Context, signals <-chan os.Signal)
 	for name, ln := range p.metrics.Load().listeners() {
 		names, listeners = append(names, name), append(listeners, ln)
 	}
-	next, err := service.Upgrade(names, listeners)
+	next, err := service.Upgrade(names, listeners, p.tickets.Append(nil))
 	if err != nil {
 		return fmt.Errorf("upgrade: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"wheelhouse/balancer/transport"
 	"wheelhouse/internal/atomicfile"
 	"wheelhouse/internal/faultfs"
 	"wheelhouse/internal/http1"
@@ -41,8 +42,10 @@ func runUp(ctx context.Context, env *environment, args []string) error {
 		return usagef("unexpected argument: %s", rest[0])
 	}
 	log := cfg.logger(env.stderr)
+	tickets := transport.NewTickets()
 	open := func(ctx context.Context, addrs map[string]net.Addr) (*service.Opened, error) {
 		a := newApp(cfg, env, log)
+		a.tickets = tickets
 		opened, err := a.openUp(ctx, addrs)
 		if err != nil {
 			return nil, errors.Join(err, a.close())
@@ -52,7 +55,10 @@ func runUp(ctx context.Context, env *environment, args []string) error {
 	endpoints := []service.Endpoint{
 		{Name: endpointHTTP, Addr: cfg.Dispatcher.Listen}, {Name: endpointStoraged, Addr: cfg.Storaged.Listen},
 	}
-	return service.Run(ctx, serveOptions(cfg, env, log, endpoints, open))
+	o := serveOptions(cfg, env, log, endpoints, open)
+	o.Leave = func() []byte { return tickets.Append(nil) }
+	o.Take = func(secret []byte) { tickets = inheritedTickets(secret, log) }
+	return service.Run(ctx, o)
 }
 
 func (a *app) openUp(ctx context.Context, addrs map[string]net.Addr) (*service.Opened, error) {

@@ -20,7 +20,7 @@ var HandoverVariables = []string{handoverEnv}
 
 // message is what the two processes of a handover say to each other. Descriptors travel beside it.
 //
-//	old → new  listeners  the sockets that are listened on
+//	old → new  listeners  the sockets that are listened on, and a secret
 //	new → old  prepared   configuration read and found good: the old one may stop
 //	old → new  conns      connections between two requests
 //	old → new  go         everything is closed: the new one may open it
@@ -28,12 +28,16 @@ var HandoverVariables = []string{handoverEnv}
 type message struct {
 	Kind  string   `json:"kind"`
 	Names []string `json:"names,omitempty"` // one for each descriptor: the endpoint that it belongs to
+	// Secret travels with the listeners: what the new process is to know and nobody else, so it stands in no file, log or environment. One
+	// that does not know it passes it over.
+	Secret []byte `json:"secret,omitempty"`
 }
 
 const (
 	// fdsPerMessage stays below SCM_MAX_FD, which is 253 on Linux.
 	fdsPerMessage  = 128
 	maxMessage     = 64 << 10
+	maxSecret      = 16 << 10 // bytes, a third more as JSON: it leaves room for the names
 	prepareTimeout = 30 * time.Second
 	readyTimeout   = 5 * time.Minute // opening disks can take long after a crash
 )
@@ -132,18 +136,19 @@ func parseFiles(oob []byte) ([]*os.File, error) {
 }
 
 // expect reads one message of a kind.
-func (l *link) expect(kind string, timeout time.Duration) ([]string, []*os.File, error) {
+func (l *link) expect(kind string, timeout time.Duration) (message, []*os.File, error) {
 	m, files, err := l.receive(timeout)
 	if err == nil && m.Kind != kind {
 		err = fmt.Errorf("handover: %q came, %q was expected", m.Kind, kind)
 	}
-	return m.Names, files, err
+	return m, files, err
 }
 
 // predecessor is the process that this one takes over from.
 type predecessor struct {
 	*link
 	listeners map[string]net.Listener
+	secret    []byte // nil: none
 }
 
 // inherit finds the predecessor that started this process; nil when it was started in the ordinary way.
@@ -164,18 +169,18 @@ func inherit() (*predecessor, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, files, err := l.expect("listeners", prepareTimeout)
+	m, files, err := l.expect("listeners", prepareTimeout)
 	if err != nil {
 		return nil, err
 	}
-	p := &predecessor{link: l, listeners: map[string]net.Listener{}}
+	p := &predecessor{link: l, listeners: map[string]net.Listener{}, secret: m.Secret}
 	for i, f := range files {
 		ln, err := net.FileListener(f)
 		_ = f.Close()
 		if err != nil {
-			return nil, fmt.Errorf("handover: listener %s: %w", names[i], err)
+			return nil, fmt.Errorf("handover: listener %s: %w", m.Names[i], err)
 		}
-		p.listeners[names[i]] = ln
+		p.listeners[m.Names[i]] = ln
 	}
 	return p, nil
 }
@@ -212,9 +217,12 @@ type successor struct {
 	exited chan struct{}
 }
 
-// startSuccessor starts this program again with the same arguments and hands it the listeners. It returns when the new
-// process has read its configuration and found it good, or with an error that says why it has not.
-func startSuccessor(names []string, listeners []net.Listener) (*successor, error) {
+// startSuccessor starts this program again with the same arguments and hands it the listeners and a secret. It returns when the
+// new process has read its configuration and found it good, or with an error that says why it has not.
+func startSuccessor(names []string, listeners []net.Listener, secret []byte) (*successor, error) {
+	if len(secret) > maxSecret {
+		return nil, fmt.Errorf("handover: a secret of %d bytes; %d are the most", len(secret), maxSecret)
+	}
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("handover: socketpair: %w", err)
@@ -242,7 +250,7 @@ func startSuccessor(names []string, listeners []net.Listener) (*successor, error
 		_ = s.cmd.Wait() // its own log says why it ended
 		close(s.exited)
 	}()
-	if err := s.sendListeners(names, listeners); err != nil {
+	if err := s.sendListeners(names, listeners, secret); err != nil {
 		s.kill()
 		return nil, err
 	}
@@ -253,7 +261,7 @@ func startSuccessor(names []string, listeners []net.Listener) (*successor, error
 	return s, nil
 }
 
-func (s *successor) sendListeners(names []string, listeners []net.Listener) error {
+func (s *successor) sendListeners(names []string, listeners []net.Listener, secret []byte) error {
 	files := make([]*os.File, 0, len(listeners))
 	defer func() {
 		for _, f := range files {
@@ -267,7 +275,7 @@ func (s *successor) sendListeners(names []string, listeners []net.Listener) erro
 		}
 		files = append(files, f)
 	}
-	return s.send(message{Kind: "listeners", Names: names}, files...)
+	return s.send(message{Kind: "listeners", Names: names, Secret: secret}, files...)
 }
 
 // handOver gives the successor the connections that are between two requests, and everything else.

@@ -49,7 +49,11 @@ type Options struct {
 	Endpoints []Endpoint
 	// Open takes hold of what the process owns. addrs are the addresses in use, by endpoint. It is called again if a
 	// handover fails after Close.
-	Open  func(ctx context.Context, addrs map[string]net.Addr) (*Opened, error)
+	Open func(ctx context.Context, addrs map[string]net.Addr) (*Opened, error)
+	// Leave is what this process tells the one that takes over from it, and nobody else, in memory alone: 16 KiB at most. Take is given what
+	// the process before has told, before Open. Both may be nil.
+	Leave func() []byte
+	Take  func(secret []byte)
 	HTTP  http1.Options
 	Drain time.Duration // how long requests in flight may take to finish; default 30 s
 	Log   *slog.Logger
@@ -82,6 +86,9 @@ func Run(ctx context.Context, o Options) error {
 	if p != nil {
 		if adopted, err = p.takeOver(o.Drain); err != nil {
 			return err
+		}
+		if o.Take != nil && p.secret != nil {
+			o.Take(p.secret)
 		}
 	}
 	if err := r.start(ctx, adopted); err != nil {
@@ -306,7 +313,11 @@ func (r *runner) close() error {
 // handOver lets a new process take over. done is true when it has; an error means that nothing is served any more.
 func (r *runner) handOver(ctx context.Context) (done bool, err error) {
 	r.o.Log.Info("handing over to a new process")
-	s, err := startSuccessor(r.names, r.listeners)
+	var secret []byte
+	if r.o.Leave != nil {
+		secret = r.o.Leave()
+	}
+	s, err := startSuccessor(r.names, r.listeners, secret)
 	if err != nil {
 		r.o.Log.Error("handover failed; serving on as before", "err", err)
 		return false, nil

@@ -9,7 +9,7 @@ import (
 // Upgrade, Inherit and what belongs to them are the handover for processes that share nothing but their sockets, such as a balancer:
 // the new process serves before the old one stops, so that nobody waits for what the old one still has to finish.
 //
-//	old → new  listeners  the sockets that are listened on
+//	old → new  listeners  the sockets that are listened on, and a secret
 //	new → old  prepared   the new one serves: the old one stops accepting
 //	old → new  conns      connections between two requests, as they become so
 //	old → new  go         there are no more
@@ -18,10 +18,11 @@ import (
 // Successor is the process that takes over from this one.
 type Successor struct{ s *successor }
 
-// Upgrade starts this program again with the same arguments and hands it the listeners, each with a name that is unique. It returns
-// when the new process serves, or with the reason why it does not; then nothing has changed.
-func Upgrade(names []string, listeners []net.Listener) (*Successor, error) {
-	s, err := startSuccessor(names, listeners)
+// Upgrade starts this program again with the same arguments and hands it the listeners, each with a name that is unique, and a secret of
+// 16 KiB at most, which goes through memory alone. It returns when the new process serves, or with the reason why it does not; then
+// nothing has changed.
+func Upgrade(names []string, listeners []net.Listener, secret []byte) (*Successor, error) {
+	s, err := startSuccessor(names, listeners, secret)
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +65,14 @@ func (i *Inherited) Listener(name string) net.Listener {
 	ln := i.p.listeners[name]
 	delete(i.p.listeners, name)
 	return ln
+}
+
+// Secret is what the old process has told this one alone; nil when that is nothing.
+func (i *Inherited) Secret() []byte {
+	if i == nil {
+		return nil
+	}
+	return i.p.secret
 }
 
 // Serving tells the old process that this one serves, and closes the listeners that nobody took.
