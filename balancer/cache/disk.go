@@ -12,10 +12,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"wheelhouse/internal/http1"
+	"wheelhouse/internal/pace"
 )
 
 // disk keeps entries as files: one line of JSON, which says what the answer was, and the body. What is on disk is a cache: a file
@@ -25,9 +25,7 @@ type disk struct {
 	log   *slog.Logger
 	index *memory // of entries without bodies
 
-	mu     sync.Mutex // guards all below
-	warned time.Time  // when it was last said that answers cannot be kept
-	failed int        // that could not be kept since
+	unkept pace.Gate // answers that could not be written
 }
 
 // warnTime is how often at most it is said that answers cannot be kept: on a full disk none can.
@@ -177,12 +175,8 @@ func (d *disk) put(e *entry) {
 
 // warn says that answers cannot be kept, and how many could not since it last said so.
 func (d *disk) warn(err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.failed++
-	if now := time.Now(); now.Sub(d.warned) >= warnTime {
-		d.log.Warn("answers cannot be kept on disk", "count", d.failed, "err", err)
-		d.warned, d.failed = now, 0
+	if n, ok := d.unkept.Pass(warnTime); ok {
+		d.log.Warn("answers cannot be kept on disk", "count", n, "err", err)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"wheelhouse/internal/pace"
 )
 
 // spool is the room that a service's uploads take on disk. What counts is what has been written: an upload that is announced and does not
@@ -13,8 +15,7 @@ import (
 type spool struct {
 	files, bytes, refused atomic.Int64
 
-	warned atomic.Int64 // Unix ns of the last warning
-	silent atomic.Int64 // refusals since then that were not warned of
+	refusals, failures pace.Gate
 }
 
 // SpoolStats is what a service's uploads take on disk now, and how many were refused because of buffer_uploads_total_size since the
@@ -42,17 +43,22 @@ func (s *spool) take(n, limit int64) bool {
 // fits reports whether n bytes more could be taken now.
 func (s *spool) fits(n, limit int64) bool { return limit <= 0 || n <= limit-s.bytes.Load() }
 
+// warnPause is between two lines of the log about uploads that were refused, and about those that the disk did not take.
 const warnPause = 10 * time.Second
+
+// fail logs that the disk has not taken an upload: one that is full takes none.
+func (s *spool) fail(log *slog.Logger, err error) {
+	if n, ok := s.failures.Pass(warnPause); ok {
+		log.Error("upload cannot be kept", "err", err, "count", n)
+	}
+}
 
 // warn logs a refusal, and those of the last seconds with it.
 func (s *spool) warn(log *slog.Logger, err error) {
 	s.refused.Add(1)
-	now, last := time.Now().UnixNano(), s.warned.Load()
-	if now-last < int64(warnPause) || !s.warned.CompareAndSwap(last, now) {
-		s.silent.Add(1)
-		return
+	if n, ok := s.refusals.Pass(warnPause); ok {
+		log.Warn("upload refused", "err", err, "count", n)
 	}
-	log.Warn("upload refused", "err", err, "count", 1+s.silent.Swap(0))
 }
 
 // spooled is an upload's file. It has no name, so that it goes with the process, however that ends.

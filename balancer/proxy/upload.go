@@ -227,7 +227,7 @@ func (c *call) refuseBody(err error) {
 		c.p.spool.warn(c.p.Log, full)
 		c.r.Error(full.status(), "", full.Error())
 	case errors.As(err, &s):
-		c.p.Log.Error("upload cannot be kept", "err", s.err)
+		c.p.spool.fail(c.p.Log, s.err)
 		c.r.Error(503, "", s.Error())
 	case errors.Is(err, errTooLong):
 		c.r.Error(413, "", err.Error())

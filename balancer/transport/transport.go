@@ -15,6 +15,7 @@ import (
 
 	"wheelhouse/balancer"
 	"wheelhouse/internal/http1"
+	"wheelhouse/internal/pace"
 )
 
 const (
@@ -22,8 +23,10 @@ const (
 	handshakeTime = 15 * time.Second
 	// maxHandshakes is how many may be under way at once; beyond it, accepting waits.
 	maxHandshakes = 4096
-	h2Header      = 100 << 10 // bytes of a request's head over HTTP/2
-	h2Streams     = 250       // requests at once on one connection
+	// refusedPause is between two lines of the log about connections without a PROXY header: there may be thousands a second.
+	refusedPause = time.Minute
+	h2Header     = 100 << 10 // bytes of a request's head over HTTP/2
+	h2Streams    = 250       // requests at once on one connection
 )
 
 // Front accepts the connections of one listener for an engine. It is safe for concurrent use.
@@ -35,6 +38,7 @@ type Front struct {
 	h2   *http.Server
 	feed *feed // connections for h2
 
+	headless  pace.Gate // connections without a PROXY header
 	shaking   sync.WaitGroup
 	room      chan struct{}
 	h2serving sync.WaitGroup
@@ -181,7 +185,9 @@ func (f *Front) shake(nc net.Conn) {
 	if f.set.ProxyProtocol {
 		from, err := ReadProxyHeader(nc)
 		if err != nil {
-			f.log.Info("connection refused", "addr", client, "err", err)
+			if n, ok := f.headless.Pass(refusedPause); ok {
+				f.log.Info("connection refused", "addr", client, "err", err, "count", n)
+			}
 			return
 		}
 		if from != nil {
