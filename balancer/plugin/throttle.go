@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"regexp"
@@ -242,11 +243,11 @@ type throttleKey struct{ *throttleState }
 // Start implements balancer.Starter.
 func (l *limiter) Start(r *balancer.Request) bool {
 	client := clientKey(r.Observed)
-	if _, counted := r.Value(throttleKey{l.state}).(string); !counted {
-		r.SetValue(throttleKey{l.state}, client)
-		l.state.enter(client)
+	what := l.judge(r, client)
+	if what != deny || l.logOnly {
+		l.letIn(r, client, math.MaxInt)
 	}
-	switch l.judge(r, client) {
+	switch what {
 	case deny:
 		if l.logOnly {
 			break
@@ -279,6 +280,20 @@ func (l *limiter) End(r *balancer.Request) {
 	}
 }
 
+// letIn counts a request among those that its client has under way, unless there are limit of them; it says whether it is counted. One that is
+// not let in is not under way, however long its answer takes.
+func (l *limiter) letIn(r *balancer.Request, client string, limit int) bool {
+	key := throttleKey{l.state}
+	if _, counted := r.Value(key).(string); counted {
+		return true
+	}
+	if !l.state.enter(client, limit) {
+		return false
+	}
+	r.SetValue(key, client)
+	return true
+}
+
 // verdict is what happens to a request.
 type verdict int
 
@@ -288,7 +303,7 @@ const (
 	slow
 )
 
-// judge decides on a request in Perlbal's order.
+// judge decides on a request in Perlbal's order. One that max_concurrent is asked about has been let in when it is not refused.
 func (l *limiter) judge(r *balancer.Request, client string) verdict {
 	ip := r.Observed
 	banned, unbanned := l.state.isBanned(client)
@@ -308,7 +323,7 @@ func (l *limiter) judge(r *balancer.Request, client string) verdict {
 			return deny
 		}
 		return slow
-	case l.state.underWay(client) > l.concurrent:
+	case !l.letIn(r, client, l.concurrent):
 		l.log("concurrent", client, "")
 		return deny
 	case l.path != nil && !l.path.MatchString(r.URI()), l.method != nil && !l.method.MatchString(r.X.Request().Method), l.allowRest:

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -186,6 +188,70 @@ func TestThrottleConcurrency(t *testing.T) {
 	}
 	if got := b.one("GET", "/", "1.2.3.4"); got != "free" {
 		t.Errorf("afterwards: %s", got)
+	}
+}
+
+// A request that is refused takes nobody's place, also while its answer is on its way.
+func TestThrottleConcurrencyOfRefused(t *testing.T) {
+	for _, logOnly := range []string{"off", "on"} {
+		b := newBench(t, map[string]string{"default_action": "allow", "log_only": logOnly})
+		var under []*balancer.Request
+		begin := func(want string) {
+			t.Helper()
+			if logOnly == "on" { // all go on, and all count
+				want = "free"
+			}
+			got, r := b.begin("GET", "/", "1.2.3.4")
+			if got != want {
+				t.Errorf("log_only %s, request %d: %s; want %s", logOnly, len(under), got, want)
+			}
+			under = append(under, r)
+		}
+		begin("free")
+		begin("free")
+		begin("403")
+		b.inst.End(under[0])
+		begin("free")
+		begin("403")
+		if got, want := strings.Count(b.log.String(), "event=concurrent"), map[string]int{"off": 2, "on": 3}[logOnly]; got != want {
+			t.Errorf("log_only %s: %d events; want %d\n%s", logOnly, got, want, b.log.String())
+		}
+		for _, r := range under {
+			b.inst.End(r)
+		}
+		if len(b.inst.state.active) != 0 {
+			t.Errorf("log_only %s: still counted: %v", logOnly, b.inst.state.active)
+		}
+	}
+}
+
+// Of requests that come at once as many are let in as may be: not one more, and not one less.
+func TestThrottleConcurrencyIsExact(t *testing.T) {
+	const limit, atOnce, rounds = 3, 8, 500
+	b := newBench(t, map[string]string{"default_action": "allow", "max_concurrent": "3", "log_events": "none"})
+	for round := range rounds {
+		var in atomic.Int64
+		var all sync.WaitGroup
+		requests := make([]*balancer.Request, atOnce)
+		begin := make(chan struct{})
+		for i := range requests {
+			set := &balancer.Settings{}
+			requests[i] = &balancer.Request{X: &fakeExchange{}, Set: set, Entry: set, Observed: netip.MustParseAddr("1.2.3.4")}
+			all.Go(func() {
+				<-begin
+				if !b.inst.Start(requests[i]) {
+					in.Add(1)
+				}
+			})
+		}
+		close(begin)
+		all.Wait()
+		if in.Load() != limit {
+			t.Fatalf("round %d: %d of %d were let in; want %d", round, in.Load(), atOnce, limit)
+		}
+		for _, r := range requests {
+			b.inst.End(r)
+		}
 	}
 }
 

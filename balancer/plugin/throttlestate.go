@@ -32,10 +32,16 @@ func newThrottleState(now func() time.Time) *throttleState {
 	return &throttleState{now: now, active: map[string]int{}, bans: map[string]time.Time{}, clients: map[string]visit{}, swept: now()}
 }
 
-func (s *throttleState) enter(client string) {
+// enter counts a request of a client, unless there are limit of them already. Looking and counting are one step: of requests that come at
+// once each would see the others else.
+func (s *throttleState) enter(client string, limit int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.active[client] >= limit {
+		return false
+	}
 	s.active[client]++
+	return true
 }
 
 func (s *throttleState) leave(client string) {
@@ -44,12 +50,6 @@ func (s *throttleState) leave(client string) {
 	if s.active[client]--; s.active[client] <= 0 {
 		delete(s.active, client)
 	}
-}
-
-func (s *throttleState) underWay(client string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.active[client]
 }
 
 // isBanned reports whether a client is shut out, and whether that has ended just now.
