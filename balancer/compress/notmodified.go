@@ -18,7 +18,7 @@ func (x *exchange) notModified(h *http1.Header) {
 	plain := !strings.HasPrefix(tag, "W/") && tag != ""
 	strong, weak := false, false
 	if plain {
-		strong, weak = lists(x.asked(), tag)
+		strong, weak = lists(x.r.Fields().Joined("If-None-Match"), tag) // as it went to the origin
 	}
 	if !weak && !h.Has("Content-Type") {
 		return
@@ -30,21 +30,6 @@ func (x *exchange) notModified(h *http1.Header) {
 	if plain && x.coding != "" && (weak || !strong) {
 		h.Set("ETag", "W/"+tag)
 	}
-}
-
-// asked is the If-None-Match of the request as it went to the origin: the cache in front has conditions of its own.
-func (x *exchange) asked() string {
-	v := x.Request().Header.Joined("If-None-Match")
-	for _, e := range x.r.Edits {
-		switch {
-		case !strings.EqualFold(e.Name, "If-None-Match"):
-		case e.Remove:
-			v = ""
-		default:
-			v = e.Value
-		}
-	}
-	return v
 }
 
 // lists reports whether a list of entity tags has a strong one as it is, and whether it has its weak form.
