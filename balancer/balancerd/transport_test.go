@@ -120,6 +120,76 @@ func TestClientCertificates(t *testing.T) {
 	}
 }
 
+// A reload reads the authorities of clients' certificates, too: whom they do not know any more is not let in, with a session of before
+// neither. A file that is wrong changes nothing.
+func TestAuthoritiesAreReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := testcert.Pair(t, dir, "server", 1, "server.test")
+	authorities, file := filepath.Join(dir, "authorities"), filepath.Join(dir, "conf")
+	trust := func(pem []byte) {
+		if err := os.WriteFile(authorities, pem, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client := func(name string, serial int64) ([]byte, *tls.Config) {
+		cert, key := testcert.Pair(t, dir, name, serial, name+".test")
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pem, err := os.ReadFile(cert)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pem, &tls.Config{
+			InsecureSkipVerify: true, ServerName: "server.test", Certificates: []tls.Certificate{pair}, ClientSessionCache: tls.NewLRUClientSessionCache(1),
+		}
+	}
+	oldPEM, old := client("old", 2)
+	newPEM, fresh := client("new", 3)
+	trust(oldPEM)
+	os.WriteFile(file, []byte(balancertest.Proxy([]string{balancertest.Backend(t, echo)}, fmt.Sprintf(
+		"SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s\nSET ssl_verify_mode = 3\nSET ssl_ca_path = %s", cert, key, authorities))), 0o600)
+	b := balancertest.Start(t, "", balancerd.Options{})
+	if err := b.LoadFile(file); err != nil {
+		t.Fatal(err)
+	}
+	check := func(when string, c *tls.Config, in, resumed bool) {
+		t.Helper()
+		tr := &http.Transport{TLSClientConfig: c}
+		defer tr.CloseIdleConnections()
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", "https://"+b.Addr("rp")+"/", nil)
+		res, err := tr.RoundTrip(req)
+		if err == nil {
+			_, _ = io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+		}
+		if (err == nil) != in {
+			t.Errorf("%s: %v", when, err)
+		} else if in && res.TLS.DidResume != resumed {
+			t.Errorf("%s: resumed is %v", when, res.TLS.DidResume)
+		}
+	}
+	check("at first", old, true, false)
+	check("again", old, true, true)
+	check("one that is not known", fresh, false, false)
+	if err := b.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	check("after a reload that changes nothing", old, true, true)
+	trust(newPEM)
+	if err := b.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	check("one that is not known any more", old, false, false)
+	check("one that is known now", fresh, true, false)
+	trust([]byte("nonsense"))
+	if err := b.Reload(); err == nil || !strings.Contains(err.Error(), authorities) {
+		t.Errorf("a file without certificates: %v", err)
+	}
+	check("after a reload that failed", fresh, true, true)
+}
+
 func TestProxyProtocolIn(t *testing.T) {
 	back := balancertest.Backend(t, echo)
 	b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET proxy_protocol = on"), balancerd.Options{})

@@ -20,36 +20,37 @@ const acmeProtocol = "acme-tls/1"
 
 // keyring is a service's certificates.
 type keyring struct {
-	certs  atomic.Pointer[[]tls.Certificate]
-	config *tls.Config // of all handshakes
-	acme   *acme       // nil without
-
+	certs   atomic.Pointer[[]tls.Certificate]
+	shaking atomic.Pointer[shaking]
+	acme    *acme // nil without
+	service string
 	tickets *Tickets
-	scope   string                     // what of them are the service's
-	mu      sync.Mutex                 // of those who change config's keys of tickets
-	in      atomic.Pointer[ticketKeys] // those that config has
+}
+
+// shaking is the configuration of handshakes. It is one for all of them as long as the same is demanded of clients: it holds the keys of their tickets.
+type shaking struct {
+	config *tls.Config
+	scope  string                     // what of the keys are its own
+	mu     sync.Mutex                 // of those who change config's keys
+	in     atomic.Pointer[ticketKeys] // those that config has
 }
 
 // newKeyring reads the certificates of a service of that name; h2: HTTP/2 is offered.
 func newKeyring(name string, t balancer.TLS, h2 bool, tickets *Tickets, log *slog.Logger) (*keyring, error) {
-	certs, err := readPairs(t)
+	keys, err := LoadKeys(t)
 	if err != nil {
 		return nil, err
 	}
-	k := &keyring{tickets: tickets}
-	k.set(certs)
-	k.config = &tls.Config{MinVersion: t.MinVersion, CipherSuites: suites(t.Ciphers), GetCertificate: k.certificate}
-	demands, err := clientAuth(k.config, t)
-	if err != nil {
-		return nil, err
-	}
-	k.scope = fmt.Sprintf("%q %s", name, demands)
+	k := &keyring{service: name, tickets: tickets}
 	if len(t.ACMEDomains) > 0 {
 		if k.acme, err = newACME(t, log); err != nil {
 			return nil, err
 		}
 	}
-	k.config.NextProtos = protocols(h2, k.acme != nil)
+	k.shaking.Store(&shaking{config: &tls.Config{
+		MinVersion: t.MinVersion, CipherSuites: suites(t.Ciphers), GetCertificate: k.certificate, NextProtos: protocols(h2, k.acme != nil),
+	}})
+	k.set(keys)
 	return k, nil
 }
 
@@ -81,7 +82,16 @@ func readPairs(t balancer.TLS) ([]tls.Certificate, error) {
 	return certs, nil
 }
 
-func (k *keyring) set(certs []tls.Certificate) { k.certs.Store(&certs) }
+// set puts certificates and authorities in force. It is not to be called twice at once.
+func (k *keyring) set(keys *Keys) {
+	k.certs.Store(&keys.certs)
+	old := k.shaking.Load()
+	s := &shaking{config: old.config.Clone(), scope: fmt.Sprintf("%q %s", k.service, keys.clients.name)}
+	if s.scope != old.scope {
+		s.config.ClientAuth, s.config.ClientCAs = keys.clients.auth, keys.clients.authorities
+		k.shaking.Store(s)
+	}
+}
 
 // certificate chooses by the name that the client asks for: the first certificate that fits, else the first of all, so that a client
 // that knows no names gets an answer.
@@ -121,50 +131,58 @@ func (k *keyring) stop() {
 
 // handshake is the configuration of one that begins now: with the keys of tickets that are in use.
 func (k *keyring) handshake() *tls.Config {
-	if k.in.Load() == k.tickets.current() {
-		return k.config
+	s := k.shaking.Load()
+	if s.in.Load() == k.tickets.current() {
+		return s.config
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	now := k.tickets.current()
-	k.config.SetSessionTicketKeys(now.derive(k.scope))
-	k.in.Store(now)
-	return k.config
+	s.config.SetSessionTicketKeys(now.derive(s.scope))
+	s.in.Store(now)
+	return s.config
 }
 
-// clientAuth sets what clients must show, in IO::Socket::SSL's modes: bit 0 asks, bit 1 demands. demands tells one such setting from another.
-func clientAuth(c *tls.Config, t balancer.TLS) (demands string, err error) {
+// clientDemands are what clients must show.
+type clientDemands struct {
+	auth        tls.ClientAuthType
+	authorities *x509.CertPool
+	name        string // tells these from others
+}
+
+// readClients reads what clients must show, in IO::Socket::SSL's modes: bit 0 asks, bit 1 demands.
+func readClients(t balancer.TLS) (d clientDemands, err error) {
 	if t.Verify&1 == 0 {
-		return "", nil
+		return d, nil
 	}
-	c.ClientAuth = tls.VerifyClientCertIfGiven
+	d.auth, d.authorities = tls.VerifyClientCertIfGiven, x509.NewCertPool()
 	if t.Verify&2 != 0 {
-		c.ClientAuth = tls.RequireAndVerifyClientCert
+		d.auth = tls.RequireAndVerifyClientCert
 	}
-	c.ClientCAs = x509.NewCertPool()
 	if t.CAPath == "" {
-		return "", fmt.Errorf("ssl_verify_mode needs ssl_ca_path")
+		return d, fmt.Errorf("ssl_verify_mode needs ssl_ca_path")
 	}
 	files := []string{t.CAPath}
 	if fi, err := os.Stat(t.CAPath); err == nil && fi.IsDir() {
 		if files, err = filepath.Glob(filepath.Join(t.CAPath, "*")); err != nil {
-			return "", err
+			return d, err
 		}
 	}
 	found, sum := false, sha256.New()
 	for _, f := range files {
 		pem, err := os.ReadFile(f)
 		if err != nil {
-			return "", fmt.Errorf("ssl_ca_path: %w", err)
+			return d, fmt.Errorf("ssl_ca_path: %w", err)
 		}
-		found = c.ClientCAs.AppendCertsFromPEM(pem) || found
+		found = d.authorities.AppendCertsFromPEM(pem) || found
 		fmt.Fprintf(sum, "%d:", len(pem))
 		sum.Write(pem)
 	}
 	if !found {
-		return "", fmt.Errorf("ssl_ca_path: %s has no certificates", t.CAPath)
+		return d, fmt.Errorf("ssl_ca_path: %s has no certificates", t.CAPath)
 	}
-	return fmt.Sprintf("%d %x", c.ClientAuth, sum.Sum(nil)), nil
+	d.name = fmt.Sprintf("%d %x", d.auth, sum.Sum(nil))
+	return d, nil
 }
 
 // suites reads OpenSSL's list of ciphers as far as Go's TLS knows them by name; nil, which means Go's own choice, when it names none.

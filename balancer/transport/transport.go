@@ -86,19 +86,26 @@ func (w slogWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Keys are certificates that were read and not yet put in force.
-type Keys struct{ certs []tls.Certificate }
-
-// LoadKeys reads the certificates that a service names.
-func LoadKeys(t balancer.TLS) (*Keys, error) {
-	certs, err := readPairs(t)
-	return &Keys{certs}, err
+// Keys are certificates, and the authorities of clients' certificates, that were read and not yet put in force.
+type Keys struct {
+	certs   []tls.Certificate
+	clients clientDemands
 }
 
-// SetKeys puts certificates in force for new handshakes.
+// LoadKeys reads the certificates and authorities that a service names.
+func LoadKeys(t balancer.TLS) (*Keys, error) {
+	certs, err := readPairs(t)
+	if err != nil {
+		return nil, err
+	}
+	clients, err := readClients(t)
+	return &Keys{certs, clients}, err
+}
+
+// SetKeys puts certificates and authorities in force for new handshakes. A session that was begun with other authorities is not resumed.
 func (f *Front) SetKeys(k *Keys) {
 	if f.keys != nil && k != nil {
-		f.keys.set(k.certs)
+		f.keys.set(k)
 	}
 }
 
