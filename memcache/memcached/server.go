@@ -2,6 +2,7 @@ package memcached
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -164,7 +165,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	return err
 }
 
-// ServeConn adopts a connection and returns at once. One above the limit is told so and closed.
+// ServeConn adopts a connection and returns at once. One above the limit is told so, unless it is of TLS, and closed.
 func (s *Server) ServeConn(nc net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,8 +175,10 @@ func (s *Server) ServeConn(nc net.Conn) {
 	}
 	if len(s.conns) >= s.opts.MaxConns {
 		s.rejected.Add(1)
-		nc.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)) // it has an empty buffer: this does not wait
-		nc.Write([]byte("ERROR Too many open connections\r\n"))
+		if _, ok := nc.(*tls.Conn); !ok { // who would first have to say hello
+			nc.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)) // it has an empty buffer: this does not wait
+			nc.Write([]byte("ERROR Too many open connections\r\n"))
+		}
 		nc.Close()
 		return
 	}
@@ -197,7 +200,9 @@ func (s *Server) ServeConn(nc net.Conn) {
 	if err := s.poller.add(c); err != nil {
 		s.log.Error("a connection cannot be waited for", "addr", c.remote(), "err", err)
 		c.close("error")
-		go c.end()
+		if c.happened() { // else a leader has it already, for an event of the descriptor's last owner, and ends it
+			go c.end()
+		}
 	}
 }
 
