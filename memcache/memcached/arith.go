@@ -33,7 +33,7 @@ func (c *conn) add(key []byte, delta uint64, up bool, o *addOptions) (v uint64, 
 		if !errors.Is(err, segcache.ErrNoRoom) {
 			return v, err
 		}
-		if err := c.s.cache.Room(&c.w.txn); err != nil {
+		if err := c.roomFor(&c.w.txn); err != nil {
 			c.stripe.add(storeNoMemory)
 			return 0, err
 		}

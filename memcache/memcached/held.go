@@ -27,6 +27,9 @@ func (c *conn) writeHeld(v []byte, held segcache.Held) error {
 	}
 	rest := v[n:]
 	size := int64(len(rest))
+	if size > 0 { // the client is going to be waited for, and the copy may be long
+		c.detach()
+	}
 	if c.fd >= 0 && c.s.unread.Add(size) <= maxUnread {
 		rest = append(make([]byte, 0, len(rest)), rest...)
 		held.Release()

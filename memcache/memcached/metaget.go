@@ -33,7 +33,7 @@ func (c *conn) metaGet(key []byte, f *metaFlags) error {
 		}
 		t.End()
 		if err == segcache.ErrNoRoom {
-			err = cache.Room(t)
+			err = c.roomFor(t)
 		}
 		if err != nil {
 			c.stripe.add(storeNoMemory)

@@ -72,7 +72,7 @@ func (c *conn) change(key []byte, f func(t *segcache.Txn) error) error {
 		if err != segcache.ErrNoRoom {
 			return err
 		}
-		if err := c.s.cache.Room(t); err != nil {
+		if err := c.roomFor(t); err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,7 @@ const (
 	maxKey       = 250
 	maxLine      = 2048    // bytes of a command that is not a multiget
 	maxMultiget  = 1 << 20 // bytes of one that is
+	longMultiget = 8 << 10 // bytes of keys for which others do not wait
 	readBuffer   = 16 << 10
 	crowdBuffer  = 8 << 10  // read buffer, and first answers, of one of a crowd
 	flushAt      = 64 << 10 // bytes of answers that are gathered

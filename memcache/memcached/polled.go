@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"wheelhouse/internal/rawio"
 )
 
 // step is what is done with a connection in the poller, in this order. All of a list have had one step before the first has the next: its code
@@ -170,15 +172,19 @@ func (c *conn) wait() {
 
 // alone goes on after a step in which the lead was given away. What is to be done after the steps that follow is the leaders' again.
 func (c *conn) alone(at step, o outcome) {
-	for o == goesOn && c.fd >= 0 {
-		at++
-		o = c.try(at)
+	for {
+		for o == goesOn {
+			at++
+			o = c.try(at)
+		}
+		if o != hasMore || !c.behind {
+			break
+		}
+		at, o = stepRead, c.try(stepRead) // of what it has already no event would tell
 	}
 	switch {
-	case o == ended:
+	case o == ended: // or has left the poller: then it does nothing else any more
 		c.end()
-	case c.fd < 0: // it has left the poller
-		c.serve()
 	case o == hasMore || !c.settle():
 		// Now something must happen, so that a leader sees to it: MOD tells all that is as it was, above all that it can be written to. Another
 		// event may come first, and then this one finds nothing to do, or a connection that has ended.
@@ -222,8 +228,8 @@ func (c *conn) readIn() outcome {
 		return ended
 	}
 	w := c.w
+	c.short = c.n < min(len(w.in)-w.n, rawio.Most)
 	w.n += c.n
-	c.short = w.n < len(w.in)
 	c.stripe.n[bytesRead].Add(uint64(c.n))
 	return goesOn
 }

@@ -137,7 +137,7 @@ func (c *conn) receive(r *putRequest, size, end int) error {
 
 // stream reads a large value to where it is to be.
 func (c *conn) stream(r *putRequest, size, end int) error {
-	v, err := c.s.cache.Reserve(r.key, size, r.flags, r.exp, r.tags)
+	v, err := c.s.cache.Reserve(r.key, size, r.flags, r.exp, r.tags, c.detach)
 	if err != nil {
 		why := storeNoMemory
 		if errors.Is(err, segcache.ErrTooLarge) {
@@ -210,7 +210,7 @@ func (c *conn) put(r *putRequest) error {
 			}
 			return err
 		}
-		if err := c.s.cache.Room(t); err != nil {
+		if err := c.roomFor(t); err != nil {
 			if r.reserved != nil {
 				r.reserved.Abort()
 			}
@@ -222,6 +222,12 @@ func (c *conn) put(r *putRequest) error {
 			return err
 		}
 	}
+}
+
+// roomFor makes room for what t has found none for. The access has been ended.
+func (c *conn) roomFor(t *segcache.Txn) error {
+	c.detach() // others are forgotten for it, or it waits for whom they are
+	return c.s.cache.Room(t)
 }
 
 // notePut counts and reports what became of a request. The access is not ended.

@@ -144,6 +144,9 @@ func (c *conn) get(keys []byte, withVersion bool) error {
 		c.answer(plainError)
 		return nil
 	}
+	if len(keys) > longMultiget {
+		c.detach()
+	}
 	if !c.keysFit(keys) {
 		c.answer(badFormat)
 		return nil
@@ -271,6 +274,9 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 	if len(keys) == 0 {
 		c.answer(badFormat)
 		return nil
+	}
+	if len(keys) > longMultiget {
+		c.detach()
 	}
 	exp, ok := parseI32(c.w.tok[0])
 	if !ok {

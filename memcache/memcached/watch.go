@@ -120,7 +120,7 @@ func (w *watchers) number() int {
 	return len(w.list)
 }
 
-// watchCommand makes the connection a watcher, until the client closes it.
+// watchCommand makes the connection a watcher, until the client closes it: then there is an error.
 func (c *conn) watchCommand(tok [][]byte) error {
 	s := c.s
 	if s.opts.NoWatch {
@@ -130,9 +130,6 @@ func (c *conn) watchCommand(tok [][]byte) error {
 	if c.datagram {
 		c.answer(plainError)
 		return nil
-	}
-	if err := c.hijack(); err != nil {
-		return err
 	}
 	x := &watcher{ready: make(chan struct{}, 1)}
 	for _, t := range tok {
@@ -151,6 +148,9 @@ func (c *conn) watchCommand(tok [][]byte) error {
 		return nil
 	}
 	defer s.watch.change(x, false)
+	if err := c.hijack(); err != nil {
+		return err
+	}
 	c.watching.Store(true)
 	c.answer("OK")
 	if err := c.flush(); err != nil {
