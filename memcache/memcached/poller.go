@@ -36,6 +36,7 @@ type lead struct {
 	events [batchConns]unix.EpollEvent
 	n      int                      // events[:n] have happened
 	poll   func(epoll uintptr) bool // pollNow
+	polls  int                      // how often it was called
 	list   []*conn                  // in hand; nil: one that is done with
 	step   step                     // what is being done with them
 	at     int                      // list[at:] are still to be seen to in this step
@@ -115,6 +116,7 @@ func newLead() *lead {
 
 // pollNow takes what has happened, and reports whether there is anything to be done.
 func (l *lead) pollNow(epoll uintptr) bool {
+	l.polls++
 	room := max(batchConns-len(l.list), batchConns/2)
 	for {
 		n, _, err := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, epoll, uintptr(unsafe.Pointer(&l.events[0])), uintptr(room), 0, 0, 0)
@@ -177,8 +179,14 @@ func (p *poller) next(l *lead) bool {
 	p.turns.give()
 	if len(l.list) > 0 {
 		l.pollNow(uintptr(p.epoll)) // which is there as long as there are connections; another leader may be waiting in Read
-	} else if p.raw.Read(l.poll) != nil {
-		return false
+	} else {
+		l.polls = 0
+		if p.raw.Read(l.poll) != nil {
+			return false
+		}
+		if l.polls > 1 { // it has waited, where others do
+			p.turns.given(0)
+		}
 	}
 	t := *p.table.Load()
 	for i := range l.n {

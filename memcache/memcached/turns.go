@@ -10,15 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// turnEvery is how long leaders may be busy before others have their turn.
-const turnEvery = 250 * time.Microsecond
+// Leaders may be busy for turnEvery, at most for turnMost, before others have their turn.
+const (
+	turnEvery = 250 * time.Microsecond
+	turnMost  = 10 * time.Millisecond // the runtime looks by itself then
+)
 
 // turns lets those have their turn who wait in the runtime's poller, where connections of TLS and listeners do. The runtime looks there when
 // there is nothing else to do, which under load there always is, or every 10 ms. So now and then a leader waits there itself, for something that
 // has happened already.
 type turns struct {
 	begun time.Time
-	last  atomic.Int64 // when a turn was given, nanoseconds after begun
+	next  atomic.Int64 // when a turn is to be given, nanoseconds after begun
 	mu    sync.Mutex   // one gives turns
 	event *os.File     // an event descriptor
 	raw   syscall.RawConn
@@ -39,16 +42,22 @@ func (t *turns) init() error {
 
 func (t *turns) close() { _ = t.event.Close() }
 
-// give gives others their turn if it is time.
+// give gives others their turn if it is time. Where there are always some who have work, theirs is long, as the runtime looks there no sooner than
+// it must: then the leaders' is as long.
 func (t *turns) give() {
-	now := int64(time.Since(t.begun))
-	if now-t.last.Load() < int64(turnEvery) || !t.mu.TryLock() {
+	now := time.Since(t.begun)
+	if int64(now) < t.next.Load() || !t.mu.TryLock() {
 		return
 	}
 	defer t.mu.Unlock()
-	t.last.Store(now)
 	t.asked = false
 	_ = t.raw.Read(t.wait) // fails when the server ends
+	t.given(time.Since(t.begun) - now)
+}
+
+// given notes that others have had a turn, and how long that was.
+func (t *turns) given(long time.Duration) {
+	t.next.Store(int64(time.Since(t.begun) + min(max(turnEvery, long), turnMost)))
 }
 
 // waitOnce has the caller wait once.
