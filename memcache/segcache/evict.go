@@ -90,7 +90,7 @@ func (c *Cache) evict(count uint32, tries int) bool {
 		c.segs.mu.Lock()
 		enough := c.segs.used+count+reserveSegs <= c.capacity()
 		c.segs.mu.Unlock()
-		if enough || tries > forceAfter {
+		if enough { // but not in a row
 			return c.evictWindow(count)
 		}
 	}
