@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -120,6 +121,26 @@ func TestWatchRefused(t *testing.T) {
 	for _, want := range []string{"type=conn_new", "type=conn_close"} {
 		if got := w.Line(); !strings.Contains(got, want) {
 			t.Errorf("%q; want %s", got, want)
+		}
+	}
+}
+
+// However many have more to do, a leader has only so many in hand, those first who have waited longest, and looks for others each time.
+func TestManyWithMoreToDo(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Options{})
+	l := newLead()
+	all := make([]*conn, 3*batchConns)
+	for i := range all {
+		all[i] = &conn{}
+	}
+	l.more = append(l.more, all...)
+	for i := 0; i < len(all); i += batchConns / 2 {
+		if !s.poller.next(l) {
+			t.Fatal("the server has ended")
+		}
+		if !slices.Equal(l.list, all[i:i+batchConns/2]) || !slices.Equal(l.more, all[i+batchConns/2:]) {
+			t.Fatalf("after %d, %d are in hand and %d wait; want %d and %d", i, len(l.list), len(l.more), batchConns/2, len(all)-i-batchConns/2)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package memcached
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -27,8 +28,8 @@ type poller struct {
 	turns turns
 }
 
-// batchConns is how many connections a leader takes at once, and half as many more while there are some that it is not done with. Each has
-// buffers as long as it is seen to.
+// batchConns is how many connections a leader has in hand at once. Half of it are, while there are so many, those that it was not done with: where
+// many ask for much, one that asks now and then waits for its own event, and not for all of them.
 const batchConns = 32
 
 // lead is what one leader has taken: it is the property of the goroutine that leads.
@@ -40,7 +41,7 @@ type lead struct {
 	list   []*conn                  // in hand; nil: one that is done with
 	step   step                     // what is being done with them
 	at     int                      // list[at:] are still to be seen to in this step
-	more   []*conn                  // are not done with, and belong to the next list
+	more   []*conn                  // are not done with; the first has waited longest
 }
 
 func newPoller(s *Server) (*poller, error) {
@@ -117,7 +118,7 @@ func newLead() *lead {
 // pollNow takes what has happened, and reports whether there is anything to be done.
 func (l *lead) pollNow(epoll uintptr) bool {
 	l.polls++
-	room := max(batchConns-len(l.list), batchConns/2)
+	room := batchConns - len(l.list)
 	for {
 		n, _, err := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, epoll, uintptr(unsafe.Pointer(&l.events[0])), uintptr(room), 0, 0, 0)
 		switch err {
@@ -174,7 +175,9 @@ func (l *lead) see(c *conn) bool {
 // next takes what is to be done next, and waits for it if it must. It reports false when the server ends.
 func (p *poller) next(l *lead) bool {
 	clear(l.list)
-	l.list, l.more = append(l.list[:0], l.more...), l.more[:0]
+	k := min(len(l.more), batchConns/2)
+	l.list = append(l.list[:0], l.more[:k]...)
+	l.more = slices.Delete(l.more, 0, k)
 	l.step, l.at = 0, 0
 	p.turns.give()
 	if len(l.list) > 0 {
