@@ -16,6 +16,7 @@ const (
 	asideStep = 2 << 20
 )
 
+// mustTake is what the connection will take while it waits, in bytes.
 func (c *conn) mustTake() int64 {
 	if c.fd >= 0 {
 		return polledTakes
