@@ -44,6 +44,18 @@ func Peek(fd uintptr, p []byte) (int, error) {
 	return result(n, errno)
 }
 
+// Raise makes an event descriptor (eventfd, EFD_NONBLOCK) readable.
+func Raise(fd uintptr) {
+	one := [8]byte{1}
+	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&one)), uintptr(len(one)))
+}
+
+// Lower undoes Raise.
+func Lower(fd uintptr) {
+	var n [8]byte
+	_, _, _ = syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&n)), uintptr(len(n)))
+}
+
 // result takes an error as it is: those of Linux are small numbers, and cost no allocation.
 func result(n uintptr, errno syscall.Errno) (int, error) {
 	if errno != 0 {

@@ -34,3 +34,14 @@ func Peek(fd uintptr, p []byte) (int, error) {
 	n, _, err := syscall.Recvfrom(int(fd), p[:min(len(p), Most)], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 	return max(n, 0), err
 }
+
+// Raise makes an event descriptor (eventfd, EFD_NONBLOCK) readable.
+func Raise(fd uintptr) {
+	_, _ = syscall.Write(int(fd), []byte{1, 0, 0, 0, 0, 0, 0, 0})
+}
+
+// Lower undoes Raise.
+func Lower(fd uintptr) {
+	var n [8]byte
+	_, _ = syscall.Read(int(fd), n[:])
+}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wheelhouse/internal/rawio"
 )
 
 // Leaders may be busy for turnEvery, at most for turnMost, before others have their turn.
@@ -62,13 +64,11 @@ func (t *turns) given(long time.Duration) {
 
 // waitOnce has the caller wait once.
 func (t *turns) waitOnce(fd uintptr) bool {
-	var b [8]byte
 	if t.asked {
-		_, _ = unix.Read(int(fd), b[:])
+		rawio.Lower(fd)
 		return true
 	}
 	t.asked = true
-	b[0] = 1
-	_, _ = unix.Write(int(fd), b[:])
+	rawio.Raise(fd)
 	return false
 }
