@@ -16,6 +16,8 @@ import (
 
 const (
 	recheck    = time.Second // after which an open file is compared with what its name stands for now
+	renewEvery = recheck / 2 // how often that is done beforehand, for those that are asked for
+	renewMost  = 4096        // files at once
 	unusedFor  = time.Minute // after which it is closed
 	maxDocroot = 256         // directories that are kept open
 	smallFile  = 32 << 10    // what is sent in one write with its head, and kept in memory for that
@@ -50,7 +52,8 @@ type root struct {
 	gone          bool
 }
 
-// files keeps files open. What a name stands for is looked at again at most every second.
+// files keeps files open. What a name stands for is looked at again at most every second: for files that are asked for all the time by renew, so that
+// no request waits for it, and for others by the request.
 type files struct {
 	max       int
 	maxMemory int64
@@ -62,6 +65,7 @@ type files struct {
 	memory int64      // bytes of small files
 	writes uint64     // how often forget was called
 	timer  *time.Timer
+	renews *time.Timer // nil: no file is asked for
 	closed bool
 }
 
@@ -85,6 +89,7 @@ func (c *files) open(k key) (*file, error) {
 	fresh := now.Sub(f.checked) < recheck
 	if !fresh {
 		f.checked = now // who comes meanwhile need not look too
+		c.armRenewal()
 	}
 	load := !f.inMemory && f.size <= smallFile && c.memory+f.size <= c.maxMemory
 	if load {
@@ -128,6 +133,50 @@ func (c *files) same(f *file) bool {
 	}
 	zstd, gzip := c.siblings(f.key, f.modified)
 	return zstd == f.zstd && gzip == f.gzip
+}
+
+// renew compares the files that have been asked for since it did so last with what their names stand for now. All at once is cheaper than one by one
+// between the requests, where each look wakes the runtime's monitor (see internal/rawio).
+func (c *files) renew() {
+	begun := time.Now()
+	var list []*file
+	c.mu.Lock()
+	for e := c.order.Front(); e != nil && len(list) < renewMost; e = e.Next() {
+		f := e.Value.(*file)
+		if begun.Sub(f.used) >= renewEvery {
+			break
+		}
+		if begun.Sub(f.checked) >= renewEvery {
+			f.refs++
+			list = append(list, f)
+		}
+	}
+	c.mu.Unlock()
+	for _, f := range list {
+		now := time.Now()
+		same := c.same(f)
+		c.mu.Lock()
+		if same {
+			f.checked = now
+		} else {
+			c.drop(f)
+		}
+		c.mu.Unlock()
+		c.release(f)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.renews = nil
+	if len(list) > 0 {
+		c.armRenewal()
+	}
+}
+
+// armRenewal has renew done in a while. mu is held.
+func (c *files) armRenewal() {
+	if c.renews == nil && !c.closed {
+		c.renews = time.AfterFunc(renewEvery, c.renew)
+	}
 }
 
 // openNew opens a file and keeps it, unless something was written since writes was read.
@@ -288,7 +337,9 @@ func (c *files) close() {
 	for path := range c.roots {
 		c.dropRoot(path)
 	}
-	if c.timer != nil {
-		c.timer.Stop()
+	for _, t := range []*time.Timer{c.timer, c.renews} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 }

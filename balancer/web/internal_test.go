@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -212,4 +213,62 @@ func TestSmallFilesInMemoryAreBounded(t *testing.T) {
 	if c.memory != 0 {
 		t.Errorf("%d bytes are counted when nothing is kept", c.memory)
 	}
+}
+
+// TestFilesInUseAreCheckedBeforehand: of a file that is asked for all the time no request finds that it must be looked at, and a change is seen
+// within a second all the same.
+func TestFilesInUseAreCheckedBeforehand(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a")
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("old")
+	synctest.Test(t, func(t *testing.T) {
+		c := newFiles(10, 0)
+		defer c.close()
+		use := func() (size int64) {
+			f, err := c.open(key{name: path})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.release(f)
+			return f.size
+		}
+		useFor := func(span time.Duration, seen func(size int64, age time.Duration)) {
+			for end := time.Now().Add(span); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+				synctest.Wait()
+				c.mu.Lock()
+				age := time.Duration(0)
+				if f := c.kept[key{name: path}]; f != nil {
+					age = time.Since(f.checked)
+				}
+				c.mu.Unlock()
+				seen(use(), age)
+			}
+		}
+		useFor(2*recheck, func(int64, time.Duration) {}) // a request has looked at it once
+		useFor(5*recheck, func(_ int64, age time.Duration) {
+			if age >= recheck {
+				t.Fatalf("a request has to look at the file, %v after the last time", age)
+			}
+		})
+		write("newer")
+		changed, seen := time.Now(), time.Duration(0)
+		useFor(2*recheck, func(size int64, _ time.Duration) {
+			if size == int64(len("newer")) && seen == 0 {
+				seen = max(1, time.Since(changed))
+			}
+		})
+		if seen == 0 || seen > recheck {
+			t.Errorf("the change was seen after %v; want within %v", seen, recheck)
+		}
+		time.Sleep(2 * recheck)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.renews != nil {
+			t.Error("files that nobody asks for are looked at")
+		}
+	})
 }
