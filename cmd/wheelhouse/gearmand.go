@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wheelhouse/gearman/gearmand"
+	"wheelhouse/internal/rawio"
 )
 
 // gearmandLevels are gearmand's, as far as ours tell them apart.
@@ -146,7 +147,7 @@ func (p *gearmandProcess) listen() (list []endpoint, err error) {
 		}
 		scheme := "gearman"
 		if conf != nil {
-			ln, scheme = tls.NewListener(ln, conf), "gearmans"
+			ln, scheme = tls.NewListener(rawio.Listener(ln), conf), "gearmans"
 		}
 		list = append(list, endpoint{scheme, ln})
 	}

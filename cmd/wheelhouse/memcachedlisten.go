@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"wheelhouse/internal/rawio"
 )
 
 func (p *memcachedProcess) listen() (list []memcachedEndpoint, err error) {
@@ -105,7 +107,7 @@ func (p *memcachedProcess) listenTCP(addr string) (list []memcachedEndpoint, err
 		if err != nil {
 			return list, err
 		}
-		list[0] = memcachedEndpoint{scheme: "memcacheds", ln: tls.NewListener(ln, conf)}
+		list[0] = memcachedEndpoint{scheme: "memcacheds", ln: tls.NewListener(rawio.Listener(ln), conf)}
 	}
 	if m.udpPort != 0 && p.certs == nil {
 		ua, err := net.ResolveUDPAddr("udp", net.JoinHostPort(host, strconv.Itoa(max(m.udpPort, 0))))
