@@ -20,15 +20,15 @@ const acmeProtocol = "acme-tls/1"
 
 // keyring is a service's certificates.
 type keyring struct {
-	certs   atomic.Pointer[[]tls.Certificate]
-	shaking atomic.Pointer[shaking]
-	acme    *acme // nil without
-	service string
-	tickets *Tickets
+	certs      atomic.Pointer[[]tls.Certificate]
+	handshakes atomic.Pointer[handshakes]
+	acme       *acme // nil without
+	service    string
+	tickets    *Tickets
 }
 
-// shaking is the configuration of handshakes. It is one for all of them as long as the same is demanded of clients: it holds the keys of their tickets.
-type shaking struct {
+// handshakes is the configuration of handshakes. It is one for all of them as long as the same is demanded of clients: it holds the keys of their tickets.
+type handshakes struct {
 	config *tls.Config
 	scope  string                     // what of the keys are its own
 	mu     sync.Mutex                 // of those who change config's keys
@@ -47,7 +47,7 @@ func newKeyring(name string, t balancer.TLS, h2 bool, tickets *Tickets, log *slo
 			return nil, err
 		}
 	}
-	k.shaking.Store(&shaking{config: &tls.Config{
+	k.handshakes.Store(&handshakes{config: &tls.Config{
 		MinVersion: t.MinVersion, CipherSuites: suites(t.Ciphers), GetCertificate: k.certificate, NextProtos: protocols(h2, k.acme != nil),
 	}})
 	k.set(keys)
@@ -85,12 +85,14 @@ func readPairs(t balancer.TLS) ([]tls.Certificate, error) {
 // set puts certificates and authorities in force. It is not to be called twice at once.
 func (k *keyring) set(keys *Keys) {
 	k.certs.Store(&keys.certs)
-	old := k.shaking.Load()
-	s := &shaking{config: old.config.Clone(), scope: fmt.Sprintf("%q %s", k.service, keys.clients.name)}
-	if s.scope != old.scope {
-		s.config.ClientAuth, s.config.ClientCAs = keys.clients.auth, keys.clients.authorities
-		k.shaking.Store(s)
+	old := k.handshakes.Load()
+	scope := fmt.Sprintf("%q %s", k.service, keys.clients.name)
+	if scope == old.scope {
+		return
 	}
+	config := old.config.Clone()
+	config.ClientAuth, config.ClientCAs = keys.clients.auth, keys.clients.authorities
+	k.handshakes.Store(&handshakes{config: config, scope: scope})
 }
 
 // certificate chooses by the name that the client asks for: the first certificate that fits, else the first of all, so that a client
@@ -131,7 +133,7 @@ func (k *keyring) stop() {
 
 // handshake is the configuration of one that begins now: with the keys of tickets that are in use.
 func (k *keyring) handshake() *tls.Config {
-	s := k.shaking.Load()
+	s := k.handshakes.Load()
 	if s.in.Load() == k.tickets.current() {
 		return s.config
 	}

@@ -51,7 +51,7 @@ func (m *memcachedConfig) flags() []daemonFlag {
 		{"slab-growth-factor", 'f', "X", "growth of the classes by which items are counted (default 1.25)", m.setGrowth},
 		{"slab-min-size", 'n', "BYTES", "least size of key, value and flags in those classes (default 48)", atLeastOne(&o.LeastItem)},
 		{"", 'D', "CHAR", "ends the prefixes of keys (default :); counts by prefix from the start", m.setDelimiter},
-		{"threads", 't', "N", "threads that work at once (default: half as many as there are processors)", atLeastOne(&m.opts.Threads)},
+		{"threads", 't', "N", "threads that work at once (default: half as many as there are processors)", atLeastOne(&o.Threads)},
 		{"max-reqs-per-event", 'R', "N", "requests of a connection before others have a turn (default 20)", atLeastOne(&o.Batch)},
 		{"disable-cas", 'C', "", "give items no version", yes(&o.NoCAS)},
 		{"listen-backlog", 'b', "N", "connections that wait to be accepted (default, and below 1: as many as the system allows)", number(&m.backlog)},

@@ -19,16 +19,26 @@ func Duplicate(ln net.Listener) (net.Listener, error) {
 	if !ok {
 		return nil, fmt.Errorf("a %T cannot be shared", ln)
 	}
-	c, err := s.SyscallConn()
+	fd, err := Descriptor(s)
 	if err != nil {
-		return nil, err
-	}
-	var fd int
-	var dupErr error
-	if err := c.Control(func(n uintptr) { fd, dupErr = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) }); err != nil || dupErr != nil {
-		return nil, fmt.Errorf("duplicate %s: %w", ln.Addr(), errors.Join(err, dupErr))
+		return nil, fmt.Errorf("duplicate %s: %w", ln.Addr(), err)
 	}
 	f := os.NewFile(uintptr(fd), "listener") // whose Fd leaves it as it is
 	defer f.Close()
 	return net.FileListener(f)
+}
+
+// Descriptor returns a descriptor of the caller's own of the socket of a connection or listener, which may be in use. Neither blocks after it.
+func Descriptor(s syscall.Conn) (int, error) {
+	c, err := s.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	var dupErr error
+	err = c.Control(func(n uintptr) { fd, dupErr = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) })
+	if err := errors.Join(err, dupErr); err != nil {
+		return -1, err
+	}
+	return fd, nil
 }

@@ -22,21 +22,22 @@ func (a *ahead) add(c *segcache.Cache, key []byte) {
 }
 
 // foresee asks for the index's memory for the keys of the requests that have been read. What it takes for a request need not be one: it answers
-// nothing, and changes nothing.
+// nothing, and changes no item.
 func (c *conn) foresee() outcome {
 	w := c.w
 	w.ahead.n = 0
 	if c.skipping > 0 {
 		return goesOn
 	}
-	b := w.in[w.r:w.n]
-	for w.ahead.n < min(aheadKeys, c.s.opts.Batch) && len(b) > 0 {
+	c.negotiate()
+	peek := peekText
+	if c.protocol == Binary {
+		peek = peekBinary
+	}
+	most := min(aheadKeys, c.s.opts.Batch)
+	for b := w.in[w.r:w.n]; w.ahead.n < most && len(b) > 0; {
 		var key []byte
-		if c.protocol == Binary || c.protocol == Auto && b[0] == binRequest {
-			key, b = peekBinary(b)
-		} else {
-			key, b = peekText(b)
-		}
+		key, b = peek(b)
 		if len(key) > 0 && len(key) <= maxKey {
 			w.ahead.add(c.s.cache, key)
 		}

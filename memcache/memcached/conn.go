@@ -121,13 +121,7 @@ func (c *conn) serve() {
 //
 //go:noinline
 func (c *conn) handle() bool {
-	c.last.Store(c.s.clock.real.Load())
-	if err := c.process(); err != nil {
-		c.flush()
-		c.fail(err)
-		return false
-	}
-	if c.flush() != nil {
+	if c.respond() == ended || c.flush() != nil {
 		return false
 	}
 	c.park()
@@ -317,15 +311,20 @@ func (c *conn) writeAll(p []byte) (int, error) {
 // errTurn means that others have their turn now, though there is more to do.
 var errTurn = errors.New("memcached: not all requests have been handled")
 
-// process answers all requests that have been read as a whole, or, for one that leads, so many that others do not wait for long: errTurn then.
-func (c *conn) process() error {
-	w := c.w
-	if c.protocol == Auto && w.n > w.r {
+// negotiate settles what the connection speaks, once the first byte has come.
+func (c *conn) negotiate() {
+	if w := c.w; c.protocol == Auto && w.n > w.r {
 		c.protocol = ASCII
 		if w.in[w.r] == binRequest {
 			c.protocol = Binary
 		}
 	}
+}
+
+// process answers all requests that have been read as a whole, or, for one that leads, so many that others do not wait for long: errTurn then.
+func (c *conn) process() error {
+	w := c.w
+	c.negotiate()
 	for c.turn = 0; w.r < w.n && !c.quit; {
 		if c.skipping > 0 {
 			c.skip(c.skipping)

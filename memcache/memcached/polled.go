@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wheelhouse/internal/accept"
 	"wheelhouse/internal/rawio"
 )
 
@@ -23,21 +24,6 @@ const (
 	stepSend
 	steps
 )
-
-// take takes the connection through a step.
-func (c *conn) take(s step) outcome {
-	switch s {
-	case stepRead:
-		return c.readIn()
-	case stepForesee:
-		return c.foresee()
-	case stepFetchAhead:
-		return c.fetchAhead()
-	case stepRespond:
-		return c.respond()
-	}
-	return c.send()
-}
 
 // outcome of a step.
 type outcome uint8
@@ -66,19 +52,12 @@ func (c *conn) joinPoller() {
 	if !ok {
 		return
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
+	fd, err := accept.Descriptor(sc)
+	if err != nil { // there is none left: the connection stays as it is
 		return
 	}
-	_ = raw.Control(func(fd uintptr) {
-		if n, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil { // else there is none left, and the connection stays as it is
-			c.fd = n
-		}
-	})
-	if c.fd >= 0 {
-		c.nc.Close()
-		c.nc = nil
-	}
+	c.nc.Close()
+	c.fd, c.nc = fd, nil
 }
 
 // leavePoller closes the socket's descriptor. From now on the connection is nc, if there is one.
@@ -194,7 +173,7 @@ func (c *conn) alone(at step, o outcome) {
 	}
 }
 
-// try does a step, and ends the connection if that panics.
+// try takes the connection through a step, and ends it if that panics.
 func (c *conn) try(s step) (o outcome) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -202,7 +181,17 @@ func (c *conn) try(s step) (o outcome) {
 			o = ended
 		}
 	}()
-	return c.take(s)
+	switch s {
+	case stepRead:
+		return c.readIn()
+	case stepForesee:
+		return c.foresee()
+	case stepFetchAhead:
+		return c.fetchAhead()
+	case stepRespond:
+		return c.respond()
+	}
+	return c.send()
 }
 
 // readIn reads what has come.

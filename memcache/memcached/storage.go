@@ -137,7 +137,8 @@ func (c *conn) receive(r *putRequest, size, end int) error {
 
 // stream reads a large value to where it is to be.
 func (c *conn) stream(r *putRequest, size, end int) error {
-	v, err := c.s.cache.Reserve(r.key, size, r.flags, r.exp, r.tags, c.detach)
+	c.detach() // others may have to be forgotten for it, and the rest of it is not there yet
+	v, err := c.s.cache.Reserve(r.key, size, r.flags, r.exp, r.tags)
 	if err != nil {
 		why := storeNoMemory
 		if errors.Is(err, segcache.ErrTooLarge) {

@@ -253,7 +253,7 @@ func (c *conn) logClose() {
 	}
 }
 
-// peer names the client for the log.
+// peerParts names the client for the log.
 func (c *conn) peerParts() (ip, port, transport string) {
 	ip, port, err := net.SplitHostPort(c.remote())
 	if err != nil {

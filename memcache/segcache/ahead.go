@@ -19,7 +19,7 @@ func (c *Cache) Foresee(key []byte) Ahead {
 func (c *Cache) FetchAhead(a Ahead) {
 	h := uint64(a)
 	sh := c.shard(h)
-	tag := h >> 33 & (1<<23 - 1)
+	tag := tagOf(h)
 	sh.mu.Lock()
 	for _, slot := range sh.bucket(bucketOf(h, sh.buckets)) {
 		if slot>>tagShift == tag && slot != 0 {

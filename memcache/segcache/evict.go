@@ -3,12 +3,12 @@ package segcache
 import "context"
 
 const (
-	largeFraction  = 8  // items above this part of a segment have regions of their own kind,
-	itemsPerRegion = 4  // of at least so many of them, lest much of the last segment is left over
-	wantUse        = 1  // uses by which an item passes its probation
-	probationPart  = 10 // of the memory that is in use
-	scanRegions    = 4096
-	forceAfter     = 16 // evictions without success, after which use does not protect an item
+	largeFraction  = 8    // items above this part of a segment have regions of their own kind,
+	itemsPerRegion = 4    // of at least so many of them, lest much of the last segment is left over
+	wantUse        = 1    // uses by which an item passes its probation
+	probationPart  = 10   // of the memory that is in use
+	scanRegions    = 4096 // at most, of which the one with the least in use is sought each time
+	forceAfter     = 16   // evictions without success, after which use does not protect an item
 )
 
 // Room makes an open region for the item that Store has just found no room for, forgetting others where it must. The access has been

@@ -113,7 +113,7 @@ func TestReserveWithTags(t *testing.T) {
 	t.Parallel()
 	c := newCache(t, Options{})
 	for _, flush := range []bool{false, true} {
-		v, err := c.Reserve([]byte("k"), 5, 7, 0, []byte("red,blue"), func() {})
+		v, err := c.Reserve([]byte("k"), 5, 7, 0, []byte("red,blue"))
 		if err != nil {
 			t.Fatal(err)
 		}

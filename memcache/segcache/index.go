@@ -28,8 +28,11 @@ const (
 func slotAddr(s uint64) uint64 { return (s&addrMask - 1) * unit }
 func slotUse(s uint64) uint64  { return s & useMask >> addrBits }
 
+// tagOf is the part of a key's hash that its slot has.
+func tagOf(h uint64) uint64 { return h >> 33 & (1<<23 - 1) }
+
 func makeSlot(h, addr, use uint64) uint64 {
-	return h>>33<<tagShift | use<<addrBits | (addr/unit + 1)
+	return tagOf(h)<<tagShift | use<<addrBits | (addr/unit + 1)
 }
 
 // shard is a part of the index, and what is counted of its items.
@@ -68,7 +71,7 @@ func (s *shard) find(c *Cache, h uint64, key []byte) *uint64 {
 }
 
 func (s *shard) findIn(c *Cache, b *[perBucket]uint64, h uint64, key []byte) *uint64 {
-	tag := h >> 33 & (1<<23 - 1)
+	tag := tagOf(h)
 	for i := range b {
 		if b[i]>>tagShift != tag || b[i] == 0 {
 			continue

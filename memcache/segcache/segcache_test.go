@@ -300,11 +300,11 @@ func TestLargeItems(t *testing.T) {
 func TestReserveAndHold(t *testing.T) {
 	t.Parallel()
 	c := newCache(t, Options{Limit: 2 << 20})
-	v, err := c.Reserve([]byte("slow"), 100_000, 5, 0, nil, func() {})
+	v, err := c.Reserve([]byte("slow"), 100_000, 5, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	given, err := c.Reserve([]byte("given up"), 100_000, 5, 0, nil, func() {})
+	given, err := c.Reserve([]byte("given up"), 100_000, 5, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

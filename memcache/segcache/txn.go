@@ -359,8 +359,8 @@ type Reservation struct {
 	n    int // the value's length, without tags
 }
 
-// Reserve takes room for an item, evicting others where it must: that may take a while, and before it is called. Until Commit or Abort the region can not be evicted.
-func (c *Cache) Reserve(key []byte, valueLen int, flags, exp uint32, tags []byte, before func()) (Reservation, error) {
+// Reserve takes room for an item, evicting others where it must, which may take a while. Until Commit or Abort the region can not be evicted.
+func (c *Cache) Reserve(key []byte, valueLen int, flags, exp uint32, tags []byte) (Reservation, error) {
 	gen := uint32(0)
 	if c.gens.any.Load() {
 		gen = c.gens.of(key, c.opts.Delimiter)
@@ -377,7 +377,6 @@ func (c *Cache) Reserve(key []byte, valueLen int, flags, exp uint32, tags []byte
 			appendTags(c.payloadAt(addr, head), tags)
 			return v, nil
 		}
-		before()
 		if err := c.roomFor(size, exp); err != nil {
 			return Reservation{}, err
 		}
