@@ -1,11 +1,16 @@
 package main
 
 import (
+	"bufio"
+	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"wheelhouse/memcache/memcachetest"
 )
@@ -50,4 +55,106 @@ func TestMemcachedConnectionsAreWithinTheLimit(t *testing.T) {
 	}
 	eventually(t, "memory is within the limit", func() bool { return residentBytes(t, p.cmd.Process.Pid) <= allowed })
 	t.Logf("%d connections: %d bytes of %d", many, residentBytes(t, p.cmd.Process.Pid), allowed)
+}
+
+// So it does while thousands ask for much and take no answers. Others are served meanwhile, and who reads late gets what he has asked for.
+func TestMemcachedReadersAreWithinTheLimit(t *testing.T) {
+	const limit = 64
+	dir := t.TempDir()
+	cert, key := newAuthority(t, dir).issue(t, dir+"/server")
+	secure := []string{"-p", "0", "-Z", "-o", "ssl_chain_cert=" + cert + ",ssl_key=" + key}
+	for _, tt := range []struct {
+		name    string
+		many    int
+		flags   []string
+		request string
+		times   int
+		value   int // bytes of a value of the answer
+		values  int
+	}{
+		{"large values", 5000, []string{"-s", dir + "/1"}, "get value\r\n", 1800, 8000, 1},
+		{"small values", 5000, []string{"-s", dir + "/2"}, "get value\r\n", 1800, 100, 1},
+		{"misses", 5000, []string{"-s", dir + "/3"}, "get none\r\n", 2000, 1, 0},
+		{"multigets", 3000, []string{"-s", dir + "/4"}, "get" + strings.Repeat(" value", 300) + "\r\n", 10, 100, 300},
+		{"huge values", 2000, []string{"-s", dir + "/5"}, "get value\r\n", 20, 500_000, 1},
+		{"TCP", 2000, []string{"-p", "0"}, "get value\r\n", 10_000, 8000, 1},
+		{"TLS", 900, secure, "get value\r\n", 9_000, 8000, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if raceMemory > 1 {
+				tt.many /= 10
+			}
+			p := start(t, append([]string{"memcached", "-m", strconv.Itoa(limit), "-c", strconv.Itoa(tt.many + 10)}, tt.flags...)...)
+			c := memcachetest.New(t, dialMemcached(t, p))
+			for i := range 2 * limit << 20 / 8000 {
+				c.Send(fmt.Sprintf("set k%d 0 0 8000 noreply", i), strings.Repeat("x", 8000))
+			}
+			value := strings.Repeat("y", tt.value)
+			if got := c.Ask(fmt.Sprintf("set value 0 0 %d\r\n", tt.value) + value); got != "STORED" {
+				t.Fatal(got)
+			}
+			text := strings.Repeat(tt.request, tt.times)
+			crowd := make([]net.Conn, tt.many)
+			var sending sync.WaitGroup
+			defer sending.Wait()
+			for i := range crowd {
+				nc := dialMemcached(t, p)
+				defer nc.Close()
+				crowd[i] = nc
+				sending.Go(func() { _, _ = io.WriteString(nc, text) }) // till the end of the test
+			}
+			allowed := raceMemory * int64(limit<<20*105/100+64<<20)
+			most, before, settled := int64(0), "", 0
+			eventually(t, "all of them are waited for", func() bool {
+				most = max(most, residentBytes(t, p.cmd.Process.Pid))
+				now := c.Stats("")["cmd_get"]
+				if settled++; now != before {
+					before, settled = now, 0
+				}
+				return settled > 50
+			})
+			t.Logf("%d connections: %d bytes of %d", tt.many, most, allowed)
+			if most > allowed {
+				t.Errorf("with %d connections that read nothing the process has had %d bytes; at most %d are allowed", tt.many, most, allowed)
+			}
+			if got := c.Ask("set other 0 0 8000\r\n" + strings.Repeat("z", 8000)); got != "STORED" {
+				t.Errorf("of another: %s", got)
+			}
+			if got := c.Stats("")["curr_connections"]; got != strconv.Itoa(tt.many+1) {
+				t.Errorf("%s connections are left of %d", got, tt.many+1)
+			}
+			last := crowd[tt.many-1]
+			last.SetReadDeadline(time.Now().Add(wait))
+			answer := strings.Repeat(fmt.Sprintf("VALUE value 0 %d\r\n%s\r\n", tt.value, value), tt.values) + "END\r\n"
+			r, got := bufio.NewReader(last), make([]byte, len(answer))
+			for i := range min(tt.times, 2000) {
+				if _, err := io.ReadFull(r, got); err != nil || string(got) != answer {
+					t.Fatalf("answer %d: %.100q, %v", i, got, err)
+				}
+			}
+			for _, nc := range crowd {
+				nc.Close()
+			}
+		})
+	}
+}
+
+// dialMemcached connects to the first address of a cache server.
+func dialMemcached(t *testing.T, p *process) net.Conn {
+	t.Helper()
+	var nc net.Conn
+	var err error
+	addr, secure := strings.CutPrefix(p.ready["memcacheds"], "memcacheds://")
+	switch {
+	case secure:
+		nc, err = tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
+	case strings.HasPrefix(p.memcached(), "/"):
+		nc, err = net.Dial("unix", p.memcached())
+	default:
+		nc, err = net.Dial("tcp", p.memcached())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nc
 }

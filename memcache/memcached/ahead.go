@@ -26,7 +26,7 @@ func (a *ahead) add(c *segcache.Cache, key []byte) {
 func (c *conn) foresee() outcome {
 	w := c.w
 	w.ahead.n = 0
-	if c.skipping > 0 {
+	if c.skipping > 0 || c.scanned > 0 {
 		return goesOn
 	}
 	c.negotiate()

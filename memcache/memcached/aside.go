@@ -8,6 +8,8 @@ const (
 	polledTakes = 1 << 10
 	plainTakes  = 6 << 10
 	tlsTakes    = 14 << 10
+	tlsLarge    = 38 << 10 // once it has sent a large record: package tls keeps the buffer for it
+	tlsSmall    = 1 << 10  // bytes of a record that is none
 )
 
 // The 64 MB beyond the limit have room for freeTakes bytes of connections; what they take beyond, items give up, in steps.
@@ -25,6 +27,15 @@ func (c *conn) mustTake() int64 {
 		return tlsTakes
 	}
 	return plainTakes
+}
+
+// takesLarge notes that a connection of TLS has sent a large record.
+func (c *conn) takesLarge() {
+	c.s.taken.Add(tlsLarge - c.takes)
+	c.takes = tlsLarge
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	c.s.setAside()
 }
 
 // ConnectionMemory is what the connections take, in bytes, as far as it can be told from their number and kind.

@@ -415,7 +415,7 @@ func (c *conn) binGet(h *binHead, rule *binRule, extras, key []byte) error {
 	c.w.out = binary.BigEndian.AppendUint32(c.w.out, t.Flags())
 	c.w.out = append(c.w.out, key[:keyLen]...)
 	v := t.Value()[:n]
-	if n <= holdAbove || c.datagram {
+	if !c.holds(n) {
 		c.w.out = append(c.w.out, v...)
 		t.End()
 		return nil
@@ -485,7 +485,7 @@ func (c *conn) binStats(h *binHead, key []byte) error {
 		c.s.resetStats()
 	case string(key) == "detail on", string(key) == "detail off":
 		c.s.detail.on.Store(string(key) == "detail on")
-	case string(key) == "detail dump" && c.s.unread.Load() > maxUnread/2: // it cannot be sent in parts
+	case string(key) == "detail dump" && c.s.pressed(): // it cannot be sent in parts
 		c.binError(h, binNoMemory)
 		return nil
 	case string(key) == "detail dump":

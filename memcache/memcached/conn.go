@@ -57,6 +57,10 @@ type conn struct {
 	short    bool  // the last read took all there was
 	drain    bool  // there may be more, of which no event will tell
 	behind   bool  // requests that have been read wait for their turn
+	unsent   *unsent
+	kept     int // bytes that are counted in Server.kept
+	sent     int // bytes in this turn
+	scanned  int // bytes from work.r on in which there is no line's end
 	step     saslStep
 }
 
@@ -121,7 +125,11 @@ func (c *conn) serve() {
 //
 //go:noinline
 func (c *conn) handle() bool {
-	if c.respond() == ended || c.flush() != nil {
+	if c.respond() == ended {
+		return false
+	}
+	c.shrink()
+	if c.flush() != nil {
 		return false
 	}
 	c.park()
@@ -173,6 +181,11 @@ func (c *conn) end() {
 	if c.long {
 		c.s.pending.release(c)
 	}
+	if u := c.unsent; u != nil {
+		u.release()
+		c.unblocked()
+	}
+	c.account(0)
 	c.logClose()
 	c.s.open.Add(-1)
 	c.s.taken.Add(-c.takes)
@@ -232,7 +245,7 @@ func (c *conn) remote() string {
 // full reports whether it is time to write what has been gathered.
 func (c *conn) full() bool {
 	n := len(c.w.out)
-	return n > flushAt || n > flushEarly && c.s.unread.Load() > maxUnread/2
+	return n > flushAt || n > leastPiece && c.s.pressed() && n > c.s.piece()
 }
 
 // stepFull is full for what is done in steps, between which it waits for the gate: it waits with little if many do.
@@ -248,17 +261,9 @@ func (c *conn) flushStep() error {
 	return err
 }
 
-// flushFull writes the answers if it is time.
-func (c *conn) flushFull() error {
-	if c.full() {
-		return c.flush()
-	}
-	return nil
-}
-
-// flush writes the answers.
+// flush writes the answers, and waits for the client.
 func (c *conn) flush() error {
-	if c.w == nil || len(c.w.out) == 0 {
+	if c.w == nil || len(c.w.out) == 0 && c.unsent == nil {
 		return nil
 	}
 	if c.datagram { // answers are gathered to the end
@@ -267,7 +272,17 @@ func (c *conn) flush() error {
 		}
 		return nil
 	}
-	if cap(c.w.out) > 2*readBuffer && c.s.unread.Load() > maxUnread/2 {
+	for c.unsent != nil {
+		left, err := c.push()
+		if err != nil {
+			return err
+		}
+		if left && c.isStuck() {
+			c.wait()
+		}
+		c.sent = 0
+	}
+	if cap(c.w.out) > 2*readBuffer && c.s.pressed() {
 		// This one may not read, as many others do not: what is kept for it is no more than it must be.
 		c.w.out = append([]byte(nil), c.w.out...)
 	}
@@ -280,13 +295,34 @@ func (c *conn) flush() error {
 }
 
 func (c *conn) write(p []byte) error {
-	c.writing.Store(c.s.clock.real.Load())
-	c.s.unread.Add(int64(len(p)))
+	if len(p) == 0 {
+		return nil
+	}
+	listed := c.enter()
 	n, err := c.writeAll(p)
-	c.s.unread.Add(-int64(len(p)))
-	c.writing.Store(0)
+	c.leave(listed)
 	c.stripe.n[bytesWritten].Add(uint64(n))
 	return err
+}
+
+// enter notes that the connection's goroutine is going to write, for which it may have to wait, and what is kept meanwhile. leave wants what it
+// returns.
+func (c *conn) enter() (listed bool) {
+	c.writing.Store(c.s.clock.real.Load())
+	n := c.waits()
+	c.account(n)
+	if listed = c.s.pressed(); listed {
+		c.s.blocked.take(c, n)
+	}
+	return listed
+}
+
+func (c *conn) leave(listed bool) {
+	if listed {
+		c.s.blocked.release(c)
+	}
+	c.account(0)
+	c.writing.Store(0)
 }
 
 func (c *conn) writeAll(p []byte) (int, error) {
@@ -321,7 +357,8 @@ func (c *conn) negotiate() {
 	}
 }
 
-// process answers all requests that have been read as a whole, or, for one that leads, so many that others do not wait for long: errTurn then.
+// process answers all requests that have been read as a whole, or, for one in the poller, so many that others do not wait for long, and as much as the
+// client takes: errTurn then.
 func (c *conn) process() error {
 	w := c.w
 	c.negotiate()
@@ -344,13 +381,15 @@ func (c *conn) process() error {
 		if c.skipping > 0 && c.late {
 			c.owed, w.out = append([]byte(nil), w.out[before:]...), w.out[:before]
 		}
-		if err := c.flushFull(); err != nil {
+		if stop, err := c.flushOrStop(); err != nil {
 			return err
+		} else if stop && (w.r < w.n || c.unsent != nil) {
+			return errTurn
 		}
 		if c.turn++; c.turn >= c.s.opts.Batch && w.r < w.n {
 			c.turn = 0
 			c.stripe.add(connYields)
-			if c.lead != nil {
+			if c.fd >= 0 {
 				return errTurn
 			}
 			if err := c.yield(); err != nil {
@@ -377,8 +416,9 @@ func (c *conn) yield() error {
 func (c *conn) line() (more bool, err error) {
 	w := c.w
 	buf := w.in[w.r:w.n]
-	i := bytes.IndexByte(buf, '\n')
+	i := bytes.IndexByte(buf[c.scanned:], '\n')
 	if i < 0 {
+		c.scanned = len(buf)
 		if len(buf) <= maxLine {
 			return false, nil
 		}
@@ -388,6 +428,8 @@ func (c *conn) line() (more bool, err error) {
 		c.makeRoom(readBuffer)
 		return false, nil
 	}
+	i += c.scanned
+	c.scanned = 0
 	start := w.r
 	w.r += i + 1
 	if i < 3 { // with the line's end, less than 4
@@ -409,7 +451,9 @@ func (c *conn) line() (more bool, err error) {
 	if err == errPartial {
 		return false, c.postpone(start)
 	}
-	c.again = false
+	if err != errTurn {
+		c.again = false
+	}
 	return true, err
 }
 

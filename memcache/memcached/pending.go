@@ -2,48 +2,64 @@ package memcached
 
 import (
 	"cmp"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
+
+	"wheelhouse/internal/pace"
 )
 
-// pending are the connections whose request is not complete, and is longer than a read buffer (multigets of many keys) or one of a crowd
-// that waits. Together they may have maxPending bytes for it. Beyond, those that have had the most for the longest time are closed: who
-// means to finish a request does so at once, and is not kept from it by those who do not.
+// pending are connections that have memory for something that their clients are to do: for a request that is not complete, and is longer than a
+// read buffer (multigets of many keys) or one of a crowd that waits; or for answers that are not taken. Together they may have so much of it.
+// Beyond, those that have had the most for the longest time are closed: who means to go on does so at once, and is not kept from it by those
+// who do not.
 type pending struct {
+	most   int    // bytes
+	reason string // for which they are closed
+	log    *slog.Logger
+	told   pace.Gate
+
 	mu    sync.Mutex // guards all below
 	bytes int
-	list  map[*conn]pendingInput
+	list  map[*conn]pendingBytes
 }
 
-type pendingInput struct {
+type pendingBytes struct {
 	bytes int
 	begun time.Time
 }
 
-// take notes that c's buffer is going to have so many bytes, and closes others if they are too many.
+// closedEvery is how often the log tells that connections were closed.
+const closedEvery = 10 * time.Second
+
+// take notes that c is going to have so many bytes, and closes others if they are too many.
 func (p *pending) take(c *conn, bytes int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	in, known := p.list[c]
 	if !known {
 		if p.list == nil {
-			p.list = map[*conn]pendingInput{}
+			p.list = map[*conn]pendingBytes{}
 		}
 		in.begun = time.Now()
 	}
 	p.bytes += bytes - in.bytes
 	in.bytes = bytes
 	p.list[c] = in
-	for p.bytes > maxPending {
+	for p.bytes > p.most {
 		worst := p.worst(c)
 		if len(worst) == 0 {
 			return
 		}
 		for _, x := range worst {
 			x.stripe.add(slowClosed)
-			x.expel("too_long")
+			x.expel(p.reason)
 			p.drop(x)
+			if n, ok := p.told.Pass(closedEvery); ok {
+				p.log.Warn("connections closed: they have too much memory for what their clients do not go on with", "reason", p.reason,
+					"addr", x.remote(), "count", n)
+			}
 		}
 	}
 }

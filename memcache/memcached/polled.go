@@ -1,15 +1,16 @@
 package memcached
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"wheelhouse/internal/accept"
-	"wheelhouse/internal/rawio"
 )
 
 // step is what is done with a connection in the poller, in this order. All of a list have had one step before the first has the next: its code
@@ -159,7 +160,11 @@ func (c *conn) alone(at step, o outcome) {
 		if o != hasMore || !c.behind {
 			break
 		}
+		runtime.Gosched()
 		at, o = stepRead, c.try(stepRead) // of what it has already no event would tell
+	}
+	if o != ended {
+		c.putDown()
 	}
 	switch {
 	case o == ended: // or has left the poller: then it does nothing else any more
@@ -199,7 +204,21 @@ func (c *conn) readIn() outcome {
 	if c.closed.Load() {
 		return ended
 	}
+	c.sent = 0
+	if c.unsent != nil {
+		switch left, err := c.push(); {
+		case err != nil:
+			return ended
+		case left:
+			return c.yet()
+		case c.quit:
+			return ended
+		}
+	}
 	if c.behind {
+		if c.w == nil {
+			c.takeWork()
+		}
 		return goesOn
 	}
 	if c.w != nil {
@@ -217,7 +236,6 @@ func (c *conn) readIn() outcome {
 		return ended
 	}
 	w := c.w
-	c.short = c.n < min(len(w.in)-w.n, rawio.Most)
 	w.n += c.n
 	c.stripe.n[bytesRead].Add(uint64(c.n))
 	return goesOn
@@ -227,13 +245,22 @@ func (c *conn) readIn() outcome {
 func (c *conn) respond() outcome {
 	c.last.Store(c.s.clock.real.Load())
 	err := c.process()
-	if c.behind = err == errTurn; c.behind {
-		if len(c.w.out) < readBuffer {
+	c.behind = err == errTurn
+	switch {
+	case (err == nil || c.behind) && c.isStuck():
+		return c.yet()
+	case c.behind:
+		if c.unsent != nil || len(c.w.out) < readBuffer && !c.s.pressed() {
 			return hasMore
 		}
 		return goesOn
-	}
-	if err != nil {
+	case err != nil && c.fd >= 0: // what was right before is answered
+		c.quit, c.w.r, c.scanned = true, c.w.n, 0
+		if !errors.Is(err, io.EOF) && !errors.Is(err, errClosed) {
+			c.reason.CompareAndSwap(nil, new("error"))
+		}
+		return goesOn
+	case err != nil:
 		_ = c.flush() // what was right before
 		c.fail(err)
 		return ended
@@ -243,10 +270,15 @@ func (c *conn) respond() outcome {
 
 // send writes the answers.
 func (c *conn) send() outcome {
-	if c.flush() != nil || c.quit {
+	left, err := c.push()
+	switch {
+	case err != nil:
 		return ended
-	}
-	if c.behind {
+	case left:
+		return c.yet()
+	case c.quit:
+		return ended
+	case c.behind:
 		c.slim()
 		return hasMore
 	}

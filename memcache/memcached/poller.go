@@ -163,6 +163,9 @@ func (l *lead) see(c *conn) bool {
 		return true
 	}
 	l.list[l.at-1] = nil
+	if o != ended {
+		c.putDown()
+	}
 	switch {
 	case o == ended:
 		c.end()

@@ -31,7 +31,7 @@ type Server struct {
 	rejected atomic.Uint64
 	open     atomic.Int64
 	taken    atomic.Int64 // by the connections, see connTakes
-	unread   atomic.Int64 // bytes kept for slow readers, see maxUnread
+	kept     atomic.Int64 // bytes, see maxKept
 	users    atomic.Pointer[map[string]string]
 	acl      atomic.Pointer[ACL]
 	verbose  atomic.Int32
@@ -41,7 +41,8 @@ type Server struct {
 	detail   detail
 	hot      hotKeys
 	slow     slowLog
-	pending  pending
+	pending  pending // requests that are not complete
+	blocked  pending // answers that are not taken
 	gate     gate
 	poller   *poller // nil: each connection has a goroutine
 	watch    watchers
@@ -73,6 +74,8 @@ func Open(opts Options) (*Server, error) {
 		packets: map[*net.UDPConn]uint64{}, quit: make(chan struct{}),
 	}
 	s.log = s.opts.Log
+	s.pending = pending{most: maxPending, reason: "too_long", log: s.log}
+	s.blocked = pending{most: maxKept, reason: "not_read", log: s.log}
 	o := &s.opts
 	var err error
 	s.cache, err = segcache.New(segcache.Options{

@@ -55,7 +55,7 @@ func (c *conn) timed(line []byte) error {
 	begun := time.Now()
 	text := string(line[:min(len(line), slowText)])
 	err := c.command(line)
-	if err != errPartial {
+	if err != errPartial && err != errTurn {
 		c.s.slow.note(c, text, time.Since(begun))
 	}
 	return err
@@ -147,13 +147,15 @@ func (c *conn) get(keys []byte, withVersion bool) error {
 	if len(keys) > longMultiget {
 		c.detach()
 	}
-	if !c.keysFit(keys) {
-		c.answer(badFormat)
-		return nil
-	}
-	if !c.mayAll(keys, permRead) {
-		c.answer(denied)
-		return nil
+	if !c.again { // it may be the rest of a request
+		if !c.keysFit(keys) {
+			c.answer(badFormat)
+			return nil
+		}
+		if !c.mayAll(keys, permRead) {
+			c.answer(denied)
+			return nil
+		}
 	}
 	many := bytes.IndexByte(keys, ' ') >= 0
 	for n := 0; len(keys) > 0; n++ {
@@ -173,8 +175,14 @@ func (c *conn) get(keys []byte, withVersion bool) error {
 				return err
 			}
 		}
-		if err := c.flushFull(); err != nil {
+		if stop, err := c.flushOrStop(); err != nil {
 			return err
+		} else if stop && len(keys) > 0 {
+			name := "get "
+			if withVersion {
+				name = "gets "
+			}
+			return c.suspend(name, keys)
 		}
 	}
 	c.w.out = append(c.w.out, "END\r\n"...)
@@ -250,7 +258,7 @@ func (c *conn) observeGet(key []byte, found bool, hits counter) {
 // appendValue appends the item's value and a line's end, and ends the access.
 func (c *conn) appendValue(t *segcache.Txn) error {
 	v := t.Value()
-	if len(v) <= holdAbove || c.datagram {
+	if !c.holds(len(v)) {
 		c.w.out = append(append(c.w.out, v...), crlf...)
 		t.End()
 		return nil
@@ -278,18 +286,21 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 	if len(keys) > longMultiget {
 		c.detach()
 	}
-	exp, ok := parseI32(c.w.tok[0])
+	until := c.w.tok[0]
+	exp, ok := parseI32(until)
 	if !ok {
 		c.answer(badExptime)
 		return nil
 	}
-	if !c.keysFit(keys) {
-		c.answer(badFormat)
-		return nil
-	}
-	if !c.mayAll(keys, permRead|permWrite) {
-		c.answer(denied)
-		return nil
+	if !c.again { // it may be the rest of a request
+		if !c.keysFit(keys) {
+			c.answer(badFormat)
+			return nil
+		}
+		if !c.mayAll(keys, permRead|permWrite) {
+			c.answer(denied)
+			return nil
+		}
 	}
 	at := c.s.clock.expiry(exp)
 	for len(keys) > 0 {
@@ -317,8 +328,14 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 		if err := c.appendValue(t); err != nil {
 			return err
 		}
-		if err := c.flushFull(); err != nil {
+		if stop, err := c.flushOrStop(); err != nil {
 			return err
+		} else if stop && len(keys) > 0 {
+			name := "gat "
+			if withVersion {
+				name = "gats "
+			}
+			return c.suspend(name+string(until)+" ", keys)
 		}
 	}
 	c.w.out = append(c.w.out, "END\r\n"...)

@@ -40,9 +40,12 @@ func (c *conn) tryRead() bool {
 	for {
 		dst := c.into
 		if dst == nil {
-			dst = w.in[w.n:]
+			dst = w.in[w.n:][:c.room()]
 		}
 		n, err := rawio.Read(uintptr(c.fd), dst)
+		if c.into == nil {
+			c.short = n < min(len(dst), rawio.Most)
+		}
 		switch {
 		case err == syscall.EINTR:
 			continue
@@ -117,7 +120,21 @@ func (c *conn) read() (int, error) {
 		}
 		return 0, err
 	}
-	return c.nc.Read(c.w.in[c.w.n:])
+	dst := c.w.in[c.w.n:][:c.room()]
+	n, err := c.nc.Read(dst)
+	if (n > tlsSmall || n == len(dst)) && c.takes == tlsTakes {
+		c.takesLarge()
+	}
+	return n, err
+}
+
+// room is how much of the read buffer the next read may fill: little, if there is much already that is not answered.
+func (c *conn) room() int {
+	n := len(c.w.in) - c.w.n
+	if n > leastPiece && c.s.pressed() {
+		return min(n, max(c.s.piece(), c.lack))
+	}
+	return n
 }
 
 // makeRoom sees to n free bytes behind what has been read.

@@ -1,0 +1,224 @@
+package memcached
+
+import (
+	"syscall"
+
+	"wheelhouse/internal/rawio"
+	"wheelhouse/memcache/segcache"
+)
+
+// pushMost is how many bytes a connection in the poller sends before others have their turn.
+const pushMost = flushAt
+
+// unsent are answers that the client of a connection in the poller has not taken yet. While he does not, the connection is nobody's, and needs
+// no goroutine and no work: what it has read and not answered is in conn.rest.
+type unsent struct {
+	head  []byte
+	value []byte // behind head
+	tail  []byte // behind value
+	held  segcache.Held
+	holds bool // value is in the cache's memory, and held
+}
+
+// size is what it takes of memory, in bytes.
+func (u *unsent) size() int {
+	n := unsentSize + cap(u.head) + cap(u.tail)
+	if !u.holds {
+		n += cap(u.value)
+	}
+	return n
+}
+
+// next is what is to be sent next, and what then.
+func (u *unsent) next() (p, q []byte) {
+	switch {
+	case len(u.head) > 0 && len(u.value) > 0:
+		return u.head, u.value
+	case len(u.head) > 0:
+		return u.head, u.tail
+	case len(u.value) > 0:
+		return u.value, u.tail
+	}
+	return u.tail, nil
+}
+
+// took notes that n bytes have been sent.
+func (u *unsent) took(n int) {
+	for _, p := range []*[]byte{&u.head, &u.value, &u.tail} {
+		k := min(n, len(*p))
+		*p = (*p)[k:]
+		n -= k
+	}
+	if len(u.value) == 0 {
+		u.release()
+	}
+}
+
+// release lets go of the value.
+func (u *unsent) release() {
+	if u.holds {
+		u.holds = false
+		u.held.Release()
+	}
+}
+
+// copied has the value copied, so that what it is a part of can be forgotten.
+func (u *unsent) copied() {
+	if u.holds {
+		u.value = append(make([]byte, 0, len(u.value)), u.value...)
+		u.release()
+	}
+}
+
+// push sends the answers as far as the client takes them. left: there is more to be sent, when others have had their turn, or, if the connection is
+// stuck, when he takes more.
+func (c *conn) push() (left bool, err error) {
+	if c.unsent == nil {
+		w := c.w
+		if w == nil || len(w.out) == 0 {
+			return false, nil
+		}
+		n, err := c.give(w.out, nil)
+		if err != nil && err != syscall.EAGAIN {
+			return false, err
+		}
+		if n == len(w.out) {
+			w.out = w.out[:0]
+			if cap(w.out) > 4*flushAt {
+				w.out = make([]byte, 0, readBuffer)
+			}
+			return false, nil
+		}
+		c.unsent = &unsent{head: append(make([]byte, 0, len(w.out)-n), w.out[n:]...)}
+		w.out = w.out[:0]
+		return true, c.stuck(err)
+	}
+	u := c.unsent
+	if w := c.w; w != nil && len(w.out) > 0 {
+		u.tail = append(append(make([]byte, 0, len(u.tail)+len(w.out)), u.tail...), w.out...)
+		w.out = w.out[:0]
+	}
+	for {
+		p, q := u.next()
+		if len(p) == 0 {
+			c.unblocked()
+			return false, nil
+		}
+		if c.sent >= pushMost {
+			return true, nil
+		}
+		n, err := c.give(p, q)
+		if n > 0 {
+			u.took(n)
+		}
+		if err != nil {
+			return true, c.stuck(err)
+		}
+		c.writing.Store(0)
+	}
+}
+
+// give sends some of a and then b, and counts it.
+func (c *conn) give(a, b []byte) (n int, err error) {
+	for {
+		if len(b) > 0 {
+			n, err = rawio.Gather(uintptr(c.fd), a, b)
+		} else {
+			n, err = rawio.Write(uintptr(c.fd), a)
+		}
+		if err != syscall.EINTR {
+			break
+		}
+	}
+	if n > 0 {
+		c.sent += n
+		c.stripe.n[bytesWritten].Add(uint64(n))
+	}
+	return n, err
+}
+
+// stuck notes that the client does not take anything now, unless err is another error.
+func (c *conn) stuck(err error) error {
+	if err != syscall.EAGAIN {
+		return err
+	}
+	if c.writing.Load() == 0 {
+		c.writing.Store(c.s.clock.real.Load())
+	}
+	return nil
+}
+
+// isStuck reports whether the client is to be waited for.
+func (c *conn) isStuck() bool { return c.unsent != nil && c.writing.Load() != 0 }
+
+// yet ends a step after which there is something left to be sent.
+func (c *conn) yet() outcome {
+	if !c.isStuck() {
+		return hasMore
+	}
+	if u := c.unsent; u.holds && !c.s.pressed() && len(u.value) <= copyMost {
+		u.copied()
+	}
+	c.stow()
+	c.drain = true // meanwhile it is not read from
+	c.s.blocked.take(c, c.keeps())
+	return rests
+}
+
+// unblocked notes that the client has taken what there was.
+func (c *conn) unblocked() {
+	c.writing.Store(0)
+	c.unsent = nil
+	c.s.blocked.release(c)
+}
+
+// stow keeps of a connection no more than it must: neither a work nor, if the client takes nothing, a goroutine.
+func (c *conn) stow() {
+	w := c.w
+	if w == nil {
+		return
+	}
+	if u := c.unsent; len(w.out) > 0 {
+		if u == nil {
+			return
+		}
+		u.tail = append(append(make([]byte, 0, len(u.tail)+len(w.out)), u.tail...), w.out...)
+	}
+	if w.r < w.n {
+		c.rest = append(make([]byte, 0, w.n-w.r), w.in[w.r:w.n]...)
+	}
+	c.w = nil
+	c.s.giveBack(w)
+	if c.long {
+		c.long = c.rest != nil
+		if c.long {
+			c.s.pending.take(c, len(c.rest))
+		} else {
+			c.s.pending.release(c)
+		}
+	}
+}
+
+// flushOrStop sends the answers if it is time. stop: there are more than the client takes now, or than one may send while others wait; who is in
+// the poller goes on later.
+func (c *conn) flushOrStop() (stop bool, err error) {
+	switch {
+	case c.unsent == nil && !c.full():
+		return false, nil
+	case c.fd < 0:
+		c.shrink()
+		return false, c.flush()
+	}
+	left, err := c.push()
+	return left || c.sent >= pushMost, err
+}
+
+// suspend stops within a multiget: what has not been answered yet is made a request of its own. name is what it begins with, as short as the
+// request has it at most, and keys its remaining keys, which are in the read buffer.
+func (c *conn) suspend(name string, keys []byte) error {
+	w := c.w
+	from := cap(w.in) - cap(keys) - len(name)
+	copy(w.in[from:], name)
+	w.r, c.scanned, c.again = from, len(name)+len(keys), true
+	return errTurn
+}
