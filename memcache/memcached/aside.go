@@ -39,11 +39,11 @@ func (c *conn) takesLarge() {
 }
 
 // ConnectionMemory is what the connections take, in bytes, as far as it can be told from their number and kind.
-func (s *Server) ConnectionMemory() int64 { return s.taken.Load() }
+func (s *Server) ConnectionMemory() int64 { return s.taken.Load() + max(s.kept.Load()-maxKept/2, 0) }
 
 // setAside has items give up what the connections need, at once. s.mu is held.
 func (s *Server) setAside() {
-	if need := s.taken.Load() - freeTakes; need > s.aside {
+	if need := s.ConnectionMemory() - freeTakes; need > s.aside {
 		s.aside = (need + asideStep - 1) / asideStep * asideStep
 		s.cache.SetAside(s.aside)
 	}
@@ -53,7 +53,8 @@ func (s *Server) setAside() {
 func (s *Server) restoreAside() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if need := s.taken.Load() - freeTakes; s.aside > 0 && need < s.aside-2*asideStep {
+	s.keptAside.Store(max(s.kept.Load(), maxKept/2))
+	if need := s.ConnectionMemory() - freeTakes; s.aside > 0 && need < s.aside-2*asideStep {
 		s.aside -= asideStep
 		s.cache.SetAside(s.aside)
 	}

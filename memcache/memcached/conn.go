@@ -248,6 +248,9 @@ func (c *conn) full() bool {
 	return n > flushAt || n > leastPiece && c.s.pressed() && n > c.s.piece()
 }
 
+// due reports whether answers are to be sent before there are more.
+func (c *conn) due() bool { return c.unsent != nil || len(c.w.out) > leastPiece && c.full() }
+
 // stepFull is full for what is done in steps, between which it waits for the gate: it waits with little if many do.
 func (c *conn) stepFull() bool { return c.full() || len(c.w.out) > flushEarly && c.s.crowded() }
 
@@ -381,10 +384,12 @@ func (c *conn) process() error {
 		if c.skipping > 0 && c.late {
 			c.owed, w.out = append([]byte(nil), w.out[before:]...), w.out[:before]
 		}
-		if stop, err := c.flushOrStop(); err != nil {
-			return err
-		} else if stop && (w.r < w.n || c.unsent != nil) {
-			return errTurn
+		if c.due() {
+			if stop, err := c.flushOrStop(); err != nil {
+				return err
+			} else if stop && (w.r < w.n || c.unsent != nil) {
+				return errTurn
+			}
 		}
 		if c.turn++; c.turn >= c.s.opts.Batch && w.r < w.n {
 			c.turn = 0

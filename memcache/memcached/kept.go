@@ -23,6 +23,20 @@ func (s *Server) piece() int {
 	return min(max(maxKept/4/int(max(s.open.Load(), 1)), leastPiece), mostPiece)
 }
 
+// moreKept is how much may be kept besides maxKept, in bytes: part of what items can give up.
+func (s *Server) moreKept() int {
+	limit := s.cache.Limit()
+	return int(min(max(limit/2-max(s.taken.Load()-freeTakes, 0), 0), limit/4))
+}
+
+// keepAside has items give up what is kept beyond half of maxKept.
+func (s *Server) keepAside() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.setAside()
+	s.keptAside.Store(s.kept.Load() + asideStep)
+}
+
 // holds reports whether a value of n bytes is written from where it is.
 func (c *conn) holds(n int) bool {
 	return n > leastPiece && !c.datagram && (n > holdAbove || c.s.pressed() && n > c.s.piece())
@@ -44,7 +58,9 @@ func (c *conn) keeps() int {
 func (c *conn) account(n int) {
 	if d := n - c.kept; d != 0 {
 		c.kept = n
-		c.s.kept.Add(int64(d))
+		if c.s.kept.Add(int64(d)) > c.s.keptAside.Load() {
+			c.s.keepAside()
+		}
 	}
 }
 

@@ -32,10 +32,11 @@ const (
 	maxVerbose   = 2
 	maxUsers     = 8 << 10   // users of the authentication file
 	maxAuth      = 16384     // bytes of "user password"
-	maxKept      = 16 << 20  // bytes of all connections that are in nobody's hands, see pressed
+	maxKept      = 24 << 20  // bytes of all connections that are in nobody's hands, see pressed
 	leastPiece   = 256       // bytes that a connection reads, and answers, before it writes,
 	mostPiece    = 4 << 10   // while others keep much
 	copyMost     = 256 << 10 // bytes of a value that are copied for who does not take them at once
+	heldPart     = 8         // of the limit, that is held for them instead while others keep much
 	tlsRecord    = 16 << 10  // bytes
 	crowd        = 144       // connections, above which they do not keep what they have taken for large answers
 	maxPending   = 8 << 20   // bytes of requests that are not complete, of all connections, see pending

@@ -15,8 +15,9 @@ import (
 // Beyond, those that have had the most for the longest time are closed: who means to go on does so at once, and is not kept from it by those
 // who do not.
 type pending struct {
-	most   int    // bytes
-	reason string // for which they are closed
+	most   int        // bytes
+	more   func() int // bytes besides; nil: none
+	reason string     // for which they are closed
 	log    *slog.Logger
 	told   pace.Gate
 
@@ -47,7 +48,11 @@ func (p *pending) take(c *conn, bytes int) {
 	p.bytes += bytes - in.bytes
 	in.bytes = bytes
 	p.list[c] = in
-	for p.bytes > p.most {
+	most := p.most
+	if p.bytes > most && p.more != nil {
+		most += p.more()
+	}
+	for p.bytes > most {
 		worst := p.worst(c)
 		if len(worst) == 0 {
 			return

@@ -26,27 +26,28 @@ type Server struct {
 	clock   clock
 	started time.Time
 
-	stripes  [stripes]stripe
-	accepted atomic.Uint64
-	rejected atomic.Uint64
-	open     atomic.Int64
-	taken    atomic.Int64 // by the connections, see connTakes
-	kept     atomic.Int64 // bytes, see maxKept
-	users    atomic.Pointer[map[string]string]
-	acl      atomic.Pointer[ACL]
-	verbose  atomic.Int32
-	flushAt  atomic.Uint32 // when all is to be flushed; 0: not
-	works    sync.Pool
-	knobs    knobs
-	detail   detail
-	hot      hotKeys
-	slow     slowLog
-	pending  pending // requests that are not complete
-	blocked  pending // answers that are not taken
-	gate     gate
-	poller   *poller // nil: each connection has a goroutine
-	watch    watchers
-	stopOnce sync.Once
+	stripes   [stripes]stripe
+	accepted  atomic.Uint64
+	rejected  atomic.Uint64
+	open      atomic.Int64
+	taken     atomic.Int64 // by the connections, see connTakes
+	kept      atomic.Int64 // bytes, see maxKept
+	keptAside atomic.Int64 // of kept, beyond which items are to give up more
+	users     atomic.Pointer[map[string]string]
+	acl       atomic.Pointer[ACL]
+	verbose   atomic.Int32
+	flushAt   atomic.Uint32 // when all is to be flushed; 0: not
+	works     sync.Pool
+	knobs     knobs
+	detail    detail
+	hot       hotKeys
+	slow      slowLog
+	pending   pending // requests that are not complete
+	blocked   pending // answers that are not taken
+	gate      gate
+	poller    *poller // nil: each connection has a goroutine
+	watch     watchers
+	stopOnce  sync.Once
 
 	askedOnce sync.Once    // OnShutdown
 	certsAt   atomic.Int64 // when certificates were read, by the cache's clock
@@ -75,7 +76,8 @@ func Open(opts Options) (*Server, error) {
 	}
 	s.log = s.opts.Log
 	s.pending = pending{most: maxPending, reason: "too_long", log: s.log}
-	s.blocked = pending{most: maxKept, reason: "not_read", log: s.log}
+	s.keptAside.Store(maxKept / 2)
+	s.blocked = pending{most: maxKept, more: s.moreKept, reason: "not_read", log: s.log}
 	o := &s.opts
 	var err error
 	s.cache, err = segcache.New(segcache.Options{

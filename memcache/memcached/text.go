@@ -175,6 +175,9 @@ func (c *conn) get(keys []byte, withVersion bool) error {
 				return err
 			}
 		}
+		if !c.due() {
+			continue
+		}
 		if stop, err := c.flushOrStop(); err != nil {
 			return err
 		} else if stop && len(keys) > 0 {
@@ -327,6 +330,9 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 		c.appendValueLine(key, t.Flags(), t.Len(), t.Version(), withVersion)
 		if err := c.appendValue(t); err != nil {
 			return err
+		}
+		if !c.due() {
+			continue
 		}
 		if stop, err := c.flushOrStop(); err != nil {
 			return err

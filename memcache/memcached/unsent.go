@@ -156,12 +156,13 @@ func (c *conn) yet() outcome {
 	if !c.isStuck() {
 		return hasMore
 	}
-	if u := c.unsent; u.holds && !c.s.pressed() && len(u.value) <= copyMost {
+	if u := c.unsent; u.holds && len(u.value) <= copyMost && (!c.s.pressed() || c.s.cache.HeldBytes() > c.s.cache.Limit()/heldPart) {
 		u.copied()
 	}
 	c.stow()
 	c.drain = true // meanwhile it is not read from
-	c.s.blocked.take(c, c.keeps())
+	c.account(c.keeps())
+	c.s.blocked.take(c, c.kept)
 	return rests
 }
 
@@ -199,13 +200,10 @@ func (c *conn) stow() {
 	}
 }
 
-// flushOrStop sends the answers if it is time. stop: there are more than the client takes now, or than one may send while others wait; who is in
+// flushOrStop sends answers that are due. stop: there are more than the client takes now, or than one may send while others wait; who is in
 // the poller goes on later.
 func (c *conn) flushOrStop() (stop bool, err error) {
-	switch {
-	case c.unsent == nil && !c.full():
-		return false, nil
-	case c.fd < 0:
+	if c.fd < 0 {
 		c.shrink()
 		return false, c.flush()
 	}

@@ -73,6 +73,7 @@ type Cache struct {
 	segShift   uint
 	limit      atomic.Int64
 	aside      atomic.Int64 // of it, see SetAside
+	held       atomic.Int64 // segments, see HeldBytes
 	indexBytes atomic.Int64
 	seed       maphash.Seed
 	shards     []shard

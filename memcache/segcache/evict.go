@@ -109,14 +109,17 @@ func (c *Cache) evict(count uint32, tries int) bool {
 	return c.evictFrom(first, mode) || c.evictFrom(1-first, mode)
 }
 
-// evictFrom clears the first region of a queue that can be.
+// evictFrom clears the first region of a queue that can be. Those that are held, which may be many, and all at the head, are passed over.
 func (c *Cache) evictFrom(q queueID, mode clearMode) bool {
 	c.segs.mu.Lock()
 	i := c.segs.queue[q].head
 	c.segs.mu.Unlock()
-	for n := 0; i >= 0 && n < 64; n++ {
-		if c.clear(i, mode) {
-			return true
+	for n := 0; i >= 0 && n < 64; {
+		if c.segs.regions[i].held.Load() == 0 {
+			if c.clear(i, mode) {
+				return true
+			}
+			n++
 		}
 		c.segs.mu.Lock()
 		i = c.segs.regions[i].next

@@ -26,6 +26,7 @@ const forever = math.MaxUint32
 // region describes the region that begins at a segment; it stands in an array by the segment's number.
 type region struct {
 	refs   atomic.Int32  // readers and writers that are not done
+	held   atomic.Int32  // of them, those of Hold
 	live   atomic.Int64  // bytes of items that are linked or being written
 	maxExp atomic.Uint32 // when the last item expires; forever if one does not
 

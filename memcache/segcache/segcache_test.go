@@ -340,6 +340,37 @@ func TestReserveAndHold(t *testing.T) {
 	c.check(t)
 }
 
+// Others are forgotten however many regions are held, and all of them those that would be first.
+func TestManyAreHeld(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, Options{Limit: 16 << 20})
+	value := make([]byte, 8000)
+	var list []Held
+	half := c.Limit() / 2
+	for i := 0; c.HeldBytes() < half; i++ {
+		key := fmt.Sprint("held", i)
+		if err := set(c, key, &Put{A: value}); err != nil {
+			t.Fatal(err)
+		}
+		var x Txn
+		c.Begin(&x, []byte(key))
+		list = append(list, x.Hold())
+		x.End()
+	}
+	for i := range 5000 {
+		if err := set(c, fmt.Sprint(i), &Put{A: value}); err != nil {
+			t.Fatalf("item %d: %v", i, err)
+		}
+	}
+	for _, h := range list {
+		h.Release()
+	}
+	if n := c.HeldBytes(); n != 0 {
+		t.Errorf("%d bytes are held; want none", n)
+	}
+	c.check(t)
+}
+
 // All at once, for the race detector, and the books are right at the end.
 func TestConcurrent(t *testing.T) {
 	t.Parallel()

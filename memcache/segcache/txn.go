@@ -426,6 +426,9 @@ func (t *Txn) Commit(v *Reservation, version uint64, marks Marks) error {
 func (t *Txn) Hold() Held {
 	r := t.c.regionOf(t.addr)
 	r.refs.Add(1)
+	if r.held.Add(1) == 1 {
+		t.c.held.Add(int64(r.count))
+	}
 	return Held{t.c, r}
 }
 
@@ -436,4 +439,12 @@ type Held struct {
 }
 
 // Release lets go of it.
-func (h Held) Release() { h.c.release(h.r) }
+func (h Held) Release() {
+	if h.r.held.Add(-1) == 0 {
+		h.c.held.Add(-int64(h.r.count))
+	}
+	h.c.release(h.r)
+}
+
+// HeldBytes is how much memory cannot be used for other items as it is held.
+func (c *Cache) HeldBytes() int64 { return c.held.Load() << c.segShift }
