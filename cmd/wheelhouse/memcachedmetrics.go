@@ -45,6 +45,7 @@ func (m *metrics) memcached(s *memcached.Server) {
 	for what, read := range map[string]func(memcached.Counts) uint64{
 		"accepted": func(t memcached.Counts) uint64 { return t.Accepted },
 		"rejected": func(t memcached.Counts) uint64 { return t.Rejected },
+		"slow":     func(t memcached.Counts) uint64 { return t.SlowClosed },
 	} {
 		count("connections_total", "Connections by what became of them.", read, prometheus.Labels{"what": what})
 	}

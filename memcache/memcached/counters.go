@@ -61,10 +61,10 @@ func (s *Server) count(c counter) (n uint64) {
 
 // Counts are the counters that metrics are made of.
 type Counts struct {
-	Gets, Hits, Misses, Sets, Touches, Deletes, Flushes, Meta            uint64
-	BytesIn, BytesOut, Accepted, Rejected, AuthErrors, ACLDenied         uint64
-	Evictions, Reclaimed, TooLarge, OutOfMemory, Panics, Slow            uint64
-	Connections, Items, Bytes, Used, Limit, Aside, Segments, IndexMemory int64
+	Gets, Hits, Misses, Sets, Touches, Deletes, Flushes, Meta             uint64
+	BytesIn, BytesOut, Accepted, Rejected, AuthErrors, ACLDenied          uint64
+	Evictions, Reclaimed, TooLarge, OutOfMemory, Panics, Slow, SlowClosed uint64
+	Connections, Items, Bytes, Used, Limit, Aside, Segments, IndexMemory  int64
 }
 
 // Counts returns the counters as they are now.
@@ -75,7 +75,7 @@ func (s *Server) Counts() Counts {
 		Deletes: s.count(deleteHits), Flushes: s.count(cmdFlush), Meta: s.count(cmdMeta),
 		BytesIn: s.count(bytesRead), BytesOut: s.count(bytesWritten), Accepted: s.accepted.Load(), Rejected: s.rejected.Load(),
 		AuthErrors: s.count(authErrors), ACLDenied: s.count(aclDenied), TooLarge: s.count(storeTooLarge),
-		OutOfMemory: s.count(storeNoMemory), Panics: s.count(panics), Slow: s.slow.total.Load(),
+		OutOfMemory: s.count(storeNoMemory), Panics: s.count(panics), Slow: s.slow.total.Load(), SlowClosed: s.count(slowClosed),
 		Connections: s.open.Load(), Items: st.Items, Bytes: st.Bytes, Used: st.UsedBytes + st.IndexBytes, Limit: s.cache.Limit(), Aside: s.cache.Aside(),
 		Segments: int64(st.Segments), IndexMemory: st.IndexBytes,
 	}

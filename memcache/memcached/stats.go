@@ -161,6 +161,9 @@ func (c *conn) generalStats() {
 	if n := s.cache.Aside(); n > 0 {
 		c.stat("limit_given_up", n)
 	}
+	if n := s.count(slowClosed); n > 0 {
+		c.stat("slow_conns_closed", n)
+	}
 }
 
 // processStats are those of the process and its connections.
