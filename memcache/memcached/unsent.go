@@ -3,12 +3,15 @@ package memcached
 import (
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"wheelhouse/internal/rawio"
 	"wheelhouse/memcache/segcache"
 )
 
-// pushMost is how many bytes a connection in the poller sends before others have their turn.
-const pushMost = flushAt
+// A connection in the poller answers no more requests in a turn in which it has sent flushAt bytes, and sends no more of a large value when it has
+// sent pushMost.
+const pushMost = 512 << 10
 
 // unsent are answers that the client of a connection in the poller has not taken yet. While he does not, the connection is nobody's, and needs
 // no goroutine and no work: what it has read and not answered is in conn.rest.
@@ -121,9 +124,14 @@ func (c *conn) push() (left bool, err error) {
 // give sends some of a and then b, and counts it.
 func (c *conn) give(a, b []byte) (n int, err error) {
 	for {
-		if len(b) > 0 {
+		switch {
+		case len(a)+len(b) > rawio.Most: // in calls of that size, a large value takes a third longer
+			first := min(len(a), pushMost)
+			n, err = unix.Writev(c.fd, [][]byte{a[:first], b[:min(len(b), pushMost-first)]})
+			n = max(n, 0)
+		case len(b) > 0:
 			n, err = rawio.Gather(uintptr(c.fd), a, b)
-		} else {
+		default:
 			n, err = rawio.Write(uintptr(c.fd), a)
 		}
 		if err != syscall.EINTR {
@@ -208,7 +216,7 @@ func (c *conn) flushOrStop() (stop bool, err error) {
 		return false, c.flush()
 	}
 	left, err := c.push()
-	return left || c.sent >= pushMost, err
+	return left || c.sent >= flushAt, err
 }
 
 // suspend stops within a multiget: what has not been answered yet is made a request of its own. name is what it begins with, as short as the
