@@ -192,7 +192,11 @@ func client(t *testing.T, addr string, rng *rand.Rand) {
 	values := map[string]string{}
 	var nc net.Conn
 	var err error
-	for round := range 60 {
+	rounds := 60
+	if raceEnabled { // which makes it slow
+		rounds = 10
+	}
+	for round := range rounds {
 		if nc == nil || rng.IntN(10) == 0 {
 			if nc != nil {
 				nc.Close()
@@ -201,8 +205,8 @@ func client(t *testing.T, addr string, rng *rand.Rand) {
 				t.Error(err)
 				return
 			}
-			_ = nc.SetDeadline(time.Now().Add(memcachetest.Wait))
 		}
+		_ = nc.SetDeadline(time.Now().Add(memcachetest.Wait))
 		var out, want strings.Builder
 		for range 1 + rng.IntN(60) {
 			key := fmt.Sprintf("%p-%d", rng, rng.IntN(40))

@@ -183,7 +183,7 @@ func TestNothingIsTaken(t *testing.T) {
 			t.Errorf("connection %d has %d bytes", x.id, in.bytes)
 		}
 	}
-	s.blocked.most = s.blocked.bytes
+	s.blocked.most, s.blocked.more = s.blocked.bytes, nil
 	s.blocked.mu.Unlock()
 	hog()
 	eventually(t, "one is closed for another", func() bool { return s.count(slowClosed) > 0 && s.open.Load() <= many+2 })
