@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"syscall"
+
+	"wheelhouse/internal/rawio"
 )
 
 // bufferSize is that of the pooled buffers: a head and the largest body that is sent by read and write.
@@ -315,18 +317,5 @@ func rawConnOf(nc net.Conn) syscall.RawConn {
 	if !haveRaw {
 		return nil
 	}
-	var sc syscall.Conn
-	switch nc := nc.(type) {
-	case *net.TCPConn:
-		sc = nc
-	case *net.UnixConn:
-		sc = nc
-	default:
-		return nil
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	return raw
+	return rawio.Raw(nc)
 }

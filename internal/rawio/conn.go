@@ -14,17 +14,8 @@ import (
 // [net.Conn] only, as crypto/tls. It is nc itself where that is neither a TCP nor a Unix connection. All other methods, deadlines too, are nc's; what nc has
 // beyond net.Conn is found by NetConn. It is safe for concurrent use.
 func Wrap(nc net.Conn) net.Conn {
-	var sc syscall.Conn
-	switch nc := nc.(type) {
-	case *net.TCPConn:
-		sc = nc
-	case *net.UnixConn:
-		sc = nc
-	default:
-		return nc
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
+	raw := Raw(nc)
+	if raw == nil {
 		return nc
 	}
 	c := &conn{Conn: nc, raw: raw}

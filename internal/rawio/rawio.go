@@ -12,5 +12,23 @@
 // are of type [syscall.Errno]. A build for the race detector goes through package syscall, which tells it what happens before what.
 package rawio
 
+import (
+	"net"
+	"syscall"
+)
+
 // Most is how many bytes a call moves at most: by a copy, some 20 µs.
 const Most = 128 << 10
+
+// Raw gives access to the descriptor of a TCP or Unix connection; nil where nc is neither.
+func Raw(nc net.Conn) syscall.RawConn {
+	switch nc.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		raw, err := nc.(syscall.Conn).SyscallConn()
+		if err != nil {
+			return nil
+		}
+		return raw
+	}
+	return nil
+}

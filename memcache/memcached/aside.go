@@ -38,7 +38,7 @@ func (c *conn) takesLarge() {
 	c.s.setAside()
 }
 
-// ConnectionMemory is what the connections take, in bytes, as far as it can be told from their number and kind.
+// ConnectionMemory is what the connections take, in bytes: by their number and kind, and what they keep beyond half of maxKept.
 func (s *Server) ConnectionMemory() int64 { return s.taken.Load() + max(s.kept.Load()-maxKept/2, 0) }
 
 // setAside has items give up what the connections need, at once. s.mu is held.

@@ -82,6 +82,14 @@ type work struct {
 
 func newWork(size int) *work { return &work{in: make([]byte, size), out: make([]byte, 0, size)} }
 
+// sent empties what has been sent, and keeps no more memory for it than most answers need.
+func (w *work) sent() {
+	w.out = w.out[:0]
+	if cap(w.out) > 4*flushAt {
+		w.out = make([]byte, 0, readBuffer)
+	}
+}
+
 func newConn(s *Server, nc net.Conn, id uint64) *conn {
 	c := &conn{
 		s: s, fd: -1, nc: nc, local: nc.LocalAddr(), peer: nc.RemoteAddr(), id: id, stripe: &s.stripes[id%stripes], protocol: s.opts.Protocol,
@@ -227,12 +235,14 @@ func (c *conn) shut() net.Conn {
 	return c.nc
 }
 
-func (c *conn) fail(err error) {
+func (c *conn) fail(err error) { c.close(ending(err)) }
+
+// ending is the reason for which a connection ends by an error.
+func ending(err error) string {
 	if errors.Is(err, io.EOF) || errors.Is(err, errClosed) {
-		c.close("normal")
-	} else {
-		c.close("error")
+		return "normal"
 	}
+	return "error"
 }
 
 func (c *conn) remote() string {
@@ -247,9 +257,6 @@ func (c *conn) full() bool {
 	n := len(c.w.out)
 	return n > flushAt || n > leastPiece && c.s.pressed() && n > c.s.piece()
 }
-
-// due reports whether answers are to be sent before there are more.
-func (c *conn) due() bool { return c.unsent != nil || len(c.w.out) > leastPiece && c.full() }
 
 // stepFull is full for what is done in steps, between which it waits for the gate: it waits with little if many do.
 func (c *conn) stepFull() bool { return c.full() || len(c.w.out) > flushEarly && c.s.crowded() }
@@ -287,13 +294,10 @@ func (c *conn) flush() error {
 	}
 	if cap(c.w.out) > 2*readBuffer && c.s.pressed() {
 		// This one may not read, as many others do not: what is kept for it is no more than it must be.
-		c.w.out = append([]byte(nil), c.w.out...)
+		c.w.out = bytes.Clone(c.w.out)
 	}
 	err := c.write(c.w.out)
-	c.w.out = c.w.out[:0]
-	if cap(c.w.out) > 4*flushAt {
-		c.w.out = make([]byte, 0, readBuffer)
-	}
+	c.w.sent()
 	return err
 }
 
@@ -384,12 +388,10 @@ func (c *conn) process() error {
 		if c.skipping > 0 && c.late {
 			c.owed, w.out = append([]byte(nil), w.out[before:]...), w.out[:before]
 		}
-		if c.due() {
-			if stop, err := c.flushOrStop(); err != nil {
-				return err
-			} else if stop && (w.r < w.n || c.unsent != nil) {
-				return errTurn
-			}
+		if stop, err := c.flushDue(); err != nil {
+			return err
+		} else if stop && (w.r < w.n || c.unsent != nil) {
+			return errTurn
 		}
 		if c.turn++; c.turn >= c.s.opts.Batch && w.r < w.n {
 			c.turn = 0

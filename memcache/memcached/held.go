@@ -2,7 +2,6 @@ package memcached
 
 import (
 	"net"
-	"syscall"
 
 	"wheelhouse/memcache/segcache"
 )
@@ -15,22 +14,14 @@ func (c *conn) writeHeld(v []byte, held segcache.Held) error {
 		defer held.Release()
 		return c.writeHeldNow(out, v)
 	}
-	n, err := c.give(out, v)
-	if err != nil && err != syscall.EAGAIN {
+	err := c.begin(out, v)
+	c.w.out = out[:0]
+	if c.unsent == nil {
 		held.Release()
 		return err
 	}
-	c.w.out = out[:0]
-	if n == len(out)+len(v) {
-		held.Release()
-		return nil
-	}
-	u := &unsent{held: held, holds: true, value: v[max(n-len(out), 0):]}
-	if n < len(out) {
-		u.head = append(make([]byte, 0, len(out)-n), out[n:]...)
-	}
-	c.unsent = u
-	return c.stuck(err)
+	c.unsent.held, c.unsent.holds = held, true
+	return err
 }
 
 // writeHeldNow is writeHeld for a connection that is not in the poller. The client may take his time.

@@ -1,6 +1,7 @@
 package memcached
 
 import (
+	"bytes"
 	"crypto/tls"
 	"unsafe"
 )
@@ -94,8 +95,8 @@ func (c *conn) shrink() {
 		return
 	}
 	if cap(w.in) > w.n-w.r+leastPiece {
-		w.in = append(make([]byte, 0, w.n-w.r), w.in[w.r:w.n]...)
+		w.in = bytes.Clone(w.in[w.r:w.n])
 		w.r, w.n = 0, len(w.in)
 	}
-	w.out = append(make([]byte, 0, len(w.out)), w.out...)
+	w.out = bytes.Clone(w.out)
 }

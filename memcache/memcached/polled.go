@@ -1,7 +1,6 @@
 package memcached
 
 import (
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -206,13 +205,8 @@ func (c *conn) readIn() outcome {
 	}
 	c.sent = 0
 	if c.unsent != nil {
-		switch left, err := c.push(); {
-		case err != nil:
-			return ended
-		case left:
-			return c.yet()
-		case c.quit:
-			return ended
+		if o := c.pushOn(); o != goesOn {
+			return o
 		}
 	}
 	if c.behind {
@@ -256,9 +250,7 @@ func (c *conn) respond() outcome {
 		return goesOn
 	case err != nil && c.fd >= 0: // what was right before is answered
 		c.quit, c.w.r, c.scanned = true, c.w.n, 0
-		if !errors.Is(err, io.EOF) && !errors.Is(err, errClosed) {
-			c.reason.CompareAndSwap(nil, new("error"))
-		}
+		c.reason.CompareAndSwap(nil, new(ending(err)))
 		return goesOn
 	case err != nil:
 		_ = c.flush() // what was right before
@@ -270,15 +262,10 @@ func (c *conn) respond() outcome {
 
 // send writes the answers.
 func (c *conn) send() outcome {
-	left, err := c.push()
-	switch {
-	case err != nil:
-		return ended
-	case left:
-		return c.yet()
-	case c.quit:
-		return ended
-	case c.behind:
+	if o := c.pushOn(); o != goesOn {
+		return o
+	}
+	if c.behind {
 		c.slim()
 		return hasMore
 	}

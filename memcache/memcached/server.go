@@ -30,7 +30,7 @@ type Server struct {
 	accepted  atomic.Uint64
 	rejected  atomic.Uint64
 	open      atomic.Int64
-	taken     atomic.Int64 // by the connections, see connTakes
+	taken     atomic.Int64 // by the connections, see mustTake
 	kept      atomic.Int64 // bytes, see maxKept
 	keptAside atomic.Int64 // of kept, beyond which items are to give up more
 	users     atomic.Pointer[map[string]string]

@@ -147,15 +147,8 @@ func (c *conn) get(keys []byte, withVersion bool) error {
 	if len(keys) > longMultiget {
 		c.detach()
 	}
-	if !c.again { // it may be the rest of a request
-		if !c.keysFit(keys) {
-			c.answer(badFormat)
-			return nil
-		}
-		if !c.mayAll(keys, permRead) {
-			c.answer(denied)
-			return nil
-		}
+	if !c.mayGet(keys, permRead) {
+		return nil
 	}
 	many := bytes.IndexByte(keys, ' ') >= 0
 	for n := 0; len(keys) > 0; n++ {
@@ -175,10 +168,7 @@ func (c *conn) get(keys []byte, withVersion bool) error {
 				return err
 			}
 		}
-		if !c.due() {
-			continue
-		}
-		if stop, err := c.flushOrStop(); err != nil {
+		if stop, err := c.flushDue(); err != nil {
 			return err
 		} else if stop && len(keys) > 0 {
 			name := "get "
@@ -190,6 +180,21 @@ func (c *conn) get(keys []byte, withVersion bool) error {
 	}
 	c.w.out = append(c.w.out, "END\r\n"...)
 	return nil
+}
+
+// mayGet reports whether a multiget may go on, and answers if not. The rest of one that has begun may.
+func (c *conn) mayGet(keys []byte, what perm) bool {
+	switch {
+	case c.again:
+		return true
+	case !c.keysFit(keys):
+		c.answer(badFormat)
+	case !c.mayAll(keys, what):
+		c.answer(denied)
+	default:
+		return true
+	}
+	return false
 }
 
 // keysFit reports whether no key is too long.
@@ -295,15 +300,8 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 		c.answer(badExptime)
 		return nil
 	}
-	if !c.again { // it may be the rest of a request
-		if !c.keysFit(keys) {
-			c.answer(badFormat)
-			return nil
-		}
-		if !c.mayAll(keys, permRead|permWrite) {
-			c.answer(denied)
-			return nil
-		}
+	if !c.mayGet(keys, permRead|permWrite) {
+		return nil
 	}
 	at := c.s.clock.expiry(exp)
 	for len(keys) > 0 {
@@ -331,10 +329,7 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 		if err := c.appendValue(t); err != nil {
 			return err
 		}
-		if !c.due() {
-			continue
-		}
-		if stop, err := c.flushOrStop(); err != nil {
+		if stop, err := c.flushDue(); err != nil {
 			return err
 		} else if stop && len(keys) > 0 {
 			name := "gat "

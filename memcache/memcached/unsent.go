@@ -1,6 +1,8 @@
 package memcached
 
 import (
+	"bytes"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -68,9 +70,26 @@ func (u *unsent) release() {
 // copied has the value copied, so that what it is a part of can be forgotten.
 func (u *unsent) copied() {
 	if u.holds {
-		u.value = append(make([]byte, 0, len(u.value)), u.value...)
+		u.value = bytes.Clone(u.value)
 		u.release()
 	}
+}
+
+// add puts answers behind the others.
+func (u *unsent) add(out []byte) { u.tail = slices.Concat(u.tail, out) }
+
+// begin sends out and then value as far as the client takes them at once. What is left of them is unsent then.
+func (c *conn) begin(out, value []byte) error {
+	n, err := c.give(out, value)
+	if err != nil && err != syscall.EAGAIN {
+		return err
+	}
+	if n == len(out)+len(value) {
+		return nil
+	}
+	k := min(n, len(out))
+	c.unsent = &unsent{head: bytes.Clone(out[k:]), value: value[n-k:]}
+	return c.stuck(err)
 }
 
 // push sends the answers as far as the client takes them. left: there is more to be sent, when others have had their turn, or, if the connection is
@@ -81,24 +100,15 @@ func (c *conn) push() (left bool, err error) {
 		if w == nil || len(w.out) == 0 {
 			return false, nil
 		}
-		n, err := c.give(w.out, nil)
-		if err != nil && err != syscall.EAGAIN {
+		if err := c.begin(w.out, nil); err != nil {
 			return false, err
 		}
-		if n == len(w.out) {
-			w.out = w.out[:0]
-			if cap(w.out) > 4*flushAt {
-				w.out = make([]byte, 0, readBuffer)
-			}
-			return false, nil
-		}
-		c.unsent = &unsent{head: append(make([]byte, 0, len(w.out)-n), w.out[n:]...)}
-		w.out = w.out[:0]
-		return true, c.stuck(err)
+		w.sent()
+		return c.unsent != nil, nil
 	}
 	u := c.unsent
 	if w := c.w; w != nil && len(w.out) > 0 {
-		u.tail = append(append(make([]byte, 0, len(u.tail)+len(w.out)), u.tail...), w.out...)
+		u.add(w.out)
 		w.out = w.out[:0]
 	}
 	for {
@@ -119,6 +129,20 @@ func (c *conn) push() (left bool, err error) {
 		}
 		c.writing.Store(0)
 	}
+}
+
+// pushOn is push as a part of a step: goesOn where all is sent, and the connection is not to end by that.
+func (c *conn) pushOn() outcome {
+	left, err := c.push()
+	switch {
+	case err != nil:
+		return ended
+	case left:
+		return c.yet()
+	case c.quit:
+		return ended
+	}
+	return goesOn
 }
 
 // give sends some of a and then b, and counts it.
@@ -191,13 +215,9 @@ func (c *conn) stow() {
 		if u == nil {
 			return
 		}
-		u.tail = append(append(make([]byte, 0, len(u.tail)+len(w.out)), u.tail...), w.out...)
+		u.add(w.out)
 	}
-	if w.r < w.n {
-		c.rest = append(make([]byte, 0, w.n-w.r), w.in[w.r:w.n]...)
-	}
-	c.w = nil
-	c.s.giveBack(w)
+	c.dropWork()
 	if c.long {
 		c.long = c.rest != nil
 		if c.long {
@@ -208,10 +228,13 @@ func (c *conn) stow() {
 	}
 }
 
-// flushOrStop sends answers that are due. stop: there are more than the client takes now, or than one may send while others wait; who is in
+// flushDue sends answers if it is time. stop: there are more than the client takes now, or than one may send while others wait; who is in
 // the poller goes on later.
-func (c *conn) flushOrStop() (stop bool, err error) {
-	if c.fd < 0 {
+func (c *conn) flushDue() (stop bool, err error) {
+	switch {
+	case c.unsent == nil && !c.full():
+		return false, nil
+	case c.fd < 0:
 		c.shrink()
 		return false, c.flush()
 	}

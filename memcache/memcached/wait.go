@@ -1,6 +1,7 @@
 package memcached
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"syscall"
@@ -79,12 +80,20 @@ func (c *conn) beforeWait(fresh bool) {
 	case c.into != nil: // somebody has the work in his hands; its buffers are empty
 		w.in, w.out = nil, nil
 	default:
-		c.rest = append(make([]byte, 0, w.n-w.r), w.in[w.r:w.n]...)
+		c.dropWork()
 		c.long = true
 		c.s.pending.take(c, len(c.rest))
-		c.w = nil
-		c.s.giveBack(w)
 	}
+}
+
+// dropWork gives the work back, and keeps what it has of a request.
+func (c *conn) dropWork() {
+	w := c.w
+	if w.r < w.n {
+		c.rest = bytes.Clone(w.in[w.r:w.n])
+	}
+	c.w = nil
+	c.s.giveBack(w)
 }
 
 // fill reads more, for a connection that is not in the poller. Answers that wait go out first: the client may wait for them.
