@@ -42,6 +42,7 @@ type Conn struct {
 
 	q         *Queue
 	set       *queueSettings
+	loop      int // of ClientConn
 	born      time.Time
 	idleSince time.Time
 	until     time.Time // the backend closes it then; zero: it has not said
@@ -58,6 +59,7 @@ func newConn(q *Queue, set *queueSettings, n *Node, nc net.Conn) *Conn {
 	c := &Conn{Node: n, q: q, set: set, born: time.Now()}
 	c.idleSince = c.born
 	c.ClientConn = set.transport.NewConn(nc, n.Addr, c.ended)
+	c.loop = c.Loop()
 	return c
 }
 

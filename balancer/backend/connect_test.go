@@ -144,3 +144,46 @@ func TestNodeGoesWhileItIsConnectedTo(t *testing.T) {
 		t.Errorf("the node that has gone counts %d connections", n)
 	}
 }
+
+// looped is a connection of an event loop.
+type looped struct {
+	net.Conn
+	loop int
+}
+
+func (l looped) Loop() int { return l.loop }
+
+// A request gets a connection that waits in the loop of its client's, if an idle one does, and any other if none does.
+func TestConnectionOfTheSameLoop(t *testing.T) {
+	p := pool(t, balancer.PoolSettings{}, "192.0.2.1:80")
+	var dials atomic.Int32
+	q := queue(t, p, balancer.Settings{ConnectTimeout: time.Hour, PersistBackend: true, BackendPersist: 10}, func(context.Context, *Node, []byte) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		t.Cleanup(func() { theirs.Close() })
+		return looped{ours, int(dials.Add(1)-1) % 2}, nil
+	})
+	defer q.Close()
+	get := func(loop int) *Conn {
+		c, err := q.Get(t.Context(), Want{Loop: loop + 1, Timeout: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	var all []*Conn
+	for range 6 {
+		all = append(all, get(-1))
+	}
+	for _, c := range all {
+		c.giveBack()
+	}
+	for i, want := range []int{1, 1, 0, 1, 0, 0} { // three of each; the last of loop 1 has to do for the fourth
+		asked := []int{1, 1, 0, 1, 1, -1}[i]
+		if c := get(asked); c.loop != want {
+			t.Errorf("request %d, of loop %d, got a connection of loop %d, want %d", i, asked, c.loop, want)
+		}
+	}
+	if n := dials.Load(); n != 6 {
+		t.Errorf("%d connections were made, want 6", n)
+	}
+}

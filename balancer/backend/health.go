@@ -123,12 +123,8 @@ func DialNode(ctx context.Context, n *Node, preface []byte) (net.Conn, error) {
 	return nc, err
 }
 
-// DialTLS connects to a node with TLS. The preface goes before that.
-func DialTLS(ctx context.Context, n *Node, preface []byte, verify bool) (net.Conn, error) {
-	nc, err := DialNode(ctx, n, preface)
-	if err != nil {
-		return nil, err
-	}
+// StartTLS begins TLS on a connection to a node. With an error the connection is closed.
+func StartTLS(ctx context.Context, nc net.Conn, n *Node, verify bool) (net.Conn, error) {
 	host := n.host()
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h

@@ -35,6 +35,7 @@ const (
 	slowConnect    = time.Second / 4  // after which another node is tried beside one that does not answer
 	stuckTime      = 5 * time.Second  // after which a connect under way does not count any more
 	keepAliveSlack = 2 * time.Second  // by which a connection is given up before the backend said it would be
+	sameLoopTries  = 16               // how many idle connections are looked at for one of the client's loop
 	idleLimit      = 75 * time.Second // for which an unused connection is kept at most
 )
 
@@ -138,6 +139,7 @@ type Want struct {
 	Node     string  // address of the node that is wanted most, "": none; if it may not be used it is as if none were given
 	Retry    bool    // a node has failed the request already: it counts towards max_retries
 	Bodiless bool    // the request finds out by itself when a connection is stale (http1.ErrStale)
+	Loop     int     // the event loop of the client's connection, plus one: a connection of that loop is best; 0: it has none
 	Standby  bool    // the request has something to fall back on: it does not wait while no node can be used
 	Timeout  time.Duration
 	Now      time.Time // if it is known already
@@ -185,7 +187,7 @@ func (q *Queue) get(ctx context.Context, w Want, set *queueSettings, now time.Ti
 		return nil, ErrClosed
 	}
 	for w.preface == nil {
-		c := q.takeIdle(now, node, w.Exclude)
+		c := q.takeIdle(now, node, &w)
 		if c == nil {
 			break
 		}
@@ -300,10 +302,20 @@ func (e *lateError) Error() string { return ErrQueueTime.Error() + " (" + e.caus
 func (e *lateError) Unwrap() error { return ErrQueueTime }
 
 // takeIdle takes the best idle connection off the list, and its node grants it. q.mu is held.
-func (q *Queue) takeIdle(now time.Time, node *Node, exclude []*Node) *Conn {
-	for i := len(q.idle) - 1; i >= 0; i-- {
+func (q *Queue) takeIdle(now time.Time, node *Node, w *Want) *Conn {
+	if w.Loop > 0 {
+		if c := q.takeIdleOf(now, node, w.Exclude, max(0, len(q.idle)-sameLoopTries), w.Loop-1); c != nil {
+			return c
+		}
+	}
+	return q.takeIdleOf(now, node, w.Exclude, 0, -1)
+}
+
+// takeIdleOf is takeIdle of q.idle[from:]. loop is that of the connections that will do, below 0: of any.
+func (q *Queue) takeIdleOf(now time.Time, node *Node, exclude []*Node, from, loop int) *Conn {
+	for i := len(q.idle) - 1; i >= from; i-- {
 		c := q.idle[i]
-		if node != nil && c.Node != node || slices.Contains(exclude, c.Node) {
+		if node != nil && c.Node != node || loop >= 0 && c.loop != loop || slices.Contains(exclude, c.Node) {
 			continue
 		}
 		good := !c.expired(now) && c.wanted() && (node != nil || c.Node.healthy(now))

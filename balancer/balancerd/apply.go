@@ -249,5 +249,6 @@ func (b *Balancer) Shutdown(ctx context.Context) error {
 	}
 	b.running.Wait()
 	b.fetcher.Close()
+	b.poller.Close()
 	return errors.Join(all...)
 }

@@ -23,6 +23,7 @@ import (
 	"wheelhouse/balancer/proxy"
 	"wheelhouse/balancer/transport"
 	"wheelhouse/internal/http1"
+	"wheelhouse/internal/netpoll"
 )
 
 // Options of a Balancer.
@@ -62,6 +63,7 @@ type Balancer struct {
 	o       Options
 	log     *slog.Logger
 	born    time.Time
+	poller  *netpoll.Poller // of HTTP's connections, on both sides
 	fetcher *proxy.Fetcher
 	uploads uploads
 	ctx     context.Context // of everything that runs in the background
@@ -87,7 +89,7 @@ type runningPool struct {
 
 // New makes a balancer without services. ctx bounds its background work.
 func New(ctx context.Context, o Options) *Balancer {
-	b := &Balancer{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), born: time.Now(), pools: map[string]*runningPool{}}
+	b := &Balancer{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), born: time.Now(), poller: netpoll.New(), pools: map[string]*runningPool{}}
 	if b.o.Listen == nil {
 		b.o.Listen = func(_, addr string) (net.Listener, error) { return Listen(addr) }
 	}
@@ -97,7 +99,7 @@ func New(ctx context.Context, o Options) *Balancer {
 	b.ctx, b.cancel = context.WithCancel(ctx)
 	b.state.Store(config.NewState())
 	b.services.Store(&map[string]*Service{})
-	b.fetcher = proxy.NewFetcher(func() (int, map[string]int) {
+	b.fetcher = proxy.NewFetcher(b.poller, func() (int, map[string]int) {
 		s := &b.state.Load().Server
 		return s.MaxReproxy, s.MaxReproxyTo
 	})

@@ -68,7 +68,7 @@ func (b *Balancer) Adopt(name string, nc net.Conn) {
 	defer b.mu.Unlock()
 	for _, s := range *b.services.Load() {
 		if l := s.listener; l != nil && l.srv != nil && SocketName(s.name, l.addr) == name {
-			l.srv.ServeConn(nc)
+			l.srv.ServeConn(b.poller.Wrap(nc))
 			return
 		}
 	}

@@ -15,12 +15,14 @@ import (
 	"wheelhouse/balancer/transport"
 	"wheelhouse/internal/accept"
 	"wheelhouse/internal/http1"
+	"wheelhouse/internal/netpoll"
 )
 
 // listener is a service's socket with the engine that serves it.
 type listener struct {
 	addr    string // as configured
 	ln      net.Listener
+	poller  *netpoll.Poller
 	set     *balancer.Settings
 	srv     *http1.Server    // nil for raw roles
 	front   *transport.Front // nil for raw roles
@@ -65,7 +67,7 @@ func orNoSize(n int64) int64 {
 
 // newListener makes a listener of a socket. It does not accept yet.
 func (s *Service) newListener(ln net.Listener, set *balancer.Settings) (*listener, error) {
-	l := &listener{addr: set.Listen, ln: ln, set: set, log: s.log}
+	l := &listener{addr: set.Listen, ln: ln, poller: s.b.poller, set: set, log: s.log}
 	if raw := s.rawRole(set); raw != nil {
 		l.raw = raw
 		return l, nil
@@ -125,7 +127,7 @@ func (l *listener) start() {
 		if l.raw != nil {
 			err = l.serveRaw()
 		} else {
-			err = l.front.Serve(l.ln)
+			err = l.front.Serve(l.poller.Listener(l.ln))
 		}
 		if err != nil && !errors.Is(err, http1.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			l.log.Error("listener failed", "addr", l.addr, "err", err)

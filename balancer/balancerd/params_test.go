@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,13 +25,17 @@ import (
 // accepted is a listener that tells of the sockets which it accepts.
 type accepted struct {
 	net.Listener
-	conns chan *net.TCPConn
+	conns chan *os.File
 }
 
 func (l accepted) Accept() (net.Conn, error) {
 	nc, err := l.Listener.Accept()
 	if err == nil {
-		l.conns <- nc.(*net.TCPConn)
+		f, err := nc.(*net.TCPConn).File()
+		if err != nil {
+			return nil, err
+		}
+		l.conns <- f
 	}
 	return nc, err
 }
@@ -39,7 +44,7 @@ func (l accepted) Accept() (net.Conn, error) {
 func TestClientSndbufSize(t *testing.T) {
 	cert, key := testcert.Pair(t, t.TempDir(), "s", 1, "s.test")
 	secure := fmt.Sprintf("\nSET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)
-	conns := make(chan *net.TCPConn, 10)
+	conns := make(chan *os.File, 10)
 	back := balancertest.Backend(t, echo)
 	buffer := func(conf string) (size int) {
 		b := balancertest.Start(t, balancertest.Proxy([]string{back}, conf), balancerd.Options{Listen: func(_, addr string) (net.Listener, error) {
@@ -58,7 +63,9 @@ func TestClientSndbufSize(t *testing.T) {
 		if _, err := http.ReadResponse(bufio.NewReader(nc), nil); err != nil { // then it is set
 			t.Fatal(err)
 		}
-		raw, err := (<-conns).SyscallConn()
+		f := <-conns
+		defer f.Close()
+		raw, err := f.SyscallConn()
 		if err != nil {
 			t.Fatal(err)
 		}

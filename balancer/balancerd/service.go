@@ -334,10 +334,15 @@ func (s *Service) shutdown(ctx context.Context) error {
 
 // dial makes a connection to a backend.
 func (s *Service) dial(ctx context.Context, n *backend.Node, preface []byte) (net.Conn, error) {
-	if set := s.Settings(); set.BackendTLS {
-		return backend.DialTLS(ctx, n, preface, set.BackendTLSVerify)
+	nc, err := backend.DialNode(ctx, n, preface)
+	if err != nil {
+		return nil, err
 	}
-	return backend.DialNode(ctx, n, preface)
+	nc = s.b.poller.Wrap(nc)
+	if set := s.Settings(); set.BackendTLS {
+		return backend.StartTLS(ctx, nc, n, set.BackendTLSVerify)
+	}
+	return nc, nil
 }
 
 // pooled is a request, and its place among those under way.

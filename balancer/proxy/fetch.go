@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"wheelhouse/internal/http1"
+	"wheelhouse/internal/netpoll"
 )
 
 // reproxyIdle is how long connections to storages are kept, and how many to one.
@@ -25,6 +26,7 @@ const (
 type Fetcher struct {
 	client *http1.Client
 	limits func() (all int, to map[string]int)
+	poller *netpoll.Poller
 
 	mu      sync.Mutex // guards all below
 	gates   map[string]*gate
@@ -37,10 +39,10 @@ type gate struct {
 	waiting []chan struct{}
 }
 
-// NewFetcher makes a fetcher. limits gives SERVER max_reproxy_connections as it is now: for each server, and for servers by name; 0
-// is no limit.
-func NewFetcher(limits func() (all int, to map[string]int)) *Fetcher {
-	f := &Fetcher{limits: limits, gates: map[string]*gate{}, dialing: map[string]int{}}
+// NewFetcher makes a fetcher, whose connections wait in poller. limits gives SERVER max_reproxy_connections as it is now: for each server, and for
+// servers by name; 0 is no limit.
+func NewFetcher(poller *netpoll.Poller, limits func() (all int, to map[string]int)) *Fetcher {
+	f := &Fetcher{poller: poller, limits: limits, gates: map[string]*gate{}, dialing: map[string]int{}}
 	f.client = http1.NewClient(http1.ClientOptions{
 		IdleTimeout: reproxyIdle, MaxIdlePerHost: reproxyIdleMax, DialTimeout: 5 * time.Second, HeadTimeout: 30 * time.Second, Dial: f.dial,
 	})
@@ -59,7 +61,11 @@ func (f *Fetcher) dial(ctx context.Context, network, addr string) (net.Conn, err
 			delete(f.dialing, addr)
 		}
 	}()
-	return new(net.Dialer).DialContext(ctx, network, addr)
+	nc, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return f.poller.Wrap(nc), nil
 }
 
 // Close ends its connections.

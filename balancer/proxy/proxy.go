@@ -112,6 +112,9 @@ func (c *call) attempt() (again bool) {
 		Priority: r.Priority, Key: c.hashKey(), Exclude: c.failed, Retry: c.retry, Timeout: orElse(orElse(c.set.QueueTimeout, c.set.IdleTimeout), forever),
 		Now: began, Bodiless: !c.x.Request().HasBody(), Standby: r.Standby,
 	}
+	if l, ok := c.x.(http1.Looper); ok {
+		want.Loop = l.Loop() + 1
+	}
 	if chain := r.Chain(); chain != nil && chain.Places() {
 		want.Node = chain.Place(r, c.usable())
 	}

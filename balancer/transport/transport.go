@@ -16,7 +16,6 @@ import (
 	"wheelhouse/balancer"
 	"wheelhouse/internal/http1"
 	"wheelhouse/internal/pace"
-	"wheelhouse/internal/rawio"
 )
 
 const (
@@ -207,7 +206,7 @@ func (f *Front) shake(nc net.Conn) {
 		f.hand(nc, client)
 		return
 	}
-	n := &named{Conn: rawio.Wrap(nc), client: client, first: true}
+	n := &named{Conn: nc, client: client, first: true}
 	tc := tls.Server(n, f.keys.handshake())
 	if err := tc.Handshake(); err != nil {
 		f.log.Debug("TLS handshake failed", "addr", client, "err", err)

@@ -226,7 +226,7 @@ func (c *Client) dial(ctx context.Context, addr string) (*clientConn, error) {
 func newClientConn(nc net.Conn, addr string, o *ClientOptions, owner connOwner, splice *atomic.Uint64) *clientConn {
 	cc := &clientConn{owner: owner, splice: splice, opts: o, addr: addr, nc: nc, raw: rawConnOf(nc)}
 	cc.onDone = cc.interrupt
-	cc.trip.bind()
+	cc.trip.bind(cc)
 	return cc
 }
 

@@ -96,12 +96,13 @@ func (cc *clientConn) armDeadline(by *time.Time, set func(time.Time) error, d ti
 	return nil
 }
 
-func (cc *clientConn) read(p []byte, timeout time.Duration) (int, error) {
+// read reads once. lend says that p is all of the buffer.
+func (cc *clientConn) read(p []byte, lend bool, timeout time.Duration) (int, error) {
 	if err := cc.arm(timeout); err != nil {
 		return 0, err
 	}
 	for {
-		n, err := cc.readOnce(p)
+		n, err := cc.readOnce(p, lend)
 		cc.now = time.Time{}
 		if n > 0 {
 			cc.began = true
@@ -114,11 +115,11 @@ func (cc *clientConn) read(p []byte, timeout time.Duration) (int, error) {
 }
 
 // readOnce reads once, after it has sent what is still to be sent.
-func (cc *clientConn) readOnce(p []byte) (int, error) {
+func (cc *clientConn) readOnce(p []byte, lend bool) (int, error) {
 	if cc.raw == nil {
 		return cc.nc.Read(p)
 	}
-	n, left, err := cc.trip.read(cc.raw, cc.unsent, p, !cc.looked)
+	n, left, err := cc.trip.read(cc.unsent, p, !cc.looked, lend)
 	if len(left) > 0 && err == nil {
 		err = cc.write(left)
 	}
@@ -139,7 +140,7 @@ func (cc *clientConn) fill(timeout time.Duration) error {
 		cc.rpos, cc.rend, cc.low = 0, copy(b.b[:cap(b.b)], unread), 0
 		cc.buf = b
 	}
-	n, err := cc.read(cc.buf.b[cc.rend:cap(cc.buf.b)], timeout)
+	n, err := cc.read(cc.buf.b[cc.rend:cap(cc.buf.b)], cc.rend == 0, timeout)
 	cc.rend += n
 	return err
 }

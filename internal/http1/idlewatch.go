@@ -45,7 +45,7 @@ func (w *idleWatch) stop() {
 	}
 }
 
-// writer is c, watched. Without a watch it is c itself, so that the kernel can splice.
+// writer is c, watched. Without a watch it is c itself.
 func (w *idleWatch) writer(c net.Conn) io.Writer {
 	if w == nil {
 		return c

@@ -93,24 +93,33 @@ func (r *rawRecv) readSome(fd uintptr) bool {
 
 // rawTrip sends a request and reads the beginning of its answer in one go: the read waits until something is there, instead of
 // finding nothing right after the request. What has come before the request is seen before it is sent: later, nothing would tell it
-// from the answer, and nobody would be woken for it.
+// from the answer, and nobody would be woken for it. While it waits for the beginning of an answer the connection has no buffer: many may
+// wait for slow servers, and one that has just been given back is in the processor's cache.
 type rawTrip struct {
+	cc   *clientConn
 	out  []byte // to be sent first; what is left is for the caller to send
 	look bool   // whether something has come
+	lend bool   // the buffer while it waits: nothing is in it
 	in   []byte
 	n    int
 	err  error
 	step func(fd uintptr) bool
 }
 
-func (t *rawTrip) bind() { t.step = t.some }
+func (t *rawTrip) bind(cc *clientConn) {
+	t.cc = cc
+	t.step = t.some
+}
 
-// read sends out and reads once, into in. With 0 bytes and no error some of out is left. With look it is ErrStale, and nothing was sent,
-// if something has come before.
-func (t *rawTrip) read(raw rawConn, out, in []byte, look bool) (n int, left []byte, err error) {
-	t.out, t.in, t.look, t.n, t.err = out, in, look, 0, nil
-	if err = raw.Read(t.step); err == nil {
+// read sends out and reads once, into in. With 0 bytes and no error some of out is left. With look it is ErrStale, and nothing was sent, if
+// something has come before. With lend in is the connection's buffer, in which nothing is but out.
+func (t *rawTrip) read(out, in []byte, look, lend bool) (n int, left []byte, err error) {
+	t.out, t.in, t.look, t.lend, t.n, t.err = out, in, look, lend, 0, nil
+	if err = t.cc.raw.Read(t.step); err == nil {
 		err = t.err
+	}
+	if t.cc.buf == nil && lend { // it has waited in vain
+		t.cc.buf = getBuffer()
 	}
 	left = t.out
 	t.out, t.in = nil, nil
@@ -131,8 +140,17 @@ func (t *rawTrip) some(fd uintptr) bool {
 			t.err = os.NewSyscallError("write", err)
 			return true
 		}
-		t.out = t.out[n:]
-		return len(t.out) > 0
+		if t.out = t.out[n:]; len(t.out) > 0 {
+			return true
+		}
+		t.giveBuffer()
+		return false
+	}
+	if t.lend {
+		if t.cc.buf == nil {
+			t.cc.buf = getBuffer()
+		}
+		t.in = t.cc.buf.b[:cap(t.cc.buf.b)]
 	}
 	for {
 		n, err := rawio.Read(fd, t.in)
@@ -142,6 +160,7 @@ func (t *rawTrip) some(fd uintptr) bool {
 		case err == syscall.EINTR:
 			continue
 		case err == syscall.EAGAIN:
+			t.giveBuffer()
 			return false
 		case err == nil:
 			t.err = io.EOF
@@ -149,6 +168,14 @@ func (t *rawTrip) some(fd uintptr) bool {
 			t.err = os.NewSyscallError("read", err)
 		}
 		return true
+	}
+}
+
+// giveBuffer gives the connection's buffer back while it waits.
+func (t *rawTrip) giveBuffer() {
+	if t.lend {
+		putBuffer(t.cc.buf)
+		t.cc.buf = nil
 	}
 }
 
@@ -226,6 +253,31 @@ func (s *rawSend) sendfile(f file, off, n int64) (sent int64, rerr, werr error) 
 		}
 	})
 	return sent, rerr, werr
+}
+
+// readPooled reads once, into a buffer that is taken when there is something to read. It is nil, without an error, at the end of the stream.
+func readPooled(raw rawConn) (b *buffer, err error) {
+	werr := raw.Read(func(fd uintptr) bool {
+		b = getBuffer()
+		var n int
+		for err = syscall.EINTR; err == syscall.EINTR; {
+			n, err = rawio.Read(fd, b.b[:cap(b.b)])
+		}
+		if n > 0 {
+			b.b = b.b[:n]
+			return true
+		}
+		putBuffer(b)
+		b = nil
+		return err != syscall.EAGAIN
+	})
+	switch {
+	case werr != nil:
+		return nil, werr
+	case err != nil:
+		return nil, os.NewSyscallError("read", err)
+	}
+	return b, nil
 }
 
 // peerClosed reports whether the peer has closed its side and everything that it sent before has been read. It does not

@@ -32,11 +32,13 @@ func (r *rawRecv) read() (int, error) { return 0, errors.ErrUnsupported }
 
 type rawTrip struct{}
 
-func (t *rawTrip) bind() {}
+func (t *rawTrip) bind(*clientConn) {}
 
-func (t *rawTrip) read(_ rawConn, out, _ []byte, _ bool) (int, []byte, error) {
+func (t *rawTrip) read(out, _ []byte, _, _ bool) (int, []byte, error) {
 	return 0, out, errors.ErrUnsupported
 }
+
+func readPooled(rawConn) (*buffer, error) { return nil, errors.ErrUnsupported }
 
 func peerClosed(rawConn) bool { return false }
 

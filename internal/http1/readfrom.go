@@ -34,8 +34,8 @@ func (c *conn) readKnown(r io.Reader, limit int64) (int64, error) {
 	switch src := r.(type) {
 	case *Body:
 		return c.readBody(src, limit)
-	case *net.TCPConn, *net.UnixConn:
-		if raw := rawConnOf(src.(net.Conn)); raw != nil && c.spliceable(limit) {
+	case net.Conn:
+		if raw := rawConnOf(src); raw != nil && c.spliceable(limit) {
 			return c.splice(raw, limit, nil)
 		}
 	case file:

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"net"
+
+	"wheelhouse/internal/rawio"
 )
 
 var errHandOver = errors.New("http1: the connection can be handed over")
@@ -168,11 +170,7 @@ func (h *headScan) ends(b []byte) bool {
 
 // transferable reports whether another process could go on with the connection: nothing of it is in this process's memory.
 func (c *conn) transferable() bool {
-	switch c.nc.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		return c.werr == nil && !c.late
-	}
-	return false
+	return rawio.Raw(c.nc) != nil && c.werr == nil && !c.late
 }
 
 // lastExchange reports whether the server is about to end its connections, so that an answer should say so.

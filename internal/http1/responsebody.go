@@ -100,7 +100,7 @@ func (b *Body) Read(p []byte) (int, error) {
 		cc.rpos += n
 	} else {
 		var err error
-		if n, err = cc.read(p, b.timeout()); err != nil {
+		if n, err = cc.read(p, false, b.timeout()); err != nil {
 			return 0, b.fail(err)
 		}
 	}

@@ -36,6 +36,24 @@ func (c *conn) Room(n int) bool {
 	return unsent(raw)+n <= size/2
 }
 
+// Looper is an [Exchange] that knows which event loop its connection waits in. Those of this package's server are.
+type Looper interface {
+	// Loop is the loop's number; -1: the connection does not say.
+	Loop() int
+}
+
+var _ Looper = (*conn)(nil)
+
+// Loop implements [Looper].
+func (c *conn) Loop() int { return loopOf(c.nc) }
+
+func loopOf(nc net.Conn) int {
+	if l, ok := nc.(interface{ Loop() int }); ok {
+		return l.Loop()
+	}
+	return -1
+}
+
 // ConnInfo is what a server knows of one of its connections.
 type ConnInfo struct {
 	Remote, Local net.Addr

@@ -42,7 +42,7 @@ func (c *conn) Switch(protocol string) (net.Conn, error) {
 	return withEarly(c.nc, early), nil
 }
 
-// withEarly is nc with bytes in front that have been read already. Without such bytes it is nc itself, so that io.Copy can splice.
+// withEarly is nc with bytes in front that have been read already. Without such bytes it is nc itself.
 func withEarly(nc net.Conn, early []byte) net.Conn {
 	if len(early) == 0 {
 		return nc
@@ -65,14 +65,14 @@ func (c *earlyConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// WriteTo gives the early bytes, and lets the rest be spliced.
+// WriteTo gives the early bytes, and then the rest.
 func (c *earlyConn) WriteTo(w io.Writer) (int64, error) {
 	n, err := w.Write(c.early)
 	c.early = nil
 	if err != nil {
 		return int64(n), err
 	}
-	m, err := io.Copy(w, c.Conn)
+	m, err := copyConn(w, c.Conn)
 	return int64(n) + m, err
 }
 
@@ -94,16 +94,36 @@ func Tunnel(a, b net.Conn, idle time.Duration) (ab, ba int64) {
 	defer watch.stop()
 	done := make(chan int64)
 	go func() {
-		n, err := io.Copy(watch.writer(b), a)
+		n, err := copyConn(watch.writer(b), a)
 		endHalf(a, b, err)
 		done <- n
 	}()
-	ba, err := io.Copy(watch.writer(a), b)
+	ba, err := copyConn(watch.writer(a), b)
 	endHalf(b, a, err)
 	ab = <-done
 	a.Close()
 	b.Close()
 	return ab, ba
+}
+
+// copyConn copies what comes from src to dst, until its end. Most connections that have changed protocol are silent most of the time: those that
+// are plain hold no buffer then.
+func copyConn(dst io.Writer, src net.Conn) (n int64, err error) {
+	raw := rawConnOf(src)
+	if raw == nil {
+		return io.Copy(dst, src)
+	}
+	for {
+		b, err := readPooled(raw)
+		if b == nil {
+			return n, err
+		}
+		m, err := dst.Write(b.b)
+		putBuffer(b)
+		if n += int64(m); err != nil {
+			return n, err
+		}
+	}
 }
 
 // endHalf passes on the end of what came from src. An error ends both.

@@ -2,8 +2,11 @@ package http1
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"runtime"
+	"sync"
 	"testing"
 )
 
@@ -60,4 +63,48 @@ func TestStaleConn(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Requests that wait for their answers hold no buffers, and what they read then is theirs.
+func TestWaitingTakesLittle(t *testing.T) {
+	const requests = 200
+	asked, answer := make(chan struct{}, requests), make(chan struct{})
+	_, addr := serve(t, HandlerFunc(func(x Exchange) {
+		asked <- struct{}{}
+		<-answer
+		x.Reply(200, x.Request().Path)
+	}), Options{})
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC() // pools keep what they have for two
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	transport := NewTransport(ClientOptions{})
+	var all sync.WaitGroup
+	for i := range requests {
+		conn := transport.NewConn(dialTest(t, addr), addr, nil)
+		all.Go(func() {
+			path := fmt.Sprintf("/%d", i)
+			res, err := conn.Do(testContext(t), &OutRequest{Method: "GET", Target: path})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer res.Body.Close()
+			if b, err := io.ReadAll(res.Body); string(b) != path || err != nil {
+				t.Errorf("%s was answered %q, %v", path, b, err)
+			}
+		})
+	}
+	for range requests {
+		<-asked
+	}
+	if got := (int64(heap()) - int64(before)) / requests; got > bufferSize/2 {
+		t.Errorf("a request that waits takes %d bytes", got)
+	}
+	close(answer)
+	all.Wait()
 }

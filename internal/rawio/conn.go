@@ -11,11 +11,11 @@ import (
 )
 
 // Wrap is nc with a Read and a Write that wait as nc's do, but read and write as this package does: for what reads and writes often and through a
-// [net.Conn] only, as crypto/tls. It is nc itself where that is neither a TCP nor a Unix connection. All other methods, deadlines too, are nc's; what nc has
+// [net.Conn] only, as crypto/tls. It is nc itself where that is neither a TCP nor a Unix connection of package net. All other methods, deadlines too, are nc's; what nc has
 // beyond net.Conn is found by NetConn. It is safe for concurrent use.
 func Wrap(nc net.Conn) net.Conn {
 	raw := Raw(nc)
-	if raw == nil {
+	if _, does := nc.(interface{ Raw() syscall.RawConn }); does || raw == nil {
 		return nc
 	}
 	c := &conn{Conn: nc, raw: raw}

@@ -20,15 +20,18 @@ import (
 // Most is how many bytes a call moves at most: by a copy, some 20 µs.
 const Most = 128 << 10
 
-// Raw gives access to the descriptor of a TCP or Unix connection; nil where nc is neither.
+// Raw gives access to the descriptor of a connection that is a socket and nothing else: one of TCP or Unix, or one that says so itself by a method
+// Raw. It is nil for others.
 func Raw(nc net.Conn) syscall.RawConn {
-	switch nc.(type) {
+	switch nc := nc.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		raw, err := nc.(syscall.Conn).SyscallConn()
 		if err != nil {
 			return nil
 		}
 		return raw
+	case interface{ Raw() syscall.RawConn }:
+		return nc.Raw()
 	}
 	return nil
 }

@@ -5,11 +5,11 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"wheelhouse/internal/netpoll"
 )
 
 // poller waits for all connections that are sockets and nothing else (no TLS). They have no goroutine while they wait: leaders take what has
@@ -23,9 +23,9 @@ type poller struct {
 	epoll int
 	set   *os.File // of epoll
 	raw   syscall.RawConn
-	table atomic.Pointer[[]atomic.Pointer[conn]] // by descriptor
-	mu    sync.Mutex                             // guards stores to table, and its growth
-	turns turns
+	table netpoll.Table[conn]
+	turns *netpoll.Turns
+	mu    sync.Mutex // a connection is added, and dropped, as a whole
 }
 
 // batchConns is how many connections a leader has in hand at once. Half of it are, while there are so many, those that it was not done with: where
@@ -46,7 +46,6 @@ type lead struct {
 
 func newPoller(s *Server) (*poller, error) {
 	p := &poller{s: s}
-	p.table.Store(new([]atomic.Pointer[conn]))
 	var err error
 	if p.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("memcached: epoll: %w", err)
@@ -57,7 +56,7 @@ func newPoller(s *Server) (*poller, error) {
 	}
 	p.set = os.NewFile(uintptr(p.epoll), "epoll")
 	if p.raw, err = p.set.SyscallConn(); err == nil {
-		err = p.turns.init()
+		p.turns, err = netpoll.NewTurns()
 	}
 	if err != nil {
 		p.set.Close()
@@ -81,23 +80,14 @@ func (p *poller) start(leaders int) {
 // close ends the leaders. There are no connections any more. It may be called again.
 func (p *poller) close() {
 	_ = p.set.Close()
-	p.turns.close()
+	p.turns.Close()
 }
 
 // add begins to wait for a connection, which is idle.
 func (p *poller) add(c *conn) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := *p.table.Load()
-	if c.fd >= len(t) {
-		larger := make([]atomic.Pointer[conn], max(2*len(t), c.fd+64))
-		for i := range t {
-			larger[i].Store(t[i].Load())
-		}
-		p.table.Store(&larger)
-		t = larger
-	}
-	t[c.fd].Store(c)
+	p.table.Put(c.fd, c)
 	return p.watch(c.fd, unix.EPOLL_CTL_ADD)
 }
 
@@ -105,7 +95,7 @@ func (p *poller) add(c *conn) error {
 func (p *poller) drop(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	(*p.table.Load())[c.fd].Store(nil)
+	p.table.Drop(c.fd)
 	_ = unix.EpollCtl(p.epoll, unix.EPOLL_CTL_DEL, c.fd, nil)
 }
 
@@ -118,18 +108,8 @@ func newLead() *lead {
 // pollNow takes what has happened, and reports whether there is anything to be done.
 func (l *lead) pollNow(epoll uintptr) bool {
 	l.polls++
-	room := batchConns - len(l.list)
-	for {
-		n, _, err := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, epoll, uintptr(unsafe.Pointer(&l.events[0])), uintptr(room), 0, 0, 0)
-		switch err {
-		case 0:
-			l.n = int(n)
-			return l.n+len(l.list) > 0
-		case unix.EINTR:
-		default: // a descriptor that is not what it was: nothing would be answered any more
-			panic(fmt.Sprintf("memcached: epoll_pwait: %v", err))
-		}
-	}
+	l.n = netpoll.Poll(int(epoll), l.events[:batchConns-len(l.list)])
+	return l.n+len(l.list) > 0
 }
 
 // run leads until the server ends, or another goroutine leads.
@@ -182,7 +162,7 @@ func (p *poller) next(l *lead) bool {
 	l.list = append(l.list[:0], l.more[:k]...)
 	l.more = slices.Delete(l.more, 0, k)
 	l.step, l.at = 0, 0
-	p.turns.give()
+	p.turns.Give()
 	if len(l.list) > 0 {
 		l.pollNow(uintptr(p.epoll)) // which is there as long as there are connections; another leader may be waiting in Read
 	} else {
@@ -191,17 +171,13 @@ func (p *poller) next(l *lead) bool {
 			return false
 		}
 		if l.polls > 1 { // it has waited, where others do
-			p.turns.given(0)
+			p.turns.Given(0)
 		}
 	}
-	t := *p.table.Load()
 	for i := range l.n {
 		e := &l.events[i]
-		if int(e.Fd) >= len(t) { // it is newer than the table
-			t = *p.table.Load()
-		}
 		// It may be the event of a connection that has ended, and whose descriptor another one has now: that finds nothing to read.
-		if c := t[e.Fd].Load(); c != nil && c.happened() {
+		if c := p.table.Get(int(e.Fd)); c != nil && c.happened() {
 			c.drain = c.drain || e.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
 			l.list = append(l.list, c)
 		}

@@ -1,0 +1,146 @@
+package netpoll
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const batch = 64 // events that a loop takes at once
+
+// loop waits for the sockets of one epoll set, and wakes the goroutines that wait for them.
+//
+// Two goroutines take turns at it. One that has been woken runs after all that its processor has to do already if another is woken after it, and
+// that is what a loop needs: first all that it has found is done, then it looks again. (runtime.Gosched would put it among what any
+// processor may take next, and loops and their connections would change processors all the time.)
+type loop struct {
+	number int
+	table  *Table[Conn]
+	turns  *Turns
+	epoll  int
+	set    *os.File // of epoll
+	raw    syscall.RawConn
+	events [batch]unix.EpollEvent
+	n      int               // events[:n] have happened
+	polls  int               // of one wait in the runtime's poller
+	woken  []chan<- struct{} // of those who wait for what has happened
+	poll   func(epoll uintptr) bool
+	ending atomic.Bool
+}
+
+func newLoop(number int, table *Table[Conn], turns *Turns) (*loop, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // by which package os knows that it can be waited for
+		_ = unix.Close(fd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	l := &loop{number: number, table: table, turns: turns, epoll: fd, set: os.NewFile(uintptr(fd), "epoll"), woken: make([]chan<- struct{}, 0, 2*batch)}
+	l.poll = func(uintptr) bool {
+		l.polls++
+		l.n = Poll(l.epoll, l.events[:])
+		return l.n > 0
+	}
+	l.raw, err = l.set.SyscallConn()
+	return l, err
+}
+
+// add begins to wait for a connection, for ever: each event is told of once (edge-triggered).
+func (l *loop) add(c *Conn) error {
+	const events = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
+	l.table.Put(c.fd, c)
+	err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: events, Fd: int32(c.fd)})
+	if err != nil {
+		l.table.Drop(c.fd)
+	}
+	return err
+}
+
+// drop ends what add began, before the descriptor is closed: closing it would not do where another process has the socket, too.
+func (l *loop) drop(fd int) {
+	l.table.Drop(fd)
+	if !l.ending.Load() { // else the set may be closed
+		_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+	}
+}
+
+// stop ends the loop. Its set may be closed when its goroutines have ended.
+func (l *loop) stop() {
+	l.ending.Store(true)
+	_ = l.set.SetReadDeadline(time.Unix(1, 0))
+}
+
+// start starts the loop.
+func (l *loop) start(ended *sync.WaitGroup) {
+	a, b := make(chan struct{}, 1), make(chan struct{}, 1)
+	ended.Go(func() { l.run(a, b) })
+	ended.Go(func() { l.run(b, a) })
+	a <- struct{}{}
+}
+
+// run does a round of the loop whenever it is its turn.
+func (l *loop) run(turn, other chan struct{}) {
+	defer close(other)
+	for range turn {
+		l.turns.Give()
+		if !l.await() {
+			return
+		}
+		l.see()
+		last := len(l.woken) - 1
+		if last < 0 {
+			other <- struct{}{}
+			continue
+		}
+		for _, w := range l.woken[:last] {
+			w <- struct{}{}
+		}
+		w := l.woken[last]
+		other <- struct{}{} // from here on the other has the loop, and runs after w
+		w <- struct{}{}
+	}
+}
+
+// await waits until something has happened. It is false when the loop is to end.
+func (l *loop) await() bool {
+	if l.ending.Load() {
+		return false
+	}
+	if l.n = Poll(l.epoll, l.events[:]); l.n > 0 {
+		return true
+	}
+	if l.n = linger(l.epoll, l.events[:]); l.n > 0 {
+		return true
+	}
+	l.polls = 0
+	err := l.raw.Read(l.poll)
+	if l.polls > 1 { // it has waited where others do
+		l.turns.Given(0)
+	}
+	return err == nil
+}
+
+// see notes what has happened with those who wait for it, and finds out who does.
+func (l *loop) see() {
+	l.woken = l.woken[:0]
+	for i := range l.n {
+		e := &l.events[i]
+		c := l.table.Get(int(e.Fd))
+		if c == nil {
+			continue
+		}
+		// It may be the event of a socket that is closed, whose descriptor another one has now: that finds that nothing has happened.
+		if e.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 && c.in.happen() {
+			l.woken = append(l.woken, c.in.wake)
+		}
+		if e.Events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 && c.out.happen() {
+			l.woken = append(l.woken, c.out.wake)
+		}
+	}
+}
