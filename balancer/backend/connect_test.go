@@ -160,11 +160,11 @@ func TestConnectionOfTheSameLoop(t *testing.T) {
 	q := queue(t, p, balancer.Settings{ConnectTimeout: time.Hour, PersistBackend: true, BackendPersist: 10}, func(context.Context, *Node, []byte) (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		t.Cleanup(func() { theirs.Close() })
-		return looped{ours, int(dials.Add(1)-1) % 2}, nil
+		return looped{ours, 1 + int(dials.Add(1)-1)%2}, nil
 	})
 	defer q.Close()
 	get := func(loop int) *Conn {
-		c, err := q.Get(t.Context(), Want{Loop: loop + 1, Timeout: time.Hour})
+		c, err := q.Get(t.Context(), Want{Loop: loop, Timeout: time.Hour})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -172,13 +172,13 @@ func TestConnectionOfTheSameLoop(t *testing.T) {
 	}
 	var all []*Conn
 	for range 6 {
-		all = append(all, get(-1))
+		all = append(all, get(0))
 	}
 	for _, c := range all {
 		c.giveBack()
 	}
-	for i, want := range []int{1, 1, 0, 1, 0, 0} { // three of each; the last of loop 1 has to do for the fourth
-		asked := []int{1, 1, 0, 1, 1, -1}[i]
+	for i, want := range []int{2, 2, 1, 2, 1, 1} { // three of each; the last but one of loop 1 has to do for the fourth
+		asked := []int{2, 2, 1, 2, 2, 0}[i]
 		if c := get(asked); c.loop != want {
 			t.Errorf("request %d, of loop %d, got a connection of loop %d, want %d", i, asked, c.loop, want)
 		}

@@ -139,7 +139,7 @@ type Want struct {
 	Node     string  // address of the node that is wanted most, "": none; if it may not be used it is as if none were given
 	Retry    bool    // a node has failed the request already: it counts towards max_retries
 	Bodiless bool    // the request finds out by itself when a connection is stale (http1.ErrStale)
-	Loop     int     // the event loop of the client's connection, plus one: a connection of that loop is best; 0: it has none
+	Loop     int     // the event loop of the client's connection (http1.Looper): a connection of that loop is best; 0: it has none
 	Standby  bool    // the request has something to fall back on: it does not wait while no node can be used
 	Timeout  time.Duration
 	Now      time.Time // if it is known already
@@ -304,18 +304,18 @@ func (e *lateError) Unwrap() error { return ErrQueueTime }
 // takeIdle takes the best idle connection off the list, and its node grants it. q.mu is held.
 func (q *Queue) takeIdle(now time.Time, node *Node, w *Want) *Conn {
 	if w.Loop > 0 {
-		if c := q.takeIdleOf(now, node, w.Exclude, max(0, len(q.idle)-sameLoopTries), w.Loop-1); c != nil {
+		if c := q.takeIdleOf(now, node, w.Exclude, max(0, len(q.idle)-sameLoopTries), w.Loop); c != nil {
 			return c
 		}
 	}
-	return q.takeIdleOf(now, node, w.Exclude, 0, -1)
+	return q.takeIdleOf(now, node, w.Exclude, 0, 0)
 }
 
-// takeIdleOf is takeIdle of q.idle[from:]. loop is that of the connections that will do, below 0: of any.
+// takeIdleOf is takeIdle of q.idle[from:]. loop is that of the connections that will do; 0: any.
 func (q *Queue) takeIdleOf(now time.Time, node *Node, exclude []*Node, from, loop int) *Conn {
 	for i := len(q.idle) - 1; i >= from; i-- {
 		c := q.idle[i]
-		if node != nil && c.Node != node || loop >= 0 && c.loop != loop || slices.Contains(exclude, c.Node) {
+		if node != nil && c.Node != node || loop > 0 && c.loop != loop || slices.Contains(exclude, c.Node) {
 			continue
 		}
 		good := !c.expired(now) && c.wanted() && (node != nil || c.Node.healthy(now))

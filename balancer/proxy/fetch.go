@@ -125,11 +125,11 @@ func (l location) allowed(networks []netip.Prefix) bool {
 }
 
 // fetch asks for a location. done is to be called when the response's body has been closed.
-func (f *Fetcher) fetch(ctx context.Context, l location, method, host string, rng []byte) (res *http1.Response, done func(), err error) {
+func (f *Fetcher) fetch(ctx context.Context, l location, method, host string, rng []byte, loop int) (res *http1.Response, done func(), err error) {
 	if err := f.enter(ctx, l.addr); err != nil {
 		return nil, nil, err
 	}
-	out := &http1.OutRequest{Method: method, Addr: l.addr, Target: l.target, Host: host}
+	out := &http1.OutRequest{Method: method, Addr: l.addr, Target: l.target, Host: host, Loop: loop}
 	if rng != nil {
 		out.Header.SetBytes("Range", rng)
 	}

@@ -104,16 +104,21 @@ func (p *Proxy) local() string {
 	return ""
 }
 
+// loop is the event loop of the client's connection, 0: none is known.
+func (c *call) loop() int {
+	if l, ok := c.x.(http1.Looper); ok {
+		return l.Loop()
+	}
+	return 0
+}
+
 // attempt asks one backend. It reports whether another is to be asked.
 func (c *call) attempt() (again bool) {
 	r := c.r
 	began := time.Now()
 	want := backend.Want{
 		Priority: r.Priority, Key: c.hashKey(), Exclude: c.failed, Retry: c.retry, Timeout: orElse(orElse(c.set.QueueTimeout, c.set.IdleTimeout), forever),
-		Now: began, Bodiless: !c.x.Request().HasBody(), Standby: r.Standby,
-	}
-	if l, ok := c.x.(http1.Looper); ok {
-		want.Loop = l.Loop() + 1
+		Now: began, Bodiless: !c.x.Request().HasBody(), Standby: r.Standby, Loop: c.loop(),
 	}
 	if chain := r.Chain(); chain != nil && chain.Places() {
 		want.Node = chain.Place(r, c.usable())

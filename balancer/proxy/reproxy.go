@@ -196,7 +196,7 @@ func (s *stream) ask(u string, rng []byte) (*http1.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	res, done, err := s.c.p.Fetcher.fetch(s.c.ctx, l, s.method, string(s.c.r.Host), rng)
+	res, done, err := s.c.p.Fetcher.fetch(s.c.ctx, l, s.method, string(s.c.r.Host), rng, s.c.loop())
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +73,8 @@ type OutRequest struct {
 	Expect100 bool
 	// Idempotent says that the request may be sent twice, beyond the methods of which that is known.
 	Idempotent bool
+	// Loop is the event loop of what the request is made for (see [Looper]): a connection that waits in it is best. 0: none. [ClientConn] does not use it.
+	Loop int
 	// Now is the time, if the caller knows it: that saves a look at the clock.
 	Now time.Time
 	// Upgrade asks for another protocol on the connection (RFC 9110 §7.8), for instance "websocket". The answer may then be 101,
@@ -191,9 +194,9 @@ func (c *Client) get(ctx context.Context, r *OutRequest) (*clientConn, error) {
 			c.mu.Unlock()
 			return c.dial(ctx, addr)
 		}
-		cc := list[len(list)-1]
-		list[len(list)-1] = nil
-		c.idle[addr] = list[:len(list)-1]
+		i := newest(list, r.Loop)
+		cc := list[i]
+		c.idle[addr] = slices.Delete(list, i, i+1)
 		c.mu.Unlock()
 		// Readable means closed, or an answer to no question, which must not be taken for that to the next. A request without a body sees
 		// it by itself.
@@ -206,6 +209,22 @@ func (c *Client) get(ctx context.Context, r *OutRequest) (*clientConn, error) {
 		return cc, nil
 	}
 }
+
+// newest is which of the connections was used last: of those of a loop, if there is one near the end.
+func newest(list []*clientConn, loop int) int {
+	last := len(list) - 1
+	if loop > 0 {
+		for i := last; i >= 0 && i > last-sameLoopTries; i-- {
+			if loopOf(list[i].nc) == loop {
+				return i
+			}
+		}
+	}
+	return last
+}
+
+// sameLoopTries is how many idle connections are looked at for one of the loop.
+const sameLoopTries = 16
 
 func (c *Client) dial(ctx context.Context, addr string) (*clientConn, error) {
 	dctx, cancel := ctx, context.CancelFunc(func() {})

@@ -490,3 +490,28 @@ func (w *onlyWriter) Bytes() []byte               { return w.b }
 type looper struct{ onlyWriter }
 
 func (w *looper) ReadFrom(r io.Reader) (int64, error) { return io.Copy(&w.onlyWriter, r) }
+
+// inLoop is a connection of an event loop.
+type inLoop struct {
+	net.Conn
+	loop int
+}
+
+func (l inLoop) Loop() int { return l.loop }
+
+// Of the idle connections that which was used last is taken: of the loop that is wanted, if one was used not long ago.
+func TestNewest(t *testing.T) {
+	list := make([]*clientConn, sameLoopTries+4)
+	for i := range list {
+		list[i] = &clientConn{nc: inLoop{loop: 1}}
+	}
+	last := len(list) - 1
+	list[1] = &clientConn{nc: inLoop{loop: 3}}
+	list[last-3] = &clientConn{nc: inLoop{loop: 2}}
+	list[last-5] = &clientConn{nc: inLoop{loop: 2}}
+	for loop, want := range map[int]int{0: last, 1: last, 2: last - 3, 3: last, 4: last} {
+		if got := newest(list, loop); got != want {
+			t.Errorf("of loop %d it is number %d, want %d", loop, got, want)
+		}
+	}
+}

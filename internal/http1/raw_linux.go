@@ -96,18 +96,25 @@ func (r *rawRecv) readSome(fd uintptr) bool {
 // from the answer, and nobody would be woken for it. While it waits for the beginning of an answer the connection has no buffer: many may
 // wait for slow servers, and one that has just been given back is in the processor's cache.
 type rawTrip struct {
-	cc   *clientConn
-	out  []byte // to be sent first; what is left is for the caller to send
-	look bool   // whether something has come
-	lend bool   // the buffer while it waits: nothing is in it
-	in   []byte
-	n    int
-	err  error
-	step func(fd uintptr) bool
+	cc    *clientConn
+	later laterReader // cc's connection, nil: it has no such way
+	out   []byte      // to be sent first; what is left is for the caller to send
+	look  bool        // whether something has come
+	lend  bool        // the buffer while it waits: nothing is in it
+	in    []byte
+	n     int
+	err   error
+	step  func(fd uintptr) bool
+}
+
+// laterReader is a connection in an event loop, which sends requests together: see netpoll.Conn.
+type laterReader interface {
+	ReadLater(step func(fd uintptr) bool) error
 }
 
 func (t *rawTrip) bind(cc *clientConn) {
 	t.cc = cc
+	t.later, _ = cc.nc.(laterReader)
 	t.step = t.some
 }
 
@@ -115,7 +122,11 @@ func (t *rawTrip) bind(cc *clientConn) {
 // something has come before. With lend in is the connection's buffer, in which nothing is but out.
 func (t *rawTrip) read(out, in []byte, look, lend bool) (n int, left []byte, err error) {
 	t.out, t.in, t.look, t.lend, t.n, t.err = out, in, look, lend, 0, nil
-	if err = t.cc.raw.Read(t.step); err == nil {
+	read := t.cc.raw.Read
+	if t.later != nil && len(out) > 0 {
+		read = t.later.ReadLater
+	}
+	if err = read(t.step); err == nil {
 		err = t.err
 	}
 	if t.cc.buf == nil && lend { // it has waited in vain

@@ -38,7 +38,7 @@ func (c *conn) Room(n int) bool {
 
 // Looper is an [Exchange] that knows which event loop its connection waits in. Those of this package's server are.
 type Looper interface {
-	// Loop is the loop's number; -1: the connection does not say.
+	// Loop is the loop's number, counted from 1; 0: the connection does not say.
 	Loop() int
 }
 
@@ -51,7 +51,7 @@ func loopOf(nc net.Conn) int {
 	if l, ok := nc.(interface{ Loop() int }); ok {
 		return l.Loop()
 	}
-	return -1
+	return 0
 }
 
 // ConnInfo is what a server knows of one of its connections.

@@ -58,7 +58,7 @@ func (c *ClientConn) Stale() bool { return c.cc.raw != nil && readable(c.cc.raw)
 // Close closes a connection that is idle.
 func (c *ClientConn) Close() error { return c.cc.nc.Close() }
 
-// Loop is the event loop that the connection waits in, by its own account (a method Loop); -1 when it does not say.
+// Loop is the event loop that the connection waits in, by its own account (a method Loop), counted from 1; 0 when it does not say.
 func (c *ClientConn) Loop() int { return loopOf(c.cc.nc) }
 
 // LocalAddr is this end's address.

@@ -37,22 +37,27 @@ type half struct {
 	state atomic.Uint32
 	wake  chan struct{} // made by the first who waits
 
+	try  func(fd uintptr) bool // of one that is put
+	done bool                  // what it said
+
 	past  atomic.Bool // the deadline
 	timer deadline
 }
 
 // The states of a half. Whoever makes it happened from waiting sends to wake.
 const (
-	quiet    = iota // nothing has happened since the call under way began, or last tried
-	happened        // something has: try again
-	waiting
+	quiet             = iota // nothing has happened since the call under way began, or last tried
+	happened                 // something has: try again
+	waiting                  // a goroutine waits until something happens
+	postponed                // it waits for the loop's try at the end of the round
+	postponedHappened        // and something has happened before that
 )
 
 // happen notes that something has happened. It reports whether a goroutine is to be woken for it: the caller must.
 func (h *half) happen() (wake bool) {
 	for {
 		switch s := h.state.Load(); s {
-		case happened:
+		case happened, postponedHappened:
 			return false
 		case quiet:
 			if h.state.CompareAndSwap(quiet, happened) {
@@ -61,6 +66,10 @@ func (h *half) happen() (wake bool) {
 		case waiting:
 			if h.state.CompareAndSwap(waiting, quiet) {
 				return true
+			}
+		case postponed:
+			if h.state.CompareAndSwap(postponed, postponedHappened) {
+				return false
 			}
 		}
 	}
@@ -75,9 +84,7 @@ func (h *half) rouse() {
 
 // wait waits until something happens, or has since the state was made quiet.
 func (h *half) wait() {
-	if h.wake == nil {
-		h.wake = make(chan struct{}, 1)
-	}
+	h.canWake()
 	if h.state.CompareAndSwap(quiet, waiting) {
 		<-h.wake
 		return
@@ -85,8 +92,35 @@ func (h *half) wait() {
 	h.state.Store(quiet)
 }
 
-// until calls try until it returns true, again whenever something has happened.
-func (c *Conn) until(h *half, try func(fd uintptr) bool) error {
+func (h *half) canWake() {
+	if h.wake == nil {
+		h.wake = make(chan struct{}, 1)
+	}
+}
+
+// postpone leaves a try to the loop; await waits for its end.
+func (h *half) postpone(try func(fd uintptr) bool) {
+	h.canWake()
+	h.try, h.done = try, false
+	h.state.Store(postponed)
+}
+
+func (h *half) await() {
+	<-h.wake
+	h.try = nil
+}
+
+// tryNow makes the try that was postponed. It reports whether the goroutine is to be woken: when that was all, or there is more to be done at once.
+func (h *half) tryNow(fd int) (wake bool) {
+	if h.done = h.try(uintptr(fd)); !h.done && h.state.CompareAndSwap(postponed, waiting) {
+		return false
+	}
+	h.state.Store(quiet)
+	return true
+}
+
+// until calls try until it returns true, again whenever something has happened; the first time at the end of the loop's round, with later.
+func (c *Conn) until(h *half, later bool, try func(fd uintptr) bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !c.hold() {
@@ -95,16 +129,21 @@ func (c *Conn) until(h *half, try func(fd uintptr) bool) error {
 	defer c.release()
 	h.state.Store(quiet) // nobody waits
 	for {
-		if c.closed.Load() {
+		switch {
+		case c.closed.Load():
 			return net.ErrClosed
-		}
-		if h.past.Load() {
+		case h.past.Load():
 			return os.ErrDeadlineExceeded
-		}
-		if try(uintptr(c.fd)) {
+		case later && c.loop.postpone(c, h, try):
+			if h.await(); h.done {
+				return nil
+			}
+		case try(uintptr(c.fd)):
 			return nil
+		default:
+			h.wait()
 		}
-		h.wait()
+		later = false
 	}
 }
 
@@ -147,7 +186,7 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	werr := c.until(&c.in, func(fd uintptr) bool {
+	werr := c.until(&c.in, false, func(fd uintptr) bool {
 		for {
 			switch n, err = rawio.Read(fd, p); err {
 			case unix.EINTR:
@@ -169,7 +208,7 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 
 // Write implements [net.Conn].
 func (c *Conn) Write(p []byte) (n int, err error) {
-	werr := c.until(&c.out, func(fd uintptr) bool {
+	werr := c.until(&c.out, false, func(fd uintptr) bool {
 		for n < len(p) {
 			var m int
 			switch m, err = rawio.Write(fd, p[n:]); err {
@@ -201,7 +240,12 @@ func (c *Conn) named(op, call string, err error) error {
 	return &net.OpError{Op: op, Net: c.remote.Network(), Source: c.local, Addr: c.remote, Err: err}
 }
 
-// Loop is the loop that the connection waits in: 0 to one less than there are.
+// ReadLater is Raw().Read, but f is called the first time when all connections of the loop have been seen to that have work now, one after the other
+// with those of other such calls: what is sent there does not wake its receivers one by one, each of which may take the processor away. It is for
+// what sends a request, and then waits for the answer. f is called by the loop, which it must not keep waiting.
+func (c *Conn) ReadLater(f func(fd uintptr) bool) error { return c.until(&c.in, true, f) }
+
+// Loop is the loop that the connection waits in: 1 to as many as there are.
 func (c *Conn) Loop() int { return c.loop.number }
 
 // LocalAddr implements [net.Conn].
@@ -334,6 +378,12 @@ func (r *rawConn) Control(f func(fd uintptr)) error {
 	return nil
 }
 
-func (r *rawConn) Read(f func(fd uintptr) bool) error { c := (*Conn)(r); return c.until(&c.in, f) }
+func (r *rawConn) Read(f func(fd uintptr) bool) error {
+	c := (*Conn)(r)
+	return c.until(&c.in, false, f)
+}
 
-func (r *rawConn) Write(f func(fd uintptr) bool) error { c := (*Conn)(r); return c.until(&c.out, f) }
+func (r *rawConn) Write(f func(fd uintptr) bool) error {
+	c := (*Conn)(r)
+	return c.until(&c.out, false, f)
+}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"wheelhouse/internal/netpoll"
+	"wheelhouse/internal/rawio"
 )
 
 // newPoller is a poller that is closed when the test ends, and must then have left nothing.
@@ -293,6 +294,111 @@ func TestMany(t *testing.T) {
 	talking.Wait()
 	if len(loops) != runtime.GOMAXPROCS(0) {
 		t.Errorf("the connections are spread over %v, want %d loops", loops, runtime.GOMAXPROCS(0))
+	}
+}
+
+// trip sends a byte and waits for the answer.
+type trip struct {
+	c     *netpoll.Conn
+	sent  bool
+	stray bool // something had come before
+	in    [1]byte
+	err   error
+}
+
+func (t *trip) step(fd uintptr) bool {
+	if !t.sent {
+		if n, err := rawio.Peek(fd, t.in[:]); n > 0 || err == nil {
+			t.stray = true
+			return true
+		}
+		t.sent = true
+		_, t.err = rawio.Write(fd, t.in[:])
+		return t.err != nil
+	}
+	_, t.err = rawio.Read(fd, t.in[:])
+	return t.err != syscall.EAGAIN
+}
+
+// Requests that are sent together are all answered.
+func TestReadLater(t *testing.T) {
+	p := newPoller(t)
+	const conns, rounds = 100, 50
+	var talking sync.WaitGroup
+	for i := range conns {
+		c, other := pair(t, p, "tcp")
+		o := p.Wrap(other)
+		talking.Go(func() { io.Copy(o, o) })
+		talking.Go(func() {
+			defer c.CloseWrite()
+			for j := range rounds {
+				tr := trip{c: c, in: [1]byte{byte(i + j)}}
+				if err := c.ReadLater(tr.step); err != nil || tr.err != nil || tr.stray || tr.in[0] != byte(i+j) {
+					t.Errorf("%d of connection %d: %v, %v, %t, %d", j, i, err, tr.err, tr.stray, tr.in[0])
+					return
+				}
+			}
+		})
+	}
+	talking.Wait()
+}
+
+// What has come before a request is sent is there for its first try; a deadline, the connection's end and the poller's all end it, at whatever moment.
+func TestReadLaterEnds(t *testing.T) {
+	p := newPoller(t)
+	c, other := pair(t, p, "tcp")
+	io.WriteString(other, "unasked")
+	c.Raw().Read(func(fd uintptr) bool { n, _ := rawio.Peek(fd, make([]byte, 1)); return n > 0 })
+	tr := trip{c: c}
+	if err := c.ReadLater(tr.step); err != nil || !tr.stray || tr.sent {
+		t.Errorf("what came before: %v, seen: %t, sent: %t", err, tr.stray, tr.sent)
+	}
+	for name, tc := range map[string]struct {
+		end  func(*netpoll.Conn)
+		want error
+	}{
+		"deadline":        {func(c *netpoll.Conn) { c.SetDeadline(time.Unix(1, 0)) }, os.ErrDeadlineExceeded},
+		"its end":         {func(c *netpoll.Conn) { c.Close() }, net.ErrClosed},
+		"the poller's":    {nil, net.ErrClosed},
+		"its other end's": {func(*netpoll.Conn) {}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPoller(t)
+			var busy, waiting sync.WaitGroup
+			for i := range 200 {
+				c, other := pair(t, p, "tcp")
+				if i%4 == 0 { // keeps the loops in their rounds
+					o := p.Wrap(other)
+					busy.Go(func() { io.Copy(o, o) })
+					busy.Go(func() {
+						for range 100 {
+							tr := trip{c: c}
+							if c.ReadLater(tr.step) != nil || tr.err != nil {
+								return
+							}
+						}
+					})
+					defer o.Close()
+					continue
+				}
+				waiting.Go(func() {
+					tr := trip{c: c}
+					if err := c.ReadLater(tr.step); !errors.Is(err, tc.want) && !(name == "the poller's" && tr.stray) {
+						t.Errorf("%v, want %v", err, tc.want)
+					}
+				})
+				if tc.end != nil {
+					tc.end(c)
+					other.Close()
+				}
+			}
+			if tc.end == nil {
+				p.Close()
+			}
+			waiting.Wait()
+			p.Close()
+			busy.Wait()
+		})
 	}
 }
 

@@ -18,7 +18,7 @@ const batch = 64 // events that a loop takes at once
 // that is what a loop needs: first all that it has found is done, then it looks again. (runtime.Gosched would put it among what any
 // processor may take next, and loops and their connections would change processors all the time.)
 type loop struct {
-	number int
+	number int // from 1 on
 	table  *Table[Conn]
 	turns  *Turns
 	epoll  int
@@ -30,6 +30,17 @@ type loop struct {
 	woken  []chan<- struct{} // of those who wait for what has happened
 	poll   func(epoll uintptr) bool
 	ending atomic.Bool
+
+	mu    sync.Mutex // guards all below
+	round bool       // those who were woken are at work; what they postpone is done when they have waited again
+	later []work
+	spare []work // later's memory, in turn
+}
+
+// work is a try that was postponed.
+type work struct {
+	c *Conn
+	h *half
 }
 
 func newLoop(number int, table *Table[Conn], turns *Turns) (*loop, error) {
@@ -88,8 +99,11 @@ func (l *loop) start(ended *sync.WaitGroup) {
 func (l *loop) run(turn, other chan struct{}) {
 	defer close(other)
 	for range turn {
+		l.woken = l.woken[:0]
+		l.catchUp()
 		l.turns.Give()
 		if !l.await() {
+			l.finish()
 			return
 		}
 		l.see()
@@ -112,9 +126,11 @@ func (l *loop) await() bool {
 	if l.ending.Load() {
 		return false
 	}
-	if l.n = Poll(l.epoll, l.events[:]); l.n > 0 {
+	if l.n = Poll(l.epoll, l.events[:]); l.n+len(l.woken) > 0 || !l.endRound() {
+		l.beginRound()
 		return true
 	}
+	defer l.beginRound()
 	if l.n = linger(l.epoll, l.events[:]); l.n > 0 {
 		return true
 	}
@@ -126,9 +142,62 @@ func (l *loop) await() bool {
 	return err == nil
 }
 
+// beginRound is before those are woken for whom something has happened.
+func (l *loop) beginRound() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.round = true
+}
+
+// endRound is before the loop waits. It is false when something has been postponed meanwhile.
+func (l *loop) endRound() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.later) > 0 {
+		return false
+	}
+	l.round = false
+	return true
+}
+
+// postpone has a try made at the end of the round. It is false when there is none: nobody would make it soon.
+func (l *loop) postpone(c *Conn, h *half, try func(fd uintptr) bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.round {
+		h.postpone(try)
+		l.later = append(l.later, work{c, h})
+	}
+	return l.round
+}
+
+// catchUp makes the tries that were postponed.
+func (l *loop) catchUp() {
+	l.mu.Lock()
+	list := l.later
+	l.later = l.spare[:0]
+	l.mu.Unlock()
+	for _, w := range list {
+		if w.h.tryNow(w.c.fd) {
+			l.woken = append(l.woken, w.h.wake)
+		}
+	}
+	clear(list)
+	l.spare = list
+}
+
+// finish has nobody wait for the loop any more.
+func (l *loop) finish() {
+	for !l.endRound() {
+		l.catchUp()
+	}
+	for _, w := range l.woken {
+		w <- struct{}{}
+	}
+}
+
 // see notes what has happened with those who wait for it, and finds out who does.
 func (l *loop) see() {
-	l.woken = l.woken[:0]
 	for i := range l.n {
 		e := &l.events[i]
 		c := l.table.Get(int(e.Fd))

@@ -79,7 +79,7 @@ func (p *Poller) start() []*loop {
 	}
 	var loops []*loop
 	for n := range runtime.GOMAXPROCS(0) {
-		l, err := newLoop(n, &p.table, turns)
+		l, err := newLoop(n+1, &p.table, turns)
 		if err != nil {
 			break
 		}
