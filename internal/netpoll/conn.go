@@ -37,7 +37,7 @@ type half struct {
 	state atomic.Uint32
 	wake  chan struct{} // made by the first who waits
 
-	try  func(fd uintptr) bool // of one that is put
+	try  func(fd uintptr) bool // that is postponed
 	done bool                  // what it said
 
 	past  atomic.Bool // the deadline
