@@ -98,11 +98,11 @@ func (h *half) canWake() {
 	}
 }
 
-// postpone leaves a try to the loop; await waits for its end.
-func (h *half) postpone(try func(fd uintptr) bool) {
+// postpone leaves a try to the loop, unless something has happened since the state was made quiet; await waits for its end.
+func (h *half) postpone(try func(fd uintptr) bool) bool {
 	h.canWake()
 	h.try, h.done = try, false
-	h.state.Store(postponed)
+	return h.state.CompareAndSwap(quiet, postponed)
 }
 
 func (h *half) await() {

@@ -1,6 +1,7 @@
 package netpoll
 
 import (
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -62,15 +63,14 @@ func newLoop(number int, table *Table[Conn], turns *Turns) (*loop, error) {
 	return l, err
 }
 
-// add begins to wait for a connection, for ever: each event is told of once (edge-triggered).
+// add begins to wait for a connection, for ever: each event is told of once (edge-triggered). With an error the connection is to be closed.
 func (l *loop) add(c *Conn) error {
 	const events = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
 	l.table.Put(c.fd, c)
-	err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: events, Fd: int32(c.fd)})
-	if err != nil {
-		l.table.Drop(c.fd)
+	if l.ending.Load() { // whoever closes what is in the table may have been there already
+		return net.ErrClosed
 	}
-	return err
+	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: events, Fd: int32(c.fd)})
 }
 
 // drop ends what add began, before the descriptor is closed: closing it would not do where another process has the socket, too.
@@ -160,15 +160,15 @@ func (l *loop) endRound() bool {
 	return true
 }
 
-// postpone has a try made at the end of the round. It is false when there is none: nobody would make it soon.
+// postpone has a try made at the end of the round. It is false when there is none, as nobody would make it soon, or when h has something to look at.
 func (l *loop) postpone(c *Conn, h *half, try func(fd uintptr) bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.round {
-		h.postpone(try)
-		l.later = append(l.later, work{c, h})
+	if !l.round || !h.postpone(try) {
+		return false
 	}
-	return l.round
+	l.later = append(l.later, work{c, h})
+	return true
 }
 
 // catchUp makes the tries that were postponed.

@@ -17,8 +17,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"wheelhouse/internal/accept"
 )
 
@@ -59,7 +57,7 @@ func (p *Poller) Wrap(nc net.Conn) net.Conn {
 	c := &Conn{loop: loops[int(p.next.Add(1))%len(loops)], fd: fd, local: nc.LocalAddr(), remote: nc.RemoteAddr()}
 	c.users.Store(1)
 	if c.loop.add(c) != nil {
-		_ = unix.Close(fd)
+		_ = c.Close()
 		return nc
 	}
 	_ = nc.Close()
@@ -108,11 +106,11 @@ func (p *Poller) Close() {
 	if loops == nil {
 		return
 	}
-	for c := range p.table.All() {
-		_ = c.Close()
-	}
 	for _, l := range loops {
 		l.stop()
+	}
+	for c := range p.table.All() {
+		_ = c.Close()
 	}
 	p.ended.Wait()
 	for _, l := range loops {
