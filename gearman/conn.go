@@ -70,7 +70,7 @@ func (c *conn) read() {
 			if errors.Is(err, io.EOF) {
 				err = errors.New("closed by the server")
 			}
-			c.end(fmt.Errorf("%w: %s: %w", ErrDisconnected, c.server, err))
+			c.end(err)
 			return
 		}
 	}
@@ -78,7 +78,7 @@ func (c *conn) read() {
 
 // end tells all who wait why they wait in vain.
 func (c *conn) end(err error) {
-	c.out.close(err)
+	err = c.lost(c.out.close(err))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -95,6 +95,14 @@ func (c *conn) end(err error) {
 	clear(c.jobs)
 	clear(c.byKey)
 	c.load = 0
+}
+
+// lost says which server was lost, if it was that what has ended the connection.
+func (c *conn) lost(err error) error {
+	if errors.Is(err, ErrClosed) {
+		return err
+	}
+	return fmt.Errorf("%w: %s: %w", ErrDisconnected, c.server, err)
 }
 
 // settle gives a request its answer. The lock is held.
@@ -230,7 +238,7 @@ func (c *conn) ask(ctx context.Context, build func(buf []byte) []byte) (answer, 
 		return build(buf)
 	})
 	if err != nil {
-		return answer{}, fmt.Errorf("%w: %s: %w", ErrDisconnected, c.server, err)
+		return answer{}, c.lost(err)
 	}
 	select {
 	case a := <-r.answer:
@@ -266,7 +274,7 @@ func (c *conn) start(ctx context.Context, job *Job) (*Task, error) {
 		return buf
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrDisconnected, c.server, err)
+		return nil, c.lost(err)
 	}
 	t.leave = func() { c.leave(j, t) }
 	select {

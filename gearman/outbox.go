@@ -32,7 +32,8 @@ func newOutbox(nc net.Conn) *outbox {
 }
 
 // send appends a packet and sees that it is written, by this goroutine or by another. build runs under the lock, so that what
-// it notes down is in the order of the packets. An error of this or an earlier write is final: the connection is closed.
+// it notes down is in the order of the packets. An error says that build has not run: the connection is closed. What happens
+// after build only the connection's reader knows: the peer may have answered before it went away.
 func (o *outbox) send(build func(buf []byte) []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -60,7 +61,7 @@ func (o *outbox) send(build func(buf []byte) []byte) error {
 		o.room.Broadcast()
 	}
 	o.writing = false
-	return o.err
+	return nil
 }
 
 // write gives each piece the time of writeTimeout, however long the whole is.
@@ -86,10 +87,12 @@ func (o *outbox) fail(err error) {
 	}
 }
 
-// close ends the connection; who sends from now on is told err.
-func (o *outbox) close(err error) {
+// close ends the connection. Who sends from now on is told why it ended, which is returned, too: err, unless there was an
+// error before.
+func (o *outbox) close(err error) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.fail(err)
 	o.room.Broadcast()
+	return o.err
 }

@@ -97,7 +97,7 @@ func (s *server) open(ctx context.Context) (*conn, error) {
 		return packet.Append(buf, packet.Req, packet.OptionReq, "exceptions")
 	})
 	if _, refused := err.(*ServerError); err != nil && !refused {
-		c.out.close(err)
+		_ = c.out.close(err)
 		return nil, err
 	}
 	return c, nil

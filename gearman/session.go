@@ -44,7 +44,7 @@ func (s *session) run(ctx, base context.Context) error {
 	}()
 	err := s.ask(ctx)
 	s.calls.Wait()
-	s.out.close(errors.New("gearman: worker has stopped"))
+	_ = s.out.close(errors.New("gearman: worker has stopped"))
 	<-s.lost
 	if err == nil {
 		err = s.err
@@ -145,8 +145,7 @@ func (s *session) read(jobs context.Context) error {
 			err = s.take(jobs, typ, data)
 		}
 		if err != nil {
-			s.out.close(err)
-			return err
+			return s.out.close(err)
 		}
 	}
 }
