@@ -311,7 +311,7 @@ func TestOperationIsControlled(t *testing.T) {
 	}
 	begun := time.Now()
 	wd.eventually("the worker to let go", func() bool { return wd.op(1).Owner == "" })
-	if d := time.Since(begun); d > 3*time.Second {
+	if d := time.Since(begun); d > 15*time.Second { // 3 s, and what other tests that use the disk may add
 		t.Errorf("a pause took effect after %v", d)
 	}
 	if got := wd.op(1); got.State != store.OpPaused || got.Progress.Bytes == 0 {
