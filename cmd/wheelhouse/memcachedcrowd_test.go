@@ -86,9 +86,7 @@ func TestMemcachedReadersAreWithinTheLimit(t *testing.T) {
 			}
 			p := start(t, append([]string{"memcached", "-m", strconv.Itoa(limit), "-c", strconv.Itoa(tt.many + 10)}, tt.flags...)...)
 			c := memcachetest.New(t, dialMemcached(t, p))
-			for i := range 2 * limit << 20 / 8000 {
-				c.Send(fmt.Sprintf("set k%d 0 0 8000 noreply", i), strings.Repeat("x", 8000))
-			}
+			fillMemcached(c, limit)
 			value := strings.Repeat("y", tt.value)
 			if got := c.Ask(fmt.Sprintf("set value 0 0 %d\r\n", tt.value) + value); got != "STORED" {
 				t.Fatal(got)
@@ -136,6 +134,45 @@ func TestMemcachedReadersAreWithinTheLimit(t *testing.T) {
 				nc.Close()
 			}
 		})
+	}
+}
+
+// So it does while thousands ask for statistics all the time, which are made for one after the other.
+func TestMemcachedStatisticsAreWithinTheLimit(t *testing.T) {
+	const limit = 64
+	many := 5000
+	if raceMemory > 1 {
+		many /= 10
+	}
+	p := start(t, "memcached", "-m", strconv.Itoa(limit), "-c", strconv.Itoa(many+10), "-s", t.TempDir()+"/sock")
+	c := memcachetest.New(t, dialMemcached(t, p))
+	fillMemcached(c, limit)
+	text := strings.Repeat("stats\r\n", 50)
+	for range many {
+		nc := dialMemcached(t, p)
+		defer nc.Close()
+		if _, err := io.WriteString(nc, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	most := int64(0)
+	for range 5 {
+		if got := c.Stats("")["curr_connections"]; got != strconv.Itoa(many+1) {
+			t.Errorf("%s connections are left of %d", got, many+1)
+		}
+		most = max(most, residentBytes(t, p.cmd.Process.Pid))
+	}
+	allowed := raceMemory * int64(limit<<20*105/100+64<<20)
+	t.Logf("%d connections: %d bytes of %d", many, most, allowed)
+	if most > allowed {
+		t.Errorf("with %d connections that ask for statistics the process has had %d bytes; at most %d are allowed", many, most, allowed)
+	}
+}
+
+// fillMemcached stores twice as much as limit, in MB.
+func fillMemcached(c *memcachetest.Conn, limit int) {
+	for i := range 2 * limit << 20 / 8000 {
+		c.Send(fmt.Sprintf("set k%d 0 0 8000 noreply", i), strings.Repeat("x", 8000))
 	}
 }
 

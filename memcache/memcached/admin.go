@@ -26,8 +26,14 @@ func (k *knobs) init() {
 	}
 }
 
+// waitsAtGate reports whether a command may have to wait at the gate.
+func waitsAtGate(name []byte) bool { return string(name) == "stats" || string(name) == "lru_crawler" }
+
 // admin handles what is not about one item.
 func (c *conn) admin(name, args []byte) error {
+	if waitsAtGate(name) && !c.s.gate.admits(c) {
+		return errNotYet
+	}
 	c.detach()
 	w := c.w
 	n, _ := split(args, w.tok[:])

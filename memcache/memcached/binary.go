@@ -225,7 +225,10 @@ func (c *conn) binary() (more bool, err error) {
 	}
 	switch h.op {
 	case opStat:
-		return true, c.binStats(&h, key)
+		if err = c.binStats(&h, key); err == errNotYet {
+			w.r = start
+		}
+		return true, err
 	case opSASLList, opSASLAuth, opSASLStep:
 		return true, c.sasl(&h, key, value)
 	}
@@ -471,6 +474,9 @@ func (c *conn) binStat(name, value string) {
 
 // binStats is stat; the key is the group.
 func (c *conn) binStats(h *binHead, key []byte) error {
+	if !c.s.gate.admits(c) {
+		return errNotYet
+	}
 	c.detach()
 	c.turn += c.s.opts.Batch // see stats
 	c.w.opaque = h.opaque

@@ -62,6 +62,7 @@ type conn struct {
 	sent     int // bytes in this turn
 	scanned  int // bytes from work.r on in which there is no line's end
 	step     saslStep
+	atGate   gateState
 }
 
 // work is what a connection needs while it handles requests.
@@ -189,6 +190,7 @@ func (c *conn) end() {
 	if c.long {
 		c.s.pending.release(c)
 	}
+	c.s.gate.unpark(c)
 	if u := c.unsent; u != nil {
 		u.release()
 		c.unblocked()
@@ -455,8 +457,12 @@ func (c *conn) line() (more bool, err error) {
 	} else {
 		err = c.timed(line)
 	}
-	if err == errPartial {
+	switch err {
+	case errPartial:
 		return false, c.postpone(start)
+	case errNotYet:
+		w.r, c.again = start, true
+		return false, err
 	}
 	if err != errTurn {
 		c.again = false

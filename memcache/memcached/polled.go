@@ -177,6 +177,13 @@ func (c *conn) alone(at step, o outcome) {
 	}
 }
 
+// resume goes on with a connection that rests although there is something to do, unless somebody has it in hand: then that one will.
+func (c *conn) resume() {
+	if c.happened() {
+		c.alone(stepRead, c.try(stepRead))
+	}
+}
+
 // try takes the connection through a step, and ends it if that panics.
 func (c *conn) try(s step) (o outcome) {
 	defer func() {
@@ -239,8 +246,14 @@ func (c *conn) readIn() outcome {
 func (c *conn) respond() outcome {
 	c.last.Store(c.s.clock.real.Load())
 	err := c.process()
-	c.behind = err == errTurn
+	c.behind = err == errTurn || err == errNotYet
 	switch {
+	case err == errNotYet && c.unsent == nil && len(c.w.out) > 0:
+		return goesOn
+	case err == errNotYet && c.unsent == nil:
+		c.s.gate.park(c)
+		c.stow()
+		return rests
 	case (err == nil || c.behind) && c.isStuck():
 		return c.yet()
 	case c.behind:

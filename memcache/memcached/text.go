@@ -55,7 +55,7 @@ func (c *conn) timed(line []byte) error {
 	begun := time.Now()
 	text := string(line[:min(len(line), slowText)])
 	err := c.command(line)
-	if err != errPartial && err != errTurn {
+	if err != errPartial && err != errTurn && err != errNotYet {
 		c.s.slow.note(c, text, time.Since(begun))
 	}
 	return err
