@@ -179,6 +179,7 @@ func TestMemoryLimit(t *testing.T) {
 	}
 	go io.Copy(c, io.LimitReader(neverEnding('x'), 4<<20)) // until it is cut off
 	c.Closed()
+	eventually(t, "what it has sent is given back", func() bool { return s.Stats().Memory == 0 })
 	d := s.dial(t)
 	refused := 0
 	for range 100 {
