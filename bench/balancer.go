@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"wheelhouse/internal/freeport"
 )
 
 // balancerRows are the lines that measure the balancer, each beside who does the same.
@@ -64,7 +66,7 @@ func (l *lab) startBalancer(ctx context.Context, conf string) (*peerServer, erro
 
 // startProxy writes a configuration, starts what reads it, and waits until it answers. https is for one that speaks TLS.
 func (l *lab) startProxy(ctx context.Context, dir, name, conf string, start func(file string) (*child, error)) (*peerServer, error) {
-	addr, err := freeAddr()
+	addr, err := freeport.Addr()
 	if err != nil {
 		return nil, err
 	}

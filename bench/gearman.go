@@ -5,6 +5,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"wheelhouse/internal/freeport"
 )
 
 // gearmanSpan is how long each side works in a round.
@@ -79,7 +81,7 @@ func (l *lab) startOurGearmand(ctx context.Context) (*gearmanServer, error) {
 
 // startGearmand starts Debian's, with its own number of threads.
 func (l *lab) startGearmand(ctx context.Context) (*gearmanServer, error) {
-	addr, err := freeAddr()
+	addr, err := freeport.Addr()
 	if err != nil {
 		return nil, err
 	}

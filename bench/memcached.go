@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"wheelhouse/internal/freeport"
 )
 
 // memcachedSpan is how long each side works in a round.
@@ -101,7 +103,7 @@ func (l *lab) startOurMemcached(ctx context.Context, megabytes string, flags ...
 
 // startMemcached starts Debian's, with two threads.
 func (l *lab) startMemcached(ctx context.Context, megabytes string, flags ...string) (*memcachedServer, error) {
-	addr, err := freeAddr()
+	addr, err := freeport.Addr()
 	if err != nil {
 		return nil, err
 	}

@@ -3,11 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"time"
+
+	"wheelhouse/internal/freeport"
 )
 
 // nginxConf is nginx as one would tune it to serve these files as quickly as it can.
@@ -46,7 +47,7 @@ func (l *lab) startNginx(ctx context.Context, root string) (*peerServer, error) 
 	if err != nil {
 		return nil, err
 	}
-	addr, err := freeAddr()
+	addr, err := freeport.Addr()
 	if err != nil {
 		return nil, err
 	}
@@ -69,15 +70,6 @@ func (l *lab) startNginx(ctx context.Context, root string) (*peerServer, error) 
 	}
 	p.pids, err = withChildren(c.pid())
 	return p, err
-}
-
-// freeAddr is an address that was free a moment ago.
-func freeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return ln.Addr().String(), ln.Close()
 }
 
 // waitReady waits until nginx answers.

@@ -12,6 +12,7 @@ import (
 
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/balancertest"
+	"wheelhouse/internal/freeport"
 	"wheelhouse/internal/http1"
 )
 
@@ -177,7 +178,7 @@ func TestRetryGoesElsewhere(t *testing.T) {
 			t.Fatalf("%d %q", res.StatusCode, got)
 		}
 	}
-	b.Do("POOL p REMOVE " + second + "\nPOOL p ADD " + balancertest.FreeAddr(t))
+	b.Do("POOL p REMOVE " + second + "\nPOOL p ADD " + freeport.ForTest(t))
 	for range 3 {
 		if res, _ := get(t, b.URL("rp", "/bad")); res.StatusCode != 502 {
 			t.Fatalf("where nobody else can be reached: %d; want 502", res.StatusCode)
@@ -235,7 +236,7 @@ func TestOwnConnectionsWait(t *testing.T) {
 
 // A dead node opens the circuit for those with a connection of their own too, and ends their waiting.
 func TestOwnConnectionsAndTheCircuit(t *testing.T) {
-	b := balancertest.Start(t, balancertest.Proxy([]string{balancertest.FreeAddr(t)}, "SET send_proxy_protocol = 2\nSET queue_timeout = 3600")+
+	b := balancertest.Start(t, balancertest.Proxy([]string{freeport.ForTest(t)}, "SET send_proxy_protocol = 2\nSET queue_timeout = 3600")+
 		"SET p.circuit_errors = 2\nSET p.circuit_time = 3600\n", balancerd.Options{})
 	for range 2 {
 		if res, _ := get(t, b.URL("rp", "/")); res.StatusCode != 503 || res.Header.Get("Retry-After") == "" {

@@ -16,6 +16,7 @@ import (
 
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/balancertest"
+	"wheelhouse/internal/freeport"
 	"wheelhouse/internal/http1"
 )
 
@@ -46,7 +47,7 @@ func daemon(t *testing.T, addr, name string, args ...string) {
 
 // startNginx and startApache serve the files of a directory.
 func startNginx(t *testing.T, root string) string {
-	addr, dir := balancertest.FreeAddr(t), t.TempDir()
+	addr, dir := freeport.ForTest(t), t.TempDir()
 	conf := filepath.Join(dir, "nginx.conf")
 	text := "daemon off; pid DIR/pid; error_log stderr; events {} http { access_log off; client_body_temp_path DIR/b; proxy_temp_path DIR/p;\n" +
 		"fastcgi_temp_path DIR/f; uwsgi_temp_path DIR/u; scgi_temp_path DIR/s; gzip on; gzip_types *; gzip_http_version 1.1;\n" +
@@ -62,7 +63,7 @@ func startNginx(t *testing.T, root string) string {
 }
 
 func startApache(t *testing.T, root string) string {
-	addr, dir := balancertest.FreeAddr(t), t.TempDir()
+	addr, dir := freeport.ForTest(t), t.TempDir()
 	conf := filepath.Join(dir, "apache.conf")
 	text := "ServerRoot DIR\nPidFile DIR/pid\nServerName localhost\nListen " + addr + "\nErrorLog DIR/error.log\nMutex file:DIR default\n" +
 		"LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so\nLoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so\n" +

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"wheelhouse/balancer/balancertest"
+	"wheelhouse/internal/freeport"
 )
 
 // What is stale and may stand in is given at once when no backend can be used, however long requests may wait for one; when they are only
@@ -46,7 +47,7 @@ func TestStaleInsteadOfWaiting(t *testing.T) {
 
 	// Dead: nobody listens there any more, which is not known before the first request, and known to the second.
 	node := b.State().Pools["p"].Nodes[0].Addr
-	b.Do("POOL p REMOVE " + node + "\nPOOL p ADD " + balancertest.FreeAddr(t) + "\nPOOL p ADD " + balancertest.FreeAddr(t))
+	b.Do("POOL p REMOVE " + node + "\nPOOL p ADD " + freeport.ForTest(t) + "\nPOOL p ADD " + freeport.ForTest(t))
 	for range 3 {
 		res, got := get(t, url, soon)
 		if got != "new" || !strings.HasPrefix(res.Header.Get("Cache-Status"), "wheelhouse; hit; ttl=-") {

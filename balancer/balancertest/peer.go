@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"wheelhouse/internal/freeport"
 )
 
 // Perlbal starts Debian's perlbal on n ports that are free, as far as one can know, with the configuration that conf makes of their
@@ -20,7 +22,7 @@ func Perlbal(t testing.TB, n int, conf func(addrs []string) string) []string {
 	for range 5 { // another process may be quicker
 		addrs := make([]string, n)
 		for i := range addrs {
-			addrs[i] = FreeAddr(t)
+			addrs[i] = freeport.ForTest(t)
 		}
 		file := filepath.Join(t.TempDir(), "perlbal.conf")
 		if err := os.WriteFile(file, []byte(conf(addrs)), 0o600); err != nil {
@@ -61,17 +63,6 @@ func Perlbal(t testing.TB, n int, conf func(addrs []string) string) []string {
 	}
 	t.Fatalf("perlbal has ended: %s", &out)
 	return nil
-}
-
-// FreeAddr is an address where nobody listens, as far as one can know.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // Client takes answers as they are: neither uncompressed nor redirected.

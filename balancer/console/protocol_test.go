@@ -20,6 +20,7 @@ import (
 	"wheelhouse/balancer/balancertest"
 	"wheelhouse/balancer/config"
 	"wheelhouse/balancer/console"
+	"wheelhouse/internal/freeport"
 )
 
 const consoleOnly = "CREATE SERVICE mgmt\nSET role = management\nSET listen = 127.0.0.1:0\nENABLE mgmt\n"
@@ -177,7 +178,7 @@ func TestSocks(t *testing.T) {
 }
 
 func TestQueuedRequestsAreSeen(t *testing.T) {
-	dead := balancertest.FreeAddr(t)
+	dead := freeport.ForTest(t)
 	b, c, _ := start(t, site(dead, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", t.TempDir())+"SET rp.idle_timeout = 600\n")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -306,7 +307,7 @@ func TestStatus(t *testing.T) {
 			w.WriteHeader(503)
 		}
 	})
-	b, _, _ := start(t, site(a, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", t.TempDir())+"POOL a ADD "+balancertest.FreeAddr(t)+"\nSET rp.connect_ahead = 4\n")
+	b, _, _ := start(t, site(a, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", t.TempDir())+"POOL a ADD "+freeport.ForTest(t)+"\nSET rp.connect_ahead = 4\n")
 	b.Do("SET rp.buffer_uploads_path = " + t.TempDir() + "\nSET rp.buffer_uploads = on\nSET rp.buffer_upload_threshold_size = 1\nSET rp.buffer_uploads_total_size = 2k")
 	res, err := http.Post(b.URL("rp", "/"), "text/plain", strings.NewReader(strings.Repeat("x", 2049)))
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"wheelhouse/internal/freeport"
 	"wheelhouse/store"
 )
 
@@ -59,15 +59,6 @@ func newCluster(o options, net network) *cluster {
 	}
 }
 
-func freeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
-}
-
 func (c *cluster) start(ctx context.Context) error {
 	data := filepath.Join(c.dir, "data")
 	if err := os.MkdirAll(data, 0o755); err != nil {
@@ -78,7 +69,7 @@ func (c *cluster) start(ctx context.Context) error {
 	}
 	common := "[catalog]\ngrace = \"20s\"\n[log]\nlevel = \"warn\"\n[worker]\ninterval = \"500ms\"\n[disk]\npack_size = \"16 MiB\"\n"
 	for i := range dispatchers {
-		addr, err := freeAddr()
+		addr, err := freeport.Addr()
 		if err != nil {
 			return err
 		}

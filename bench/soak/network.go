@@ -1,5 +1,7 @@
 package main
 
+import "wheelhouse/internal/freeport"
+
 // network is what lies between the storage nodes and everything else, and can be broken.
 type network interface {
 	// node makes the way to storage id: where its node is to listen, where the others reach it, and what must stand before
@@ -29,7 +31,7 @@ type proxies struct {
 }
 
 func (p *proxies) node(int) (listen, reached string, prefix []string, err error) {
-	if listen, err = freeAddr(); err != nil {
+	if listen, err = freeport.Addr(); err != nil {
 		return "", "", nil, err
 	}
 	x, err := newProxy(listen)

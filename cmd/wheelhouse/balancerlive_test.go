@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"wheelhouse/internal/freeport"
 	"wheelhouse/store"
 )
 
@@ -45,7 +46,7 @@ func tenK(t *testing.T) (node string) {
 // Reloads and new processes under load: none of a hundred thousand requests fails, and no client's connection is cut.
 func TestBalancerReloadsAndUpgradesUnderLoad(t *testing.T) {
 	node, dir := tenK(t), t.TempDir()
-	addr := freeAddr(t)
+	addr := freeport.ForTest(t)
 	file := writeFile(t, filepath.Join(dir, "perlbal.conf"), balancerConf(addr, node, "")+"SERVER pidfile = "+dir+"/pid\n")
 	p := start(t, "balancer", "--config", file)
 	pid := p.cmd.Process.Pid
@@ -141,7 +142,7 @@ func askTenK(nc net.Conn, r *bufio.Reader) error {
 // Fifteen thousand clients that are silent, or that trickle their heads, cost little memory and nobody else's service.
 func TestBalancerSlowClients(t *testing.T) {
 	const n, perClient = 15_000, raceMemory * 10 << 10
-	addr := freeAddr(t)
+	addr := freeport.ForTest(t)
 	file := writeFile(t, filepath.Join(t.TempDir(), "perlbal.conf"), balancerConf(addr, tenK(t), "  SET idle_timeout = 600\n  SET client_header_timeout = 600\n  SET persist_client_idle_timeout = 600\n"))
 	p := start(t, "balancer", "--config", file)
 	ask := func() {
@@ -213,7 +214,7 @@ func TestBalancerBeforeTheStore(t *testing.T) {
 	s.configs["dispatcher"] += "proxies = [\"127.0.0.0/8\"]\n"
 	s.running["dispatcher"].stop()
 	s.start("dispatcher")
-	addr := freeAddr(t)
+	addr := freeport.ForTest(t)
 	file := writeFile(t, filepath.Join(s.dir, "perlbal.conf"), balancerConf(addr, s.addrs["dispatcher"], "  SET enable_reproxy = on\n  SET access_log = "+s.dir+"/access\n  SET access_log_format = json\n"))
 	start(t, "balancer", "--config", file)
 	url := "http://" + addr

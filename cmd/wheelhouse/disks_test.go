@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"wheelhouse/internal/freeport"
 	"wheelhouse/store"
 )
 
@@ -93,7 +94,7 @@ func (s *site) noRoom() {
 		_, err := s.client.Put(s.t.Context(), "b", "no-room", strings.NewReader("x"), 1, store.PutOptions{})
 		return err != nil
 	})
-	text := fmt.Sprintf("secret_file = %q\n[storaged]\nlisten = %q\n", filepath.Join(s.data, "secret"), freeAddr(s.t))
+	text := fmt.Sprintf("secret_file = %q\n[storaged]\nlisten = %q\n", filepath.Join(s.data, "secret"), freeport.ForTest(s.t))
 	for id := 5; id <= 6; id++ {
 		text += fmt.Sprintf("[[storage]]\nid = %d\ndir = %q\n", id, s.disk(id))
 	}

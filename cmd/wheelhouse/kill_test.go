@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"wheelhouse/internal/freeport"
 	"wheelhouse/store"
 )
 
@@ -282,17 +282,6 @@ type parts struct {
 	storages []string
 }
 
-// freeAddr finds a port that nobody uses, for processes that must come back under the same address.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 func startParts(t *testing.T) *parts {
 	t.Helper()
 	s := &parts{t: t, dir: t.TempDir(), configs: map[string]string{}, running: map[string]*process{}, addrs: map[string]string{}}
@@ -300,7 +289,7 @@ func startParts(t *testing.T) *parts {
 	data := fmt.Sprintf("data = %q\n", s.dir+"/data")
 	secret := strings.Repeat("0123456789abcdef", 4)
 	writeFile(t, s.dir+"/data/secret", secret+"\n")
-	s.addrs["dispatcher"] = freeAddr(t)
+	s.addrs["dispatcher"] = freeport.ForTest(t)
 	s.configs["dispatcher"] = data + common + fmt.Sprintf("[dispatcher]\nauth = \"none\"\nlisten = %q\n", s.addrs["dispatcher"])
 	for _, name := range []string{"worker1", "worker2"} {
 		s.configs[name] = data + common
@@ -308,7 +297,7 @@ func startParts(t *testing.T) *parts {
 	for i := 1; i <= 3; i++ {
 		name := fmt.Sprint("storaged", i)
 		s.storages = append(s.storages, name)
-		s.addrs[name] = freeAddr(t)
+		s.addrs[name] = freeport.ForTest(t)
 		s.configs[name] = fmt.Sprintf("secret_file = %q\n", s.dir+"/data/secret") + common +
 			fmt.Sprintf("[storaged]\nlisten = %q\n[[storage]]\nid = %d\ndir = %q\n", s.addrs[name], i, filepath.Join(s.dir, "disks", fmt.Sprint(i)))
 	}

@@ -406,7 +406,7 @@ func TestMemcachedCrowd(t *testing.T) {
 		var list []net.Conn
 		var sending sync.WaitGroup
 		for range crowd.many {
-			nc, err := net.Dial("tcp", p.memcached())
+			nc, err := fromAfar.Dial("tcp", p.memcached())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -9,6 +10,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"wheelhouse/internal/rawio"
 )
@@ -94,7 +98,7 @@ func (p *memcachedProcess) listenTCP(addr string) (list []memcachedEndpoint, err
 	if host == "*" {
 		host = ""
 	}
-	ln, err := net.Listen("tcp", net.JoinHostPort(host, port))
+	ln, err := listenFor(net.JoinHostPort(host, port))
 	if err != nil {
 		return nil, err
 	}
@@ -121,4 +125,24 @@ func (p *memcachedProcess) listenTCP(addr string) (list []memcachedEndpoint, err
 		list = append(list, memcachedEndpoint{scheme: "udp", udp: udp})
 	}
 	return list, nil
+}
+
+// maxUnsent is how many bytes of answers the kernel holds for a client of TCP beyond what is on its way: it would take megabytes for each that
+// reads nothing, and resets connections of anybody when all that it has for TCP is used up (net.ipv4.tcp_mem).
+const maxUnsent = 512 << 10
+
+// listenFor listens with maxUnsent for the connections, which inherit it (tcp(7), TCP_NOTSENT_LOWAT). Those of a listener of Multipath TCP would
+// not.
+func listenFor(addr string) (net.Listener, error) {
+	conf := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		if e := raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent)
+		}); e != nil {
+			return e
+		}
+		return os.NewSyscallError("setsockopt", err)
+	}}
+	conf.SetMultipathTCP(false)
+	return conf.Listen(context.Background(), "tcp", addr)
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"wheelhouse/internal/freeport"
 	"wheelhouse/memcache/memcachetest"
 )
 
@@ -154,7 +155,7 @@ func TestMemcachedTLSWho(t *testing.T) {
 	t.Parallel()
 	s := newTLSSite(t)
 	for verify, answered := range map[string]string{"0": "nmf", "1": "nm", "2": "m", "3": "m"} {
-		plain, open, mutual, normal := freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t)
+		plain, open, mutual, normal := freeport.ForTest(t), freeport.ForTest(t), freeport.ForTest(t), freeport.ForTest(t)
 		start(t, "memcached", "-Z", "-l", "notls:"+plain+",btls:"+open+",mtls:"+mutual, "-l", normal, "-o", s.options(verify))
 		failures := s.check(t, verify+" normal", normal, answered) + s.check(t, verify+" notls", plain, "p") +
 			s.check(t, verify+" btls", open, "nmf") + s.check(t, verify+" mtls", mutual, "m")
@@ -173,7 +174,7 @@ func TestMemcachedTLSWho(t *testing.T) {
 func TestMemcachedTLSRefresh(t *testing.T) {
 	t.Parallel()
 	s := newTLSSite(t)
-	plain, mutual := freeAddr(t), freeAddr(t)
+	plain, mutual := freeport.ForTest(t), freeport.ForTest(t)
 	p := start(t, "memcached", "-Z", "-l", "notls:"+plain+",mtls:"+mutual, "-o", s.options("0")+",relaxed_privileges")
 	c := memcachetest.Dial(t, plain)
 	age := func() int {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"wheelhouse/internal/freeport"
 	"wheelhouse/memcache/memcachetest"
 	"wheelhouse/store"
 )
@@ -105,7 +106,7 @@ func TestUpWithLocalCache(t *testing.T) {
 // up with a server elsewhere, which dies: all goes on, and what is read is right.
 func TestCacheServerDies(t *testing.T) {
 	t.Parallel()
-	addr := freeAddr(t)
+	addr := freeport.ForTest(t)
 	cache := start(t, "memcached", "-l", addr)
 	p := start(t, upArgs(t.TempDir(), "--set", "metacache.servers="+addr, "--set", "dispatcher.hot_cache=0")...)
 	url := p.ready["http"]
@@ -138,7 +139,7 @@ func TestCacheServerDies(t *testing.T) {
 // A server that could have after a crash what was deleted before it is not used, and the log says why.
 func TestCacheServerWithSnapshot(t *testing.T) {
 	t.Parallel()
-	addr := freeAddr(t)
+	addr := freeport.ForTest(t)
 	cache := start(t, "memcached", "-l", addr, "--snapshot", filepath.Join(t.TempDir(), "snapshot"))
 	p := start(t, upArgs(t.TempDir(), "--set", "metacache.servers="+addr, "--set", "dispatcher.hot_cache=0")...)
 	url := p.ready["http"]
@@ -158,7 +159,7 @@ func TestCacheServerWithSnapshot(t *testing.T) {
 func TestPartsShareCache(t *testing.T) {
 	t.Parallel()
 	s := startParts(t)
-	addr := freeAddr(t)
+	addr := freeport.ForTest(t)
 	start(t, "memcached", "-l", addr)
 	putText(t, s.url+"/b/x", "one")
 	s.running["dispatcher"].stop()
@@ -167,7 +168,7 @@ func TestPartsShareCache(t *testing.T) {
 	s.start("dispatcher")
 	hitsGrow(t, s.url, "/b/x", "one")
 	// A second one without the section: what it writes the first one sees.
-	s.configs["dispatcher2"] = strings.Replace(plain, s.addrs["dispatcher"], freeAddr(t), 1)
+	s.configs["dispatcher2"] = strings.Replace(plain, s.addrs["dispatcher"], freeport.ForTest(t), 1)
 	file := writeFile(t, filepath.Join(s.dir, "dispatcher2.toml"), s.configs["dispatcher2"])
 	other := start(t, "dispatcher", "--config", file).ready["http"]
 	for _, text := range []string{"two", "three", "four"} {

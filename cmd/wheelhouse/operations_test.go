@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"wheelhouse/internal/freeport"
 	"wheelhouse/store"
 )
 
@@ -20,7 +21,7 @@ func (s *parts) addCluster() {
 	s.run("cluster", "add", "--name", "second", "--mode", "ro")
 	for i := 4; i <= 6; i++ {
 		name := fmt.Sprint("storaged", i)
-		s.addrs[name] = freeAddr(s.t)
+		s.addrs[name] = freeport.ForTest(s.t)
 		s.configs[name] = strings.NewReplacer(s.addrs["storaged1"], s.addrs[name], "id = 1\n", fmt.Sprintf("id = %d\n", i),
 			filepath.Join(s.dir, "disks", "1"), filepath.Join(s.dir, "disks", fmt.Sprint(i))).Replace(s.configs["storaged1"])
 		s.startAs(name, "storaged")

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"wheelhouse/internal/freeport"
 	"wheelhouse/store"
 )
 
@@ -160,7 +161,7 @@ func newSite(t *testing.T, grace string) *site {
 	if err := os.Mkdir(s.kept, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	addr := freeAddr(t)
+	addr := freeport.ForTest(t)
 	text := fmt.Sprintf("data = %q\n[dispatcher]\nlisten = %q\n[catalog]\ngrace = %q\n[worker]\ninterval = \"100ms\"\n[log]\nlevel = \"warn\"\n", s.data, addr, grace)
 	for n := 1; n <= 3; n++ {
 		text += fmt.Sprintf("[[storage]]\nid = %d\ndir = %q\n", n, s.disk(n))

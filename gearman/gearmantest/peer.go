@@ -8,19 +8,14 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"wheelhouse/internal/freeport"
 )
 
 // StartDebian runs Debian's gearmand on a free port of the loopback interface until the test ends, and returns its address.
 func StartDebian(t testing.TB, flags ...string) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	if err := ln.Close(); err != nil {
-		t.Fatal(err)
-	}
+	addr := freeport.ForTest(t)
 	_, port, _ := net.SplitHostPort(addr)
 	cmd := exec.Command("gearmand", append([]string{"--listen=127.0.0.1", "--port=" + port, "--log-file=stderr"}, flags...)...)
 	var log syncBuffer

@@ -4,10 +4,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"strconv"
 	"syscall"
 	"testing"
 
+	"wheelhouse/internal/freeport"
 	"wheelhouse/memcache/memcached"
 	"wheelhouse/memcache/segcache"
 )
@@ -94,12 +94,11 @@ func (w *warm) kill() {
 func (w *warm) pause(bool) {}
 
 func freePort(t testing.TB) string {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	_, port, err := net.SplitHostPort(freeport.ForTest(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+	return port
 }
 
 func awaitServer(t testing.TB, addr string) {
