@@ -199,9 +199,7 @@ func (c *conn) end() {
 	c.logClose()
 	c.s.open.Add(-1)
 	c.s.taken.Add(-c.takes)
-	c.s.mu.Lock()
-	delete(c.s.conns, c)
-	c.s.mu.Unlock()
+	c.s.forget(c)
 	c.s.serving.Done()
 }
 

@@ -1,12 +1,14 @@
 package memcached
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,7 +58,7 @@ type Server struct {
 	serving   sync.WaitGroup // connections
 	stop      context.CancelFunc
 	mu        sync.Mutex // guards all below
-	conns     map[*conn]struct{}
+	conns     []*conn    // by their numbers
 	lastConn  uint64
 	listeners map[net.Listener]uint64 // by the numbers that stats conns shows
 	packets   map[*net.UDPConn]uint64
@@ -71,7 +73,7 @@ func Open(opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		opts: opts.withDefaults(), started: time.Now(), conns: map[*conn]struct{}{}, listeners: map[net.Listener]uint64{},
+		opts: opts.withDefaults(), started: time.Now(), listeners: map[net.Listener]uint64{},
 		packets: map[*net.UDPConn]uint64{}, quit: make(chan struct{}),
 	}
 	s.log = s.opts.Log
@@ -189,7 +191,7 @@ func (s *Server) ServeConn(nc net.Conn) {
 	}
 	s.lastConn++
 	c := newConn(s, nc, s.lastConn)
-	s.conns[c] = struct{}{}
+	s.conns = append(s.conns, c)
 	s.accepted.Add(1)
 	s.open.Add(1)
 	s.serving.Add(1)
@@ -221,11 +223,29 @@ func (s *Server) isClosed() bool {
 func (s *Server) connections() []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]*conn, 0, len(s.conns))
-	for c := range s.conns {
-		list = append(list, c)
-	}
-	return list
+	return slices.Clone(s.conns)
+}
+
+// connectionsAfter returns the first n of those with numbers above one.
+func (s *Server) connectionsAfter(id uint64, n int) []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := s.place(id + 1)
+	return slices.Clone(s.conns[at:min(at+n, len(s.conns))])
+}
+
+// place is where in conns those with an id from one on begin. s.mu is held.
+func (s *Server) place(id uint64) int {
+	at, _ := slices.BinarySearchFunc(s.conns, id, func(c *conn, id uint64) int { return cmp.Compare(c.id, id) })
+	return at
+}
+
+// forget takes a connection that has ended off the list.
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := s.place(c.id)
+	s.conns = slices.Delete(s.conns, at, at+1)
 }
 
 // sweep closes connections that are silent or do not read, flushes when it is time, and gives items memory back.
@@ -280,7 +300,7 @@ func (s *Server) end() {
 	for p := range s.packets {
 		p.Close()
 	}
-	for c := range s.conns {
+	for _, c := range s.conns {
 		c.close("shutdown")
 	}
 	s.mu.Unlock()

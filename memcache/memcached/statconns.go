@@ -1,7 +1,6 @@
 package memcached
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 const connsStep = 100
 
 func (c *conn) connStats() error {
+	// Nothing is kept from one step to the next but a number: a client may take its time in between.
 	for last, more := uint64(0), true; more; {
 		c.s.gate.do(func() {
 			list := c.s.connectionsAfter(last, connsStep)
@@ -26,14 +26,6 @@ func (c *conn) connStats() error {
 	}
 	c.listenerStats()
 	return nil
-}
-
-// connectionsAfter returns those with the least numbers above one, at most n. Nothing is kept from one step to the next: a client may take its
-// time in between.
-func (s *Server) connectionsAfter(id uint64, n int) []*conn {
-	list := slices.DeleteFunc(s.connections(), func(x *conn) bool { return x.id <= id })
-	slices.SortFunc(list, func(a, b *conn) int { return cmp.Compare(a.id, b.id) })
-	return list[:min(n, len(list))]
 }
 
 func (c *conn) connLines(list []*conn) {
