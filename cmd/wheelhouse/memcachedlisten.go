@@ -141,6 +141,9 @@ func listenFor(addr string) (net.Listener, error) {
 		}); e != nil {
 			return e
 		}
+		if err == unix.ENOPROTOOPT { // a kernel without it
+			err = nil
+		}
 		return os.NewSyscallError("setsockopt", err)
 	}}
 	conf.SetMultipathTCP(false)
