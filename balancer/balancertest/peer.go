@@ -14,55 +14,46 @@ import (
 	"wheelhouse/internal/freeport"
 )
 
-// Perlbal starts Debian's perlbal on n ports that are free, as far as one can know, with the configuration that conf makes of their
-// addresses, which it returns. It serves the last of them when Perlbal returns, and ends with the test.
+// Perlbal starts Debian's perlbal on n ports of its own, with the configuration that conf makes of their addresses, which it returns. It serves the
+// last of them when Perlbal returns, and ends with the test.
 func Perlbal(t testing.TB, n int, conf func(addrs []string) string) []string {
 	t.Helper()
-	var out bytes.Buffer
-	for range 5 { // another process may be quicker
-		addrs := make([]string, n)
-		for i := range addrs {
-			addrs[i] = freeport.ForTest(t)
-		}
-		file := filepath.Join(t.TempDir(), "perlbal.conf")
-		if err := os.WriteFile(file, []byte(conf(addrs)), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command("perlbal", "--config", file)
-		out.Reset()
-		cmd.Stdout, cmd.Stderr = &out, &out
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan struct{})
-		go func() {
-			_ = cmd.Wait() // it was killed, or has said why it ends
-			close(ended)
-		}()
-		t.Cleanup(func() {
-			_ = cmd.Process.Kill()
-			<-ended
-		})
-		serves := false
-		Eventually(t, "perlbal serves or ends", func() bool {
-			select {
-			case <-ended:
-				return true
-			default:
-			}
-			nc, err := net.Dial("tcp", addrs[n-1])
-			if err == nil {
-				nc.Close()
-			}
-			serves = err == nil
-			return serves
-		})
-		if serves {
-			return addrs
-		}
+	addrs := make([]string, n)
+	for i := range addrs {
+		addrs[i] = freeport.ForTest(t)
 	}
-	t.Fatalf("perlbal has ended: %s", &out)
-	return nil
+	file := filepath.Join(t.TempDir(), "perlbal.conf")
+	if err := os.WriteFile(file, []byte(conf(addrs)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	cmd := exec.Command("perlbal", "--config", file)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // it was killed, or has said why it ends
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	})
+	Eventually(t, "perlbal serves", func() bool {
+		select {
+		case <-ended:
+			t.Fatalf("perlbal has ended: %s", &out)
+		default:
+		}
+		nc, err := net.Dial("tcp", addrs[n-1])
+		if err == nil {
+			nc.Close()
+		}
+		return err == nil
+	})
+	return addrs
 }
 
 // Client takes answers as they are: neither uncompressed nor redirected.

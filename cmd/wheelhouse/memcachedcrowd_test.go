@@ -11,9 +11,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"wheelhouse/memcache/memcachetest"
 )
@@ -201,13 +202,7 @@ func dialMemcached(t *testing.T, p *process) net.Conn {
 
 // fromAfar dials as from another machine, with segments as they are on Ethernet. With those of loopback, which are 44 times as large, the kernel
 // allows each socket megabytes for answers that nobody reads; a crowd then uses up what it has for TCP, and it resets connections of others, too.
-var fromAfar = net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
-	var err error
-	if e := raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1460) }); e != nil {
-		return e
-	}
-	return err
-}}
+var fromAfar = net.Dialer{Control: tcpOption(unix.TCP_MAXSEG, 1460)}
 
 // The kernel holds no more than maxUnsent, and what is on its way, for a client that reads nothing.
 func TestMemcachedUnsentIsLimited(t *testing.T) {

@@ -134,18 +134,21 @@ const maxUnsent = 512 << 10
 // listenFor listens with maxUnsent for the connections, which inherit it (tcp(7), TCP_NOTSENT_LOWAT). Those of a listener of Multipath TCP would
 // not.
 func listenFor(addr string) (net.Listener, error) {
-	conf := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		var err error
-		if e := raw.Control(func(fd uintptr) {
-			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent)
-		}); e != nil {
-			return e
-		}
-		if err == unix.ENOPROTOOPT { // a kernel without it
-			err = nil
-		}
-		return os.NewSyscallError("setsockopt", err)
-	}}
+	conf := net.ListenConfig{Control: tcpOption(unix.TCP_NOTSENT_LOWAT, maxUnsent)}
 	conf.SetMultipathTCP(false)
 	return conf.Listen(context.Background(), "tcp", addr)
+}
+
+// tcpOption sets an option of TCP, where the kernel knows it, as the Control function of a [net.ListenConfig] or [net.Dialer].
+func tcpOption(name, value int) func(network, addr string, raw syscall.RawConn) error {
+	return func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		if e := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, name, value) }); e != nil {
+			return e
+		}
+		if err == unix.ENOPROTOOPT {
+			return nil
+		}
+		return os.NewSyscallError("setsockopt", err)
+	}
 }
