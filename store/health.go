@@ -39,14 +39,14 @@ type HealthChange struct {
 
 // Health is the part of a [Catalog] in which dispatchers and workers tell each other which storages fail.
 type Health interface {
-	// ReportHealth records what reporter has seen: of the storages in the list, and of no others. What it said before about
-	// these is replaced. Each of them is then judged: it is down when more than half of the reporters that were heard
+	// ReportHealth records what reporter has seen: of the storages in the list, and of no others. It replaces what it said before, of others
+	// too. All these storages are then judged: each is down when more than half of the reporters that were heard
 	// within [HealthWindow] say that it fails, and no longer down when fewer than half do, so that one process that is cut
 	// off from the others cannot take storages down. One that has been down for the setting [SettingDeadAfter] is set
 	// dead, as long as another storage of its cluster is in service: when a whole site was off, nothing is declared lost.
 	// Only time in which it was reported at least every [HealthGap] counts, so that neither a clock that jumps nor a night in
 	// which nothing ran makes it dead.
-	// It returns what has changed. Unknown storages are ignored. An empty list takes back all that reporter has said: it stops.
+	// It returns what has changed. Unknown storages are ignored. With an empty list the reporter has nothing to say, for instance as it stops.
 	ReportHealth(ctx context.Context, reporter string, list []StorageHealth) ([]HealthChange, error)
 	// Owed counts the entities that each storage is owed; those that are owed none are left out.
 	Owed(ctx context.Context) (map[StorageID]int64, error)

@@ -2,6 +2,8 @@ package catalog
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"wheelhouse/internal/sqldb"
@@ -28,19 +30,19 @@ func (c *SQLite) ReportHealth(ctx context.Context, reporter string, list []store
 		if err := j.prepare(); err != nil {
 			return false, err
 		}
-		if len(list) == 0 {
-			_, err := t.Exec("DELETE FROM health WHERE reporter=?", func(st *sqldb.Stmt) { st.BindText(1, reporter) })
+		said, err := j.takeBack(reporter)
+		if err != nil {
 			return false, err
 		}
 		for _, h := range list {
-			known, err := j.record(reporter, h)
-			if err != nil {
+			if known, err := j.record(reporter, h); err != nil {
 				return false, err
+			} else if known {
+				said[h.Storage] = true
 			}
-			if !known {
-				continue
-			}
-			change, err := j.storage(h.Storage)
+		}
+		for _, id := range slices.Sorted(maps.Keys(said)) {
+			change, err := j.storage(id)
 			if err != nil {
 				return false, err
 			}
@@ -84,6 +86,28 @@ func (j *judge) prepare() error {
 		st.BindInt64(2, int64(store.HealthWindow/time.Second))
 	})
 	return err
+}
+
+// takeBack forgets what a reporter has said, and returns of which storages.
+func (j *judge) takeBack(reporter string) (map[store.StorageID]bool, error) {
+	st, err := j.t.Select("SELECT storage_id FROM health WHERE reporter=?")
+	if err != nil {
+		return nil, err
+	}
+	st.BindText(1, reporter)
+	said := map[store.StorageID]bool{}
+	for {
+		row, err := st.Step()
+		if err != nil {
+			return nil, err
+		}
+		if !row {
+			break
+		}
+		said[store.StorageID(st.ColumnInt64(0))] = true
+	}
+	_, err = j.t.Exec("DELETE FROM health WHERE reporter=?", func(st *sqldb.Stmt) { st.BindText(1, reporter) })
+	return said, err
 }
 
 // record keeps one report, if there is such a storage.

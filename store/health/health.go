@@ -2,7 +2,7 @@
 // [store.Health]).
 //
 // A [Watcher] belongs to one process. A worker's probes every storage all the time; a dispatcher's probes those that have failed
-// its requests, and speaks for the others by how those went.
+// its requests, or have had none for some seconds, and speaks for the others by how those went.
 package health
 
 import (
@@ -111,6 +111,9 @@ const (
 	confirm = 2
 	// passiveHold is how long a storage whose requests all fail is reported although probes go well.
 	passiveHold = 30 * time.Second
+	// passiveFresh is how long requests that went well say all there is to know. What was seen before that is asked after by probes for as
+	// long as it is still reported: a disk may be pulled out when nobody wants anything of it.
+	passiveFresh = 3 * time.Second
 )
 
 // New makes a Watcher.
@@ -160,7 +163,10 @@ func (w *Watcher) takeBack(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	_, _ = w.cat.ReportHealth(ctx, w.opt.Reporter, nil) // otherwise it is forgotten soon
+	changes, err := w.cat.ReportHealth(ctx, w.opt.Reporter, nil)
+	if err == nil { // otherwise it is forgotten soon
+		w.tell(changes)
+	}
 }
 
 // round begins the probes that are due and reports what is known. What cannot be done now is done in the next one.
@@ -199,7 +205,9 @@ func (w *Watcher) due(s *store.Storage) bool {
 		p.passive, p.passedAt = seen, now
 	}
 	every := w.opt.Every
-	if seen == Suspect || seen == Failing || p.err != nil || p.failing || s.Down.Active() {
+	past := now.Sub(p.passedAt)
+	fading := p.passive == Good && past >= passiveFresh && past < store.HealthWindow
+	if fading || seen == Suspect || seen == Failing || p.err != nil || p.failing || s.Down.Active() {
 		every = w.opt.Retry
 		if seen >= Suspect && p.err == nil {
 			every = w.opt.Retry / 4
@@ -283,6 +291,7 @@ func silent(err error) bool {
 // or overloaded itself: of those it says nothing.
 func (w *Watcher) opinion(top *store.Topology) []store.StorageHealth {
 	now := w.opt.Now()
+	speaks := 3*max(w.opt.Every, w.opt.Retry) + w.opt.Timeout // for how long a probe that went well does: two more would have come by then
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var list []store.StorageHealth
@@ -303,8 +312,11 @@ func (w *Watcher) opinion(top *store.Topology) []store.StorageHealth {
 			}
 		case p.passive == Failing && now.Sub(p.passedAt) < passiveHold:
 			list = append(list, store.StorageHealth{Storage: id, Reason: "its probes go well, and all requests fail"})
-		case p.failing, p.err != nil: // not certain yet
-		case now.Sub(p.last) < store.HealthWindow && p.row >= confirm, p.passive == Good && now.Sub(p.passedAt) < store.HealthWindow:
+		case p.failing, p.err != nil: // not certain yet: what was said stands
+			if was, ok := w.sent[id]; ok {
+				list = append(list, was)
+			}
+		case now.Sub(p.last) < speaks && p.row >= confirm, p.passive == Good && now.Sub(p.passedAt) < store.HealthWindow:
 			list = append(list, store.StorageHealth{Storage: id, OK: true})
 		}
 	}
@@ -314,7 +326,7 @@ func (w *Watcher) opinion(top *store.Topology) []store.StorageHealth {
 // report tells the catalog when something has changed, and otherwise every [store.HealthEvery].
 func (w *Watcher) report(ctx context.Context, top *store.Topology) {
 	list := w.opinion(top)
-	if len(list) == 0 || !w.news(list) {
+	if !w.news(list) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -327,16 +339,13 @@ func (w *Watcher) report(ctx context.Context, top *store.Topology) {
 		return
 	}
 	w.remember(list)
-	for _, c := range changes {
-		w.metrics.Changes.Add(1)
-		w.tell(c)
-	}
+	w.tell(changes)
 }
 
 func (w *Watcher) news(list []store.StorageHealth) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.opt.Now().Before(w.next) || len(list) != len(w.sent) {
+	if len(list) != len(w.sent) || len(list) > 0 && !w.opt.Now().Before(w.next) {
 		return true
 	}
 	for _, h := range list {
@@ -357,15 +366,18 @@ func (w *Watcher) remember(list []store.StorageHealth) {
 	w.next = w.opt.Now().Add(store.HealthEvery)
 }
 
-// tell logs a change, for whoever is called in the night.
-func (w *Watcher) tell(c store.HealthChange) {
-	log := w.opt.Log.With("storage", uint32(c.Storage))
-	switch {
-	case c.Mode == store.ModeDead && c.Outage.Active():
-		log.Error("a storage was declared dead: its disk is to be replaced and rebuilt", "down_since", c.Outage.Since.UTC(), "reason", c.Outage.Reason)
-	case c.Outage.Active():
-		log.Warn("a storage is down: nothing is sent to it, and what is written meanwhile is owed to it", "reason", c.Outage.Reason)
-	default:
-		log.Warn("a storage is back", "mode", c.Mode.String(), "down_for", w.opt.Now().Sub(c.Was.Since).Round(time.Second))
+// tell logs changes, for whoever is called in the night.
+func (w *Watcher) tell(changes []store.HealthChange) {
+	for _, c := range changes {
+		w.metrics.Changes.Add(1)
+		log := w.opt.Log.With("storage", uint32(c.Storage))
+		switch {
+		case c.Mode == store.ModeDead && c.Outage.Active():
+			log.Error("a storage was declared dead: its disk is to be replaced and rebuilt", "down_since", c.Outage.Since.UTC(), "reason", c.Outage.Reason)
+		case c.Outage.Active():
+			log.Warn("a storage is down: nothing is sent to it, and what is written meanwhile is owed to it", "reason", c.Outage.Reason)
+		default:
+			log.Warn("a storage is back", "mode", c.Mode.String(), "down_for", w.opt.Now().Sub(c.Was.Since).Round(time.Second))
+		}
 	}
 }

@@ -240,3 +240,42 @@ func TestDispatchersWatchWhatHasFailed(t *testing.T) {
 		}
 	})
 }
+
+// Where requests have gone well until a moment ago, probes find out that a disk has been pulled out since.
+func TestDispatchersProbeWhenRequestsCease(t *testing.T) {
+	w := newWard(2)
+	var mu sync.Mutex
+	asked := true
+	o := health.Options{Seen: func(store.StorageID) health.Seen {
+		mu.Lock()
+		defer mu.Unlock()
+		if asked {
+			return health.Good
+		}
+		return health.Nothing
+	}}
+	watched(t, w, o, func(*health.Watcher) {
+		after(10 * time.Second)
+		if n := w.probed(1); n != 0 {
+			t.Errorf("%d probes beside requests that go well", n)
+		}
+		begun := time.Now()
+		mu.Lock()
+		asked = false
+		mu.Unlock()
+		w.set(2, errBroken)
+		after(7 * time.Second)
+		if r, took, n := w.last(2, begun); n == 0 || r.OK || took > 6*time.Second {
+			t.Errorf("of the storage that fails: %d reports, %+v after %v", n, r, took)
+		}
+		if r, _, _ := w.last(1, begun); !r.OK {
+			t.Errorf("of the other one: %+v", r)
+		}
+		after(30 * time.Second)
+		n := w.probed(1)
+		after(30 * time.Second)
+		if more := w.probed(1) - n; more != 0 {
+			t.Errorf("%d more probes of a storage that nobody wants anything of", more)
+		}
+	})
+}

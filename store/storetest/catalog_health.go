@@ -98,6 +98,19 @@ func catalogHealthMajority(t *catalogTest) {
 	t.clock.add(store.HealthWindow + time.Second)
 	t.report("one", s, "")
 	t.wantMode(s, store.ModeRW, store.ModeRW)
+	// Who reports of others only takes back what it said of this one, which is weighed without that at once.
+	other := t.storage(store.Storage{Cluster: t.cluster(store.Cluster{Name: "d"}), URI: "http://b"})
+	t.report("two", s, "cut off")
+	t.report("three", s, "")
+	t.wantMode(s, store.ModeRW, store.ModeRW)
+	t.report("one", other, "")
+	t.wantMode(s, store.ModeRW, store.ModeRW) // half
+	t.report("three", other, "")
+	t.wantMode(s, store.ModeDown, store.ModeRW)
+	t.report("two", other, "")
+	t.wantMode(s, store.ModeDown, store.ModeRW) // of which nothing is known
+	t.report("one", s, "")
+	t.wantMode(s, store.ModeRW, store.ModeRW)
 	// What was reported before the clock was set back does not count until it is there again.
 	t.report("one", s, "no answer")
 	t.report("two", s, "no answer")
