@@ -121,9 +121,10 @@ type TLS struct {
 	Enabled       bool
 	CertFiles     []string // PEM, one for each of KeyFiles; chosen by the name that the client asks for
 	KeyFiles      []string
-	CAPath        string // of client certificates
-	Verify        int    // IO::Socket::SSL's modes: 0 none, 1 ask, 2 demand (bits)
-	Ciphers       string // OpenSSL's names; those that Go does not have are ignored
+	TicketKeys    []string // files of the keys of session tickets; none: the process makes them itself
+	CAPath        string   // of client certificates
+	Verify        int      // IO::Socket::SSL's modes: 0 none, 1 ask, 2 demand (bits)
+	Ciphers       string   // OpenSSL's names; those that Go does not have are ignored
 	MinVersion    uint16
 	ACMEDomains   []string
 	ACMEEmail     string

@@ -103,6 +103,7 @@ func tlsTunables() []Tunable {
 		boolean(Tunable{Name: "enable_ssl", Default: "off", Doc: "TLS on the listener"}, func(s *settings) *bool { return &s.TLS.Enabled }),
 		{Name: "ssl_key_file", Doc: "PEM files of private keys, separated by commas", apply: list(func(s *settings) *[]string { return &s.TLS.KeyFiles })},
 		{Name: "ssl_cert_file", Doc: "PEM files of certificates, one for each key; the client's SNI chooses", apply: list(func(s *settings) *[]string { return &s.TLS.CertFiles })},
+		{Name: "ssl_session_ticket_key", Doc: "files of 48 or 80 random bytes, the same on several machines, with which clients go on with their TLS sessions on any of them: the first closes tickets, all open them", apply: list(func(s *settings) *[]string { return &s.TLS.TicketKeys })},
 		{Name: "ssl_cipher_list", Default: "ALL:!LOW:!EXP", Doc: "OpenSSL's names; what Go's TLS does not have is ignored", apply: asText(func(s *settings) *string { return &s.TLS.Ciphers })},
 		{Name: "ssl_ca_path", Doc: "file or directory of the authorities of clients' certificates", apply: asText(func(s *settings) *string { return &s.TLS.CAPath })},
 		{Name: "ssl_verify_mode", Default: "0", Doc: "clients' certificates: 0 not asked for, 1 asked for, 3 demanded", apply: asInt(func(s *settings) *int { return &s.TLS.Verify })},

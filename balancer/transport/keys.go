@@ -25,6 +25,7 @@ type keyring struct {
 	acme       *acme // nil without
 	service    string
 	tickets    *Tickets
+	shared     atomic.Pointer[ticketKeys] // with other machines, in place of tickets; nil: none
 }
 
 // handshakes is the configuration of handshakes. It is one for all of them as long as the same is demanded of clients: it holds the keys of their tickets.
@@ -82,9 +83,10 @@ func readPairs(t balancer.TLS) ([]tls.Certificate, error) {
 	return certs, nil
 }
 
-// set puts certificates and authorities in force. It is not to be called twice at once.
+// set puts keys in force. It is not to be called twice at once.
 func (k *keyring) set(keys *Keys) {
 	k.certs.Store(&keys.certs)
+	k.shared.Store(keys.tickets)
 	old := k.handshakes.Load()
 	scope := fmt.Sprintf("%q %s", k.service, keys.clients.name)
 	if scope == old.scope {
@@ -134,15 +136,22 @@ func (k *keyring) stop() {
 // handshake is the configuration of one that begins now: with the keys of tickets that are in use.
 func (k *keyring) handshake() *tls.Config {
 	s := k.handshakes.Load()
-	if s.in.Load() == k.tickets.current() {
+	if s.in.Load() == k.ticketKeys() {
 		return s.config
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := k.tickets.current()
+	now := k.ticketKeys()
 	s.config.SetSessionTicketKeys(now.derive(s.scope))
 	s.in.Store(now)
 	return s.config
+}
+
+func (k *keyring) ticketKeys() *ticketKeys {
+	if shared := k.shared.Load(); shared != nil {
+		return shared
+	}
+	return k.tickets.current()
 }
 
 // clientDemands are what clients must show.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -132,4 +133,37 @@ func (k *ticketKeys) derive(scope string) [][ticketKeySize]byte {
 		list = append(list, [ticketKeySize]byte(h.Sum(nil)))
 	}
 	return list
+}
+
+// readTicketFiles reads keys that several machines have in common, the first of which is in use. They are files as nginx has them: 48 or 80
+// random bytes. nil: there are none.
+func readTicketFiles(files []string) (*ticketKeys, error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	if len(files) > maxTicketKeys {
+		return nil, fmt.Errorf("ssl_session_ticket_key: %d files; there may be %d", len(files), maxTicketKeys)
+	}
+	var keys ticketKeys
+	for _, file := range files {
+		b, err := readUpTo(file, 81)
+		if err != nil {
+			return nil, fmt.Errorf("ssl_session_ticket_key: %w", err)
+		}
+		if len(b) != 48 && len(b) != 80 {
+			return nil, fmt.Errorf("ssl_session_ticket_key: %s does not have 48 or 80 bytes (openssl rand 80 > %s)", file, file)
+		}
+		keys = append(keys, ticketKey{secret: sha256.Sum256(b)})
+	}
+	return &keys, nil
+}
+
+// readUpTo reads the first n bytes of a file.
+func readUpTo(file string, n int64) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, n))
 }

@@ -7,6 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -182,6 +186,67 @@ func TestTicketsResume(t *testing.T) {
 		now = now.Add(24 * time.Hour * 8)
 		if handshake(t, first, client) {
 			t.Errorf("%s: a ticket opens after eight days", tls.VersionName(version))
+		}
+	}
+}
+
+// Machines with the same files of keys open each other's tickets; the first file's key is in use, and a new one comes in by reading them again.
+func TestSharedTicketKeys(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := testcert.Pair(t, dir, "a", 1, "a.test")
+	file := func(name string, b []byte) string {
+		t.Helper()
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	one, two := file("one", bytes.Repeat([]byte{1}, 80)), file("two", bytes.Repeat([]byte{2}, 48))
+	set := func(files ...string) balancer.TLS {
+		return balancer.TLS{Enabled: true, CertFiles: []string{cert}, KeyFiles: []string{key}, TicketKeys: files}
+	}
+	machine := func(name string, files ...string) *keyring {
+		t.Helper()
+		k, err := newKeyring(name, set(files...), false, NewTickets(), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		client := &tls.Config{InsecureSkipVerify: true, ServerName: "a.test", MaxVersion: version}
+		goesOn := func(from, to *keyring, want bool, what string) {
+			t.Helper()
+			client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+			if handshake(t, from, client) {
+				t.Fatal("the first handshake was resumed")
+			}
+			if got := handshake(t, to, client); got != want {
+				t.Errorf("%s: %s: resumed: %v; want %v", tls.VersionName(version), what, got, want)
+			}
+		}
+		a := machine("www", one)
+		goesOn(a, machine("www", one), true, "another machine")
+		goesOn(a, machine("www", two, one), true, "a machine that has a newer key, too")
+		goesOn(machine("www", two, one), a, false, "a machine that lacks the newer key")
+		goesOn(a, machine("www"), false, "a machine with keys of its own")
+		goesOn(a, machine("other", one), false, "another service")
+		keys, err := LoadKeys(set(two, one))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := machine("www", two)
+		goesOn(a, b, false, "a machine with another key")
+		a.set(keys)
+		goesOn(a, b, true, "the same after the key was replaced on the first")
+	}
+	for what, files := range map[string][]string{
+		"empty": {file("empty", nil)}, "long": {one, file("long", make([]byte, 81))}, "not there": {filepath.Join(dir, "none")},
+		"too many": slices.Repeat([]string{one}, maxTicketKeys+1),
+	} {
+		if _, err := LoadKeys(set(files...)); err == nil || !strings.Contains(err.Error(), "ssl_session_ticket_key: ") {
+			t.Errorf("%s: %v", what, err)
 		}
 	}
 }

@@ -86,23 +86,28 @@ func (w slogWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Keys are certificates, and the authorities of clients' certificates, that were read and not yet put in force.
+// Keys are certificates, the authorities of clients' certificates, and keys of session tickets, that were read and not yet put in force.
 type Keys struct {
 	certs   []tls.Certificate
 	clients clientDemands
+	tickets *ticketKeys // nil: the process's own
 }
 
-// LoadKeys reads the certificates and authorities that a service names.
+// LoadKeys reads the certificates, authorities and keys of tickets that a service names.
 func LoadKeys(t balancer.TLS) (*Keys, error) {
-	certs, err := readPairs(t)
-	if err != nil {
+	var k Keys
+	var err error
+	if k.certs, err = readPairs(t); err != nil {
 		return nil, err
 	}
-	clients, err := readClients(t)
-	return &Keys{certs, clients}, err
+	if k.clients, err = readClients(t); err != nil {
+		return nil, err
+	}
+	k.tickets, err = readTicketFiles(t.TicketKeys)
+	return &k, err
 }
 
-// SetKeys puts certificates and authorities in force for new handshakes. A session that was begun with other authorities is not resumed.
+// SetKeys puts keys in force for new handshakes. A session that was begun with other authorities is not resumed.
 func (f *Front) SetKeys(k *Keys) {
 	if f.keys != nil && k != nil {
 		f.keys.set(k)
