@@ -35,11 +35,12 @@ type clientConn struct {
 
 	ctx         context.Context // of the exchange, for its cause
 	watched     *connContext    // ctx, if the watch on it is the context's own
+	watch       *answerWatch    // while a body is being sent
 	stop        func() bool     // ends another watch on ctx, nil when there is none
 	onDone      func()          // interrupt, bound once
 	trip        rawTrip
 	interrupted atomic.Bool
-	now         time.Time // zero after whatever may have waited
+	now         time.Time // zero after whatever may have waited: see waited
 	readBy      time.Time // the deadlines that are armed
 	writeBy     time.Time
 }
@@ -66,6 +67,9 @@ func (cc *clientConn) cause(err error) error {
 	}
 	return err
 }
+
+// waited notes that time has gone by.
+func (cc *clientConn) waited() { cc.now = time.Time{} }
 
 // arm sees to it that the next read ends within once to one and a half times d. Most often that is so already.
 func (cc *clientConn) arm(d time.Duration) error {
@@ -103,7 +107,7 @@ func (cc *clientConn) read(p []byte, lend bool, timeout time.Duration) (int, err
 	}
 	for {
 		n, err := cc.readOnce(p, lend)
-		cc.now = time.Time{}
+		cc.waited()
 		if n > 0 {
 			cc.began = true
 			return n, nil
@@ -211,7 +215,7 @@ func (cc *clientConn) roundTrip(ctx context.Context, r *OutRequest) (*Response, 
 	err := cc.send(r, res)
 	if err == nil && res.Status == 0 {
 		op = "read"
-		err = cc.readHead(r, res, cc.opts.HeadTimeout, false)
+		err = cc.readHead(r, res, cc.opts.HeadTimeout, skipInterim)
 	}
 	if err != nil {
 		if cc.unsent != nil {
@@ -228,8 +232,17 @@ func (cc *clientConn) roundTrip(ctx context.Context, r *OutRequest) (*Response, 
 	return res, nil
 }
 
-// readHead reads up to the end of a final response's head; of a 100's too, if that is waited for.
-func (cc *clientConn) readHead(r *OutRequest, res *Response, timeout time.Duration, interim bool) error {
+// interimPolicy says at which interim responses readHead ends.
+type interimPolicy uint8
+
+const (
+	skipInterim  interimPolicy = iota // at none
+	takeContinue                      // at 100
+	takeInterim                       // at each
+)
+
+// readHead reads up to the end of a final response's head, or of an interim one's, as policy says.
+func (cc *clientConn) readHead(r *OutRequest, res *Response, timeout time.Duration, policy interimPolicy) error {
 	var h headScan
 	for skipped := 0; ; {
 		unread := cc.buf.b[cc.rpos:cc.rend]
@@ -247,7 +260,7 @@ func (cc *clientConn) readHead(r *OutRequest, res *Response, timeout time.Durati
 			default:
 				cc.rpos += n
 				cc.low = cc.rpos
-				if res.Status >= 200 || res.Status == 101 || interim && res.Status == 100 {
+				if res.Status >= 200 || res.Status == 101 || policy == takeInterim || policy == takeContinue && res.Status == 100 {
 					return nil
 				}
 				skipped++

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"strconv"
-	"time"
 )
 
 // send writes the request. When the server answers before it has all of it, res is filled in.
@@ -24,24 +23,42 @@ func (cc *clientConn) send(r *OutRequest, res *Response) error {
 			return err
 		}
 	}
+	if r.BodyReader != nil && r.Size != 0 || len(r.Body) > watchedBody {
+		if err := cc.watchAnswer(r, res); err != nil {
+			return err
+		}
+	}
 	err := cc.sendBody(r)
 	if err == nil {
 		err = cc.flush()
 	}
+	came := cc.endWatch()
 	if err == nil || cc.interrupted.Load() {
 		return err
 	}
 	cc.broken = true
+	if res.Status != 0 {
+		return nil
+	}
 	var read *BodyReadError
 	if errors.As(err, &read) {
 		return err
 	}
 	// A server that refuses a request may close before it has read it all; its answer, if there is one, says more than
 	// the failed write.
-	if cc.readHead(r, res, cc.opts.ContinueTimeout, false) == nil {
+	timeout := cc.opts.ContinueTimeout
+	if came {
+		timeout = cc.opts.HeadTimeout
+	}
+	cc.waited()
+	head := cc.readHead(r, res, timeout, skipInterim)
+	if head == nil {
 		return nil
 	}
 	res.Status = 0
+	if came {
+		return head
+	}
 	return cc.cause(err)
 }
 
@@ -50,7 +67,7 @@ func (cc *clientConn) awaitContinue(r *OutRequest, res *Response) (answered bool
 	if err := cc.flush(); err != nil {
 		return false, err
 	}
-	err = cc.readHead(r, res, cc.opts.ContinueTimeout, true)
+	err = cc.readHead(r, res, cc.opts.ContinueTimeout, takeContinue)
 	switch {
 	case err == nil && res.Status != 100:
 		cc.broken = true // the server may or may not go on to wait for the body
@@ -162,6 +179,7 @@ func (cc *clientConn) sendFixed(src io.Reader, size int64) error {
 			room = room[:size]
 		}
 		n, err := src.Read(room)
+		cc.waited()
 		cc.out.b = cc.out.b[:at+n]
 		size -= int64(n)
 		if size > 0 && err != nil {
@@ -189,6 +207,7 @@ func (cc *clientConn) sendChunked(src io.Reader) error {
 		}
 		at := len(cc.out.b)
 		n, err := src.Read(cc.out.b[at+lead : cap(cc.out.b)-len("\r\n0\r\n\r\n")])
+		cc.waited()
 		if n > 0 {
 			cc.out.b = append(cc.out.b, "000000\r\n"...)
 			for i, v := chunkDigits-1, n; i >= 0; i, v = i-1, v>>4 {
@@ -230,14 +249,18 @@ func (cc *clientConn) write(p []byte) error {
 			return cc.cause(err)
 		}
 		if p = p[n:]; n > bufferSize { // less fits into the buffer of a connection that was idle, and does not wait
-			cc.now = time.Time{}
+			cc.waited()
 		}
 	}
 	return nil
 }
 
+// armWrite readies the connection for a write. It is errAnswered when there is no use in that any more.
 func (cc *clientConn) armWrite() error {
-	return cc.armDeadline(&cc.writeBy, cc.nc.SetWriteDeadline, cc.opts.WriteTimeout)
+	if err := cc.armDeadline(&cc.writeBy, cc.nc.SetWriteDeadline, cc.opts.WriteTimeout); err != nil {
+		return err
+	}
+	return cc.heard()
 }
 
 // spliceable reports whether size bytes of the body can be and are worth being spliced.
@@ -271,9 +294,11 @@ func (cc *clientConn) spliceFrom(b *reqBody, size int64) error {
 		},
 		beforeWrite: func() {
 			c.enter(phaseHandle)
+			cc.waited()
 			armed = cc.armWrite()
 		},
 		wrote: func(m int) {
+			cc.waited()
 			cc.splice.Add(uint64(m))
 			c.srv.counts.in.Add(uint64(m))
 			armed = cc.armWrite()

@@ -308,6 +308,31 @@ func readable(raw rawConn) (is bool) {
 	return is || err != nil
 }
 
+// awaitAnswer waits until something comes, and looks at what it is.
+func awaitAnswer(raw rawConn) (what seen) {
+	err := raw.Read(func(fd uintptr) bool {
+		var b [len("HTTP/1.1 1xx")]byte
+		for {
+			n, err := rawio.Peek(fd, b[:])
+			switch {
+			case err == syscall.EINTR:
+				continue
+			case err == syscall.EAGAIN:
+				return false
+			case err == nil && n == len(b) && b[9] == '1' && string(b[9:]) != "101":
+				what = seenInterim
+			default:
+				what = seenAnswer
+			}
+			return true
+		}
+	})
+	if err != nil {
+		return seenNothing
+	}
+	return what
+}
+
 func peek(fd uintptr) (gone, data bool) {
 	var b [1]byte
 	for {

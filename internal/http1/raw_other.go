@@ -42,6 +42,8 @@ func readPooled(rawConn) (*buffer, error) { return nil, errors.ErrUnsupported }
 
 func peerClosed(rawConn) bool { return false }
 
+func awaitAnswer(rawConn) seen { return seenNothing }
+
 func readable(rawConn) bool { return false }
 
 func unsent(rawConn) int { return 0 }
