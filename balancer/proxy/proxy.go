@@ -232,6 +232,10 @@ func (c *call) failedOn(conn *backend.Conn, err error) (again bool) {
 		c.refuseBody(body.Err)
 		return false
 	}
+	if errors.Is(err, http1.ErrBadRequest) { // made so by HEADER or a plugin: no backend is to blame
+		c.r.Error(502, "", err.Error())
+		return false
+	}
 	var do *http1.DoError
 	if errors.As(err, &do) && do.Reused && errors.Is(err, http1.ErrStale) { // nothing was sent, and those that have idled come to an end
 		c.r.Attempts--

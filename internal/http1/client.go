@@ -105,7 +105,9 @@ var (
 	// of the request has been sent: it may go to another connection, whatever its method.
 	ErrStale = errors.New("http1: the idle connection was closed by the server, or has sent what nobody asked for")
 
-	errBadRequest = errors.New("http1: the request cannot be sent: method, target or host is malformed")
+	// ErrBadRequest is what Do returns of a request that would be misunderstood. Nothing of it has been sent, and no server is to blame.
+	ErrBadRequest = errors.New("http1: the request cannot be sent: method, target or host is malformed")
+
 	errClosedBody = errors.New("http1: read of a closed body")
 )
 
@@ -163,7 +165,7 @@ func (c *Client) Do(ctx context.Context, r *OutRequest) (*Response, error) {
 // check refuses what cannot be sent without being misunderstood.
 func (r *OutRequest) check() error {
 	if !isToken(r.Method) || !all(r.Target, inTarget) || r.Host != "" && !validAuthority(r.Host) || !all(r.Upgrade, inValue) {
-		return &DoError{Op: "write", Addr: r.Addr, Err: errBadRequest}
+		return &DoError{Op: "write", Addr: r.Addr, Err: ErrBadRequest}
 	}
 	return nil
 }

@@ -125,7 +125,7 @@ func TestClientRefusesToSend(t *testing.T) {
 		{Method: "GET", Host: "a\r\nb"},
 		{Method: "GET", Host: "a/b"},
 	} {
-		if _, err := c.Do(testContext(t), r); !errors.Is(err, errBadRequest) {
+		if _, err := c.Do(testContext(t), r); !errors.Is(err, ErrBadRequest) {
 			t.Errorf("%+v: %v", r, err)
 		}
 	}

@@ -85,6 +85,7 @@ var (
 	errNoHost       = &Error{400, "the Host field is missing"}
 	errHosts        = &Error{400, "there is more than one Host field"}
 	errHost         = &Error{400, "the Host field is not a valid host"}
+	errLengthBody   = &Error{400, "the body does not have the length that Content-Length says"}
 	errLength       = &Error{400, "Content-Length is not a decimal number"}
 	errLengths      = &Error{400, "Content-Length is given more than once"}
 	errLengthCoding = &Error{400, "both Content-Length and Transfer-Encoding are given"}

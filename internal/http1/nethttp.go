@@ -65,20 +65,33 @@ func (x *netExchange) fill(id uint64) *Error {
 	}
 	if v := r.Header["Content-Length"]; len(v) > 1 {
 		return errLengths
-	} else if len(v) == 1 { // of HTTP/2, net/http takes one that is no number for 0
-		if _, ok := parseDecimal([]byte(v[0])); !ok {
+	} else if len(v) == 1 { // of HTTP/2, net/http takes one that is no number for 0, and any where there is no body
+		n, ok := parseDecimal([]byte(v[0]))
+		if !ok {
 			return errLength
 		}
+		if q.HTTP2 && n != r.ContentLength {
+			return errLengthBody
+		}
+	}
+	if !isToken(q.Method) {
+		return errMethod
 	}
 	q.Target = []byte(r.RequestURI)
 	if len(q.Target) == 0 {
 		return errTarget
+	}
+	if q.HTTP2 && q.Target[0] != '/' && q.Method != "CONNECT" && r.RequestURI != "*" { // RFC 9113 §8.3.1: :path is no URI
+		return errTargetForm
 	}
 	if err := q.splitTarget(); err != nil {
 		return err.(*Error)
 	}
 	if q.Host == nil {
 		q.Host = []byte(r.Host)
+	}
+	if len(q.Host) > 0 && !validAuthority(q.Host) {
+		return errHost
 	}
 	if r.Host != "" {
 		q.Header.Add("Host", r.Host)

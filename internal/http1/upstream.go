@@ -40,6 +40,7 @@ func (t *Transport) NewConn(nc net.Conn, addr string, done func(reusable bool)) 
 // not used. The exchange ends when the response's body is closed, or with an error, a *DoError; nothing is tried again.
 func (c *ClientConn) Do(ctx context.Context, r *OutRequest) (*Response, error) {
 	if err := r.check(); err != nil {
+		c.put(c.cc) // as it was
 		return nil, err
 	}
 	res, err := c.cc.roundTrip(ctx, r)

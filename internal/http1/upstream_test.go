@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -62,6 +63,29 @@ func TestStaleConn(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A request that cannot be sent leaves the connection as it was, and ends its exchange.
+func TestConnRefusesToSend(t *testing.T) {
+	_, addr := serve(t, echo, Options{})
+	var ended []bool
+	conn := NewTransport(ClientOptions{}).NewConn(dialTest(t, addr), addr, func(reusable bool) { ended = append(ended, reusable) })
+	for _, r := range []*OutRequest{{Method: "G T"}, {Method: "GET", Host: "a b"}, {Method: "GET", Target: "/a b"}} {
+		if _, err := conn.Do(testContext(t), r); !errors.Is(err, ErrBadRequest) {
+			t.Errorf("%+v: %v", r, err)
+		}
+	}
+	res, err := conn.Do(testContext(t), &OutRequest{Method: "PUT", Body: []byte("x")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(res.Body); err != nil || string(b) != "PUT / x" {
+		t.Errorf("body %q, %v", b, err)
+	}
+	res.Body.Close()
+	if !slices.Equal(ended, []bool{true, true, true, true}) {
+		t.Errorf("the exchanges ended as %v", ended)
 	}
 }
 
