@@ -200,18 +200,20 @@ func TestUpgrade(t *testing.T) {
 		}
 		io.Copy(nc, nc)
 	})
-	b := balancertest.Start(t, balancertest.Proxy([]string{back}, ""), balancerd.Options{})
-	nc, err := net.Dial("tcp", b.Addr("rp"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	converse(t, nc, nc.(*net.TCPConn).CloseWrite)
-	if res, _ := get(t, b.URL("rp", "/")); res.StatusCode != 426 {
-		t.Errorf("without upgrade: %d", res.StatusCode)
+	for _, set := range []string{"", "SET compress = gzip", "SET cache = on", "SET compress = zstd\nSET cache = on\nSET rate_limit = 100"} {
+		b := balancertest.Start(t, balancertest.Proxy([]string{back}, set), balancerd.Options{})
+		nc, err := net.Dial("tcp", b.Addr("rp"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		converse(t, nc, nc.(*net.TCPConn).CloseWrite)
+		if res, _ := get(t, b.URL("rp", "/")); res.StatusCode != 426 {
+			t.Errorf("%s: without upgrade: %d", set, res.StatusCode)
+		}
 	}
 	cert, key := testcert.Pair(t, t.TempDir(), "s", 1, "s.test")
-	b = balancertest.Start(t, balancertest.Proxy([]string{back}, fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)), balancerd.Options{})
+	b := balancertest.Start(t, balancertest.Proxy([]string{back}, fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)), balancerd.Options{})
 	tc, err := tls.Dial("tcp", b.Addr("rp"), &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatal(err)

@@ -65,8 +65,5 @@ func (x *changing) Reply(status int, body []byte) error {
 	return x.Exchange.Reply(status, body)
 }
 
-// Room implements http1.Pacer.
-func (x *changing) Room(n int) bool {
-	p, ok := x.Exchange.(http1.Pacer)
-	return ok && p.Room(n)
-}
+// Unwrap gives the exchange beneath, for http1.As.
+func (x *changing) Unwrap() http1.Exchange { return x.Exchange }

@@ -183,11 +183,8 @@ func (t *tee) Abort() {
 	}
 }
 
-// Room implements http1.Pacer.
-func (t *tee) Room(n int) bool {
-	p, ok := t.Exchange.(http1.Pacer)
-	return ok && p.Room(n)
-}
+// Unwrap gives the exchange beneath, for http1.As.
+func (t *tee) Unwrap() http1.Exchange { return t.Exchange }
 
 // finish keeps the answer, if it is whole.
 func (t *tee) finish() {

@@ -263,11 +263,8 @@ func (x *exchange) Abort() {
 	x.Exchange.Abort()
 }
 
-// Room implements http1.Pacer.
-func (x *exchange) Room(n int) bool {
-	p, ok := x.Exchange.(http1.Pacer)
-	return ok && p.Room(n)
-}
+// Unwrap gives the exchange beneath, for http1.As.
+func (x *exchange) Unwrap() http1.Exchange { return x.Exchange }
 
 // finish ends the coding, unless the answer is not whole: then the client must see that.
 func (x *exchange) finish() {

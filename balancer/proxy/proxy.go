@@ -106,7 +106,7 @@ func (p *Proxy) local() string {
 
 // loop is the event loop of the client's connection, 0: none is known.
 func (c *call) loop() int {
-	if l, ok := c.x.(http1.Looper); ok {
+	if l, ok := http1.As[http1.Looper](c.x); ok {
 		return l.Loop()
 	}
 	return 0

@@ -110,7 +110,7 @@ func (c *call) copyBody(res *http1.Response, ahead int64) error {
 		}
 		size -= n
 	}
-	pace, _ := c.x.(http1.Pacer)
+	pace, _ := http1.As[http1.Pacer](c.x)
 	buf := piecePool.Get().(*piece)
 	defer piecePool.Put(buf)
 	for {

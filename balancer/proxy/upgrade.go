@@ -26,7 +26,7 @@ func upgradeOf(q *http1.Request) string {
 // tunnel joins client and backend after both have changed protocol.
 func (c *call) tunnel(res *http1.Response) {
 	defer res.Body.Close()
-	sw, ok := c.x.(http1.Switcher)
+	sw, ok := http1.As[http1.Switcher](c.x)
 	if !ok {
 		c.r.Error(502, "", "the backend changed protocol, which the client's connection cannot")
 		return

@@ -20,6 +20,21 @@ type HandlerFunc func(Exchange)
 // ServeExchange calls f(x).
 func (f HandlerFunc) ServeExchange(x Exchange) { f(x) }
 
+// As finds what an exchange can do besides ([Switcher], [Looper], [Pacer]), itself or, if it wraps another one and says so by a method
+// Unwrap() Exchange, that.
+func As[T any](x Exchange) (t T, ok bool) {
+	for {
+		if t, ok = x.(T); ok {
+			return t, true
+		}
+		w, is := x.(interface{ Unwrap() Exchange })
+		if !is {
+			return t, false
+		}
+		x = w.Unwrap()
+	}
+}
+
 // Exchange is one request and the means to answer it. The server of this package implements it, and so does
 // [NetHTTP], over net/http (TLS with h2). It belongs to the goroutine that serves it, and nothing that it gave is
 // valid after ServeExchange has returned.
