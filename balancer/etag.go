@@ -1,8 +1,11 @@
 package balancer
 
 import (
+	"bytes"
 	"iter"
 	"strings"
+
+	"wheelhouse/internal/http1"
 )
 
 // EntityTags are the tags in the value of If-Match or If-None-Match (RFC 9110 §13.1), each with its quotes, and whether it is a weak one. "*" is
@@ -28,4 +31,19 @@ func EntityTags(list string) iter.Seq2[string, bool] {
 			list = tag[end+2:]
 		}
 	}
+}
+
+// IfRange reports whether a Range may be answered as such (RFC 9110 §13.1.5): the request makes no condition, or it names the representation
+// that has these validators, of which one that is empty is none.
+func IfRange(h *http1.Header, etag, modified string) bool {
+	cond := h.Bytes("If-Range")
+	switch {
+	case cond == nil:
+		return true
+	case bytes.HasPrefix(cond, []byte{'"'}):
+		return string(cond) == etag
+	case bytes.HasPrefix(cond, []byte("W/")):
+		return false
+	}
+	return modified != "" && string(cond) == modified
 }

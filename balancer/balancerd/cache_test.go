@@ -177,6 +177,13 @@ func TestCacheRequests(t *testing.T) {
 	if res, _ := do(t, "PURGE", url, nil); res.StatusCode != 403 {
 		t.Errorf("PURGE from elsewhere: %d", res.StatusCode)
 	}
+	b.Do("SET rp.cache_purge_from = 127.0.0.0/8")
+	b.Do("SET rp.trusted_upstream_proxies = 127.0.0.0/8")
+	for client, want := range map[string]int{"8.8.8.8": 403, "127.0.0.2": 200} {
+		if res, _ := do(t, "PURGE", url, nil, with("X-Forwarded-For", client)); res.StatusCode != want {
+			t.Errorf("PURGE from %s through a trusted upstream: %d; want %d", client, res.StatusCode, want)
+		}
+	}
 }
 
 // Many requests at once for what is not there make one.

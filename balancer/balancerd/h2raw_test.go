@@ -49,9 +49,12 @@ func rawHTTP2(t *testing.T, addr string, fields [][2]string, body []byte) string
 			return ""
 		}
 		switch h[3] {
-		case 1: // HEADERS: the status is first; 200 is entry 8 of the static table (RFC 7541, appendix A)
-			if p[0] == 0x88 {
+		case 1: // HEADERS: the status is first; 200 and 400 are entries 8 and 12 of the static table (RFC 7541, appendix A)
+			switch p[0] {
+			case 0x88:
 				return "200"
+			case 0x8c:
+				return "400"
 			}
 			return "other"
 		case 3, 7: // RST_STREAM, GOAWAY
@@ -79,4 +82,64 @@ func literal(b *bytes.Buffer, s string) {
 		b.WriteByte(byte(n))
 	}
 	b.WriteString(s)
+}
+
+// stallHTTP2 sends a request over HTTP/2 and then nothing more, not even room for the answer, until it is told how its stream or its connection
+// ended: the status that came, and whether the stream was reset.
+func stallHTTP2(t *testing.T, addr string, fields [][2]string, body []byte) (status string, reset bool) {
+	t.Helper()
+	c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	var b bytes.Buffer
+	b.WriteString("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	frame(&b, 4, 0, 0, []byte{0, 4, 0, 0, 0x10, 0}) // SETTINGS: streams have windows of 4096 bytes
+	var head bytes.Buffer
+	for _, f := range fields {
+		head.WriteByte(0)
+		literal(&head, f[0])
+		literal(&head, f[1])
+	}
+	if body == nil {
+		frame(&b, 1, 5, 1, head.Bytes()) // END_HEADERS, END_STREAM
+	} else {
+		frame(&b, 1, 4, 1, head.Bytes())
+		frame(&b, 0, 0, 1, body)
+	}
+	if _, err := c.Write(b.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	var h [9]byte
+	for {
+		if _, err := io.ReadFull(c, h[:]); err != nil {
+			t.Logf("after %q: %v", status, err)
+			return status, false
+		}
+		p := make([]byte, int(h[0])<<16|int(h[1])<<8|int(h[2]))
+		if _, err := io.ReadFull(c, p); err != nil {
+			t.Fatal(err)
+		}
+		switch h[3] {
+		case 0: // DATA
+			if h[4]&1 != 0 {
+				return status, false
+			}
+		case 1:
+			status = "other"
+			if p[0] == 0x88 {
+				status = "200"
+			}
+		case 3:
+			return status, true
+		case 6: // PING
+			if h[4]&1 == 0 {
+				var pong bytes.Buffer
+				frame(&pong, 6, 1, 0, p)
+				c.Write(pong.Bytes())
+			}
+		}
+	}
 }

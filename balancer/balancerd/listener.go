@@ -35,7 +35,7 @@ type listener struct {
 // sameFront reports whether a listener need not be made anew for new settings: its engine's timeouts can be changed while it runs, those
 // of HTTP/2 cannot.
 func sameFront(old, set *balancer.Settings) bool {
-	if set.TLS.Enabled && set.HTTP2 && (old.HeadTimeout != set.HeadTimeout || old.ClientIdleTimeout != set.ClientIdleTimeout || old.MaxRequestBody != set.MaxRequestBody) {
+	if set.TLS.Enabled && set.HTTP2 && (old.HeadTimeout != set.HeadTimeout || old.IdleTimeout != set.IdleTimeout || old.ClientIdleTimeout != set.ClientIdleTimeout || old.MaxRequestBody != set.MaxRequestBody) {
 		return false
 	}
 	return old.Role == set.Role && old.ProxyProtocol == set.ProxyProtocol && old.HTTP2 == set.HTTP2 && old.ClientSndbuf == set.ClientSndbuf &&

@@ -19,6 +19,7 @@ import (
 
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/balancertest"
+	"wheelhouse/internal/http1"
 	"wheelhouse/internal/testcert"
 )
 
@@ -299,5 +300,54 @@ func TestMaxClientConnectionsOfHTTP2(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Error("of three clients none was sent away")
+	}
+}
+
+// idle_timeout ends a request over HTTP/2 whose body does not come, and an answer that is not taken, though its connection lives.
+func TestStalledHTTP2(t *testing.T) {
+	cert, key := testcert.Pair(t, t.TempDir(), "s", 1, "s.test")
+	var busy atomic.Int64
+	for _, size := range []int{100_000, 5000} { // the latter is net/http's own to send when the request's handler has ended
+		back := balancertest.Engine(t, func(x http1.Exchange) {
+			busy.Add(1)
+			defer busy.Add(-1)
+			if _, err := io.Copy(io.Discard, x.Body()); err == nil {
+				x.Reply(200, make([]byte, size))
+			}
+		})
+		conf := fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s\nSET idle_timeout = .3\nSET buffer_backend_connect = 0", cert, key)
+		b := balancertest.Start(t, balancertest.Proxy([]string{back}, conf), balancerd.Options{})
+		if status, _ := stallHTTP2(t, b.Addr("rp"), h2Request("POST", "/", "content-length", "100"), []byte("some")); status != "other" {
+			t.Errorf("a body that does not come: %q; want 408", status)
+		}
+		if status, reset := stallHTTP2(t, b.Addr("rp"), h2Request("GET", "/"), nil); status != "200" || !reset {
+			t.Errorf("%d bytes that are not taken: %q, reset: %v", size, status, reset)
+		}
+		balancertest.Eventually(t, "the backend is free", func() bool { return busy.Load() == 0 })
+	}
+	// What goes on, slowly, is not ended.
+	back := balancertest.Engine(t, func(x http1.Exchange) {
+		n, err := io.Copy(io.Discard, x.Body())
+		x.Reply(200, fmt.Appendf(nil, "%d %v", n, err))
+	})
+	conf := fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s\nSET idle_timeout = 1\nSET buffer_backend_connect = 0", cert, key)
+	b := balancertest.Start(t, balancertest.Proxy([]string{back}, conf), balancerd.Options{})
+	tr := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer tr.CloseIdleConnections()
+	r, w := io.Pipe()
+	go func() {
+		for range 20 {
+			time.Sleep(100 * time.Millisecond)
+			w.Write([]byte("some"))
+		}
+		w.Close()
+	}()
+	res, err := (&http.Client{Transport: tr}).Post("https://"+b.Addr("rp")+"/", "", r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if got, err := io.ReadAll(res.Body); string(got) != "80 <nil>" || err != nil {
+		t.Errorf("a slow body: %q, %v", got, err)
 	}
 }

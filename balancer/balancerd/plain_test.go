@@ -75,7 +75,7 @@ func TestPlainHTTPToTLS(t *testing.T) {
 		t.Errorf("certificate %d", got)
 	}
 	fields := [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "one.test"}, {":path", "/a#b"}}
-	if got := rawHTTP2(t, b.Addr("rp"), fields, nil); got != "other" {
+	if got := rawHTTP2(t, b.Addr("rp"), fields, nil); got != "400" {
 		t.Errorf("a fragment over HTTP/2: %q", got)
 	}
 	if s, want := told(), "127.0.0.1 400 rp tls=true: GET /a#b HTTP/2.0"; s != want {

@@ -91,8 +91,19 @@ func TestReproxyURL(t *testing.T) {
 			}
 		}
 	}
+	// If-Range is about the validators that the client sees, the application's.
+	fields := []string{"X-REPROXY-URL", "http://" + good + "/", "ETag", `"new"`, "Last-Modified", "Mon, 02 Nov 2026 10:00:00 GMT"}
+	b := balancertest.Start(t, balancertest.Proxy([]string{app(t, 200, "", fields...)}, "SET enable_reproxy = on"), balancerd.Options{})
+	for cond, status := range map[string]int{
+		`"new"`: 206, `"old"`: 200, `W/"new"`: 200, "Mon, 02 Nov 2026 10:00:00 GMT": 206, "Mon, 02 Nov 2026 10:00:01 GMT": 200, "new": 200,
+	} {
+		res, got := get(t, b.URL("rp", "/"), with("Range", "bytes=2-4"), with("If-Range", cond))
+		if res.StatusCode != status || got != map[int]string{200: body, 206: body[2:5]}[status] {
+			t.Errorf("If-Range %s: %d and %d bytes; want %d", cond, res.StatusCode, len(got), status)
+		}
+	}
 	// X-REPROXY-CACHE-FOR alone says nothing.
-	b := balancertest.Start(t, balancertest.Proxy([]string{app(t, 201, "plain", "X-REPROXY-CACHE-FOR", "60")}, "SET enable_reproxy = on"), balancerd.Options{})
+	b = balancertest.Start(t, balancertest.Proxy([]string{app(t, 201, "plain", "X-REPROXY-CACHE-FOR", "60")}, "SET enable_reproxy = on"), balancerd.Options{})
 	if res, got := get(t, b.URL("rp", "/")); res.StatusCode != 201 || got != "plain" || res.Header.Get("X-Reproxy-Cache-For") != "" {
 		t.Errorf("X-REPROXY-CACHE-FOR alone: %d %q %v", res.StatusCode, got, res.Header)
 	}

@@ -393,7 +393,7 @@ func TestPurgeByPrefix(t *testing.T) {
 		r, x := new(balancer.Request), &exchange{ctx: t.Context()}
 		x.req.Method, x.req.Path, x.req.Host = "PURGE", []byte(path), []byte("site.example")
 		r.Reset(x, nil, &balancer.Settings{}, nil, nil)
-		r.Client = netip.MustParseAddrPort("192.0.2.7:1")
+		r.Observed = netip.MustParseAddr("192.0.2.7")
 		w.c.Serve(r, w.origin)
 		return x.status, x.body.String()
 	}
@@ -440,7 +440,7 @@ func TestPurge(t *testing.T) {
 		x = &exchange{ctx: t.Context()}
 		x.req.Method, x.req.Path, x.req.Host = "PURGE", []byte("/a"), []byte("site.example")
 		r.Reset(x, nil, &balancer.Settings{}, nil, nil)
-		r.Client = netip.MustParseAddrPort("192.0.2.7:1")
+		r.Observed = netip.MustParseAddr("192.0.2.7")
 		w.c.Serve(r, w.origin)
 		if x.status != want {
 			t.Errorf("PURGE %d: %d", i, x.status)

@@ -15,7 +15,7 @@ import (
 func parseTime(v string) (time.Time, error) { return http.ParseTime(v) }
 
 func prefixHas(r *balancer.Request) func(netip.Prefix) bool {
-	return func(p netip.Prefix) bool { return p.Contains(r.Client.Addr()) }
+	return func(p netip.Prefix) bool { return p.Contains(r.Observed) }
 }
 
 // lookup is one GET or HEAD on its way through the cache.
@@ -167,7 +167,7 @@ func (l *lookup) serve(e *entry, how string, now time.Time) {
 	}
 	whole := byterange.Range{N: e.size}
 	v := l.q.Header.Bytes("Range")
-	if v == nil || e.status != 200 || l.q.Method != "GET" || !rangeApplies(&l.q.Header, e) { // RFC 9110 §14.2: Range is for GET
+	if v == nil || e.status != 200 || l.q.Method != "GET" || !balancer.IfRange(&l.q.Header, e.etag, e.modified) { // RFC 9110 §14.2: Range is for GET
 		l.send(e, e.status, whole)
 		return
 	}
@@ -280,18 +280,4 @@ func etagIn(list, etag string) bool {
 		}
 	}
 	return false
-}
-
-// rangeApplies decides on If-Range (RFC 9110 §13.1.5).
-func rangeApplies(h *http1.Header, e *entry) bool {
-	v := h.Get("If-Range")
-	switch {
-	case v == "":
-		return true
-	case strings.HasPrefix(v, `"`):
-		return v == e.etag
-	case strings.HasPrefix(v, "W/"):
-		return false
-	}
-	return v == e.modified
 }

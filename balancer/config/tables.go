@@ -225,7 +225,7 @@ func answerTunables() []Tunable {
 			func(s *settings) *bool { return &s.Cache.AskAlways }),
 		{Name: "cache_stale_if_error", Default: "0", Doc: "seconds for which a stale answer is used while backends fail, where the answer does not say; where none can be used at all none is waited for", apply: asTime(func(s *settings) *time.Duration { return &s.Cache.StaleIfError })},
 		{Name: "cache_stale_while_revalidate", Default: "0", Doc: "seconds for which a stale answer is used while it is renewed, where the answer does not say", apply: asTime(func(s *settings) *time.Duration { return &s.Cache.StaleWhileRev })},
-		{Name: "cache_purge_from", Default: "127.0.0.0/8", Doc: "networks from which PURGE is accepted", apply: func(s *settings, v string) (err error) {
+		{Name: "cache_purge_from", Default: "127.0.0.0/8", Doc: "networks from which PURGE is accepted; through a trusted upstream it is the client that it names that counts", apply: func(s *settings, v string) (err error) {
 			s.Cache.PurgeNetworks, err = ParsePrefixes(v)
 			if ip6 := netip.IPv6Loopback(); err == nil && slices.Contains(s.Cache.PurgeNetworks, netip.MustParsePrefix("127.0.0.0/8")) {
 				s.Cache.PurgeNetworks = append(s.Cache.PurgeNetworks, netip.PrefixFrom(ip6, 128))

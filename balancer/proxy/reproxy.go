@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"wheelhouse/balancer"
 	"wheelhouse/internal/http1"
 )
 
@@ -128,6 +129,9 @@ func (c *call) fromURLs(o order, status int) {
 	rng := q.Header.Bytes("Range")
 	if bytes.IndexByte(rng, ',') >= 0 || s.method == "HEAD" {
 		// An answer of several parts has a Content-Type of its own, where the application's stands. RFC 9110 §14.2: it may be ignored.
+		rng = nil
+	}
+	if h := c.x.Header(); !balancer.IfRange(&q.Header, h.Get("ETag"), h.Get("Last-Modified")) {
 		rng = nil
 	}
 	res := s.open(rng)

@@ -64,7 +64,7 @@ func New(name string, set *balancer.Settings, srv *http1.Server, over *H2Conns, 
 		f.feed = newFeed()
 		f.h2 = &http.Server{
 			Handler: limitBodies(srv.NetHTTP(), set.MaxRequestBody), ReadHeaderTimeout: set.HeadTimeout, IdleTimeout: set.ClientIdleTimeout, MaxHeaderBytes: h2Header,
-			ErrorLog: log.New(slogWriter{logger}, "", 0), ConnState: over.changed, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: h2Streams, SendPingTimeout: time.Minute},
+			ErrorLog: log.New(slogWriter{logger}, "", 0), ConnState: over.changed, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: h2Streams, SendPingTimeout: time.Minute, WriteByteTimeout: set.IdleTimeout},
 		}
 	}
 	return f, nil

@@ -76,18 +76,6 @@ func (v *validators) unmodifiedSince(since []byte) bool {
 	return err == nil && !v.modified.Truncate(time.Second).After(t)
 }
 
-// ifRange reports whether a Range may be answered as such (RFC 9110 §13.1.5): there is no condition, or it names this very file.
-func (v *validators) ifRange(h *http1.Header) bool {
-	cond := h.Bytes("If-Range")
-	switch {
-	case cond == nil:
-		return true
-	case bytes.HasPrefix(cond, []byte{'"'}) || bytes.HasPrefix(cond, []byte("W/")):
-		return v.etag != "" && string(cond) == v.etag
-	}
-	return v.date != "" && string(cond) == v.date
-}
-
 // matches looks for an entity tag in a list of them, or "*". weak compares as §8.8.3.2 has it for If-None-Match; tag is a strong one.
 func matches(list, tag string, weak bool) bool {
 	for candidate, isWeak := range balancer.EntityTags(list) {

@@ -220,7 +220,7 @@ func parts(r *balancer.Request, c *content, v *validators, status int) {
 	fields := r.Fields()
 	h := r.X.Header()
 	var spans []span
-	if field := fields.Bytes("Range"); field != nil && r.X.Request().Method == "GET" && status == 200 && v.ifRange(fields) {
+	if field := fields.Bytes("Range"); field != nil && r.X.Request().Method == "GET" && status == 200 && balancer.IfRange(fields, v.etag, v.date) {
 		ok := true
 		if spans, ok = parseRange(string(field), c.size); !ok {
 			h.Set("Content-Range", "bytes */"+strconv.FormatInt(c.size, 10))

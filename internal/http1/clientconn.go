@@ -215,7 +215,7 @@ func (cc *clientConn) roundTrip(ctx context.Context, r *OutRequest) (*Response, 
 	err := cc.send(r, res)
 	if err == nil && res.Status == 0 {
 		op = "read"
-		err = cc.readHead(r, res, cc.opts.HeadTimeout, skipInterim)
+		err = cc.readHead(r, res, cc.opts.HeadTimeout, false)
 	}
 	if err != nil {
 		if cc.unsent != nil {
@@ -232,17 +232,8 @@ func (cc *clientConn) roundTrip(ctx context.Context, r *OutRequest) (*Response, 
 	return res, nil
 }
 
-// interimPolicy says at which interim responses readHead ends.
-type interimPolicy uint8
-
-const (
-	skipInterim  interimPolicy = iota // at none
-	takeContinue                      // at 100
-	takeInterim                       // at each
-)
-
-// readHead reads up to the end of a final response's head, or of an interim one's, as policy says.
-func (cc *clientConn) readHead(r *OutRequest, res *Response, timeout time.Duration, policy interimPolicy) error {
+// readHead reads up to the end of a final response's head; of a 100's too, if that is waited for.
+func (cc *clientConn) readHead(r *OutRequest, res *Response, timeout time.Duration, interim bool) error {
 	var h headScan
 	for skipped := 0; ; {
 		unread := cc.buf.b[cc.rpos:cc.rend]
@@ -260,7 +251,7 @@ func (cc *clientConn) readHead(r *OutRequest, res *Response, timeout time.Durati
 			default:
 				cc.rpos += n
 				cc.low = cc.rpos
-				if res.Status >= 200 || res.Status == 101 || policy == takeInterim || policy == takeContinue && res.Status == 100 {
+				if res.Status >= 200 || res.Status == 101 || interim && res.Status == 100 {
 					return nil
 				}
 				skipped++

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -16,24 +17,12 @@ const watchedBody = 256 << 10
 // answerWatch looks out for an answer while a request's body is being sent (RFC 9112 §9.5): a server that refuses a body may stop reading
 // it, and the client is to have the answer, not to wait until it can send on. A goroutine waits for it, and ends the write that is under way.
 type answerWatch struct {
-	r    *OutRequest
-	res  *Response
 	came atomic.Bool // the answer, or the connection's end
-	note atomic.Bool // an interim response, after which it does not look any further
 	done chan struct{}
 }
 
-// what awaitAnswer has seen.
-type seen uint8
-
-const (
-	seenNothing seen = iota // the connection's deadline
-	seenInterim
-	seenAnswer // or the connection's end
-)
-
 // watchAnswer begins to look out, if that can be done on this connection. endWatch ends it.
-func (cc *clientConn) watchAnswer(r *OutRequest, res *Response) error {
+func (cc *clientConn) watchAnswer() error {
 	if cc.raw == nil {
 		return nil
 	}
@@ -43,14 +32,11 @@ func (cc *clientConn) watchAnswer(r *OutRequest, res *Response) error {
 		cc.nc.SetDeadline(past)
 		return context.Cause(cc.ctx)
 	}
-	w := &answerWatch{r: r, res: res, done: make(chan struct{})}
+	w := &answerWatch{done: make(chan struct{})}
 	cc.watch = w
 	go func() {
 		defer close(w.done)
-		switch awaitAnswer(cc.raw) {
-		case seenInterim:
-			w.note.Store(true)
-		case seenAnswer:
+		if awaitAnswer(cc.raw) {
 			w.came.Store(true)
 			cc.nc.SetWriteDeadline(past)
 		}
@@ -83,29 +69,29 @@ func (cc *clientConn) endWatch() (came bool) {
 	return came
 }
 
-// heard is errAnswered when the answer has come; if an interim response came with it, the response is filled in. Interim responses alone are
-// skipped.
+// heard is errAnswered when the answer has come.
 func (cc *clientConn) heard() error {
-	w := cc.watch
-	switch {
-	case w == nil:
-		return nil
-	case w.came.Load():
+	if w := cc.watch; w != nil && w.came.Load() {
 		return errAnswered
-	case !w.note.Load():
-		return nil
 	}
-	cc.endWatch()
-	for {
-		if err := cc.readHead(w.r, w.res, cc.opts.HeadTimeout, takeInterim); err != nil {
-			return err
+	return nil
+}
+
+// onlyInterim reports whether what has come of an answer is nothing but interim responses, the last of which may be cut.
+func onlyInterim(b []byte) bool {
+	const status = len("HTTP/1.1 ")
+	for len(b) > 0 {
+		if len(b) < status+3 {
+			return true // it cannot be said yet
 		}
-		if w.res.Status >= 200 || w.res.Status == 101 {
-			return errAnswered
+		if b[status] != '1' || string(b[status:status+3]) == "101" {
+			return false
 		}
-		w.res.Status = 0
-		if cc.rpos == cc.rend {
-			return cc.watchAnswer(w.r, w.res)
+		i := bytes.Index(b, []byte("\r\n\r\n"))
+		if i < 0 {
+			return true
 		}
+		b = b[i+4:]
 	}
+	return true
 }

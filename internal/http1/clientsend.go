@@ -24,7 +24,7 @@ func (cc *clientConn) send(r *OutRequest, res *Response) error {
 		}
 	}
 	if r.BodyReader != nil && r.Size != 0 || len(r.Body) > watchedBody {
-		if err := cc.watchAnswer(r, res); err != nil {
+		if err := cc.watchAnswer(); err != nil {
 			return err
 		}
 	}
@@ -37,9 +37,6 @@ func (cc *clientConn) send(r *OutRequest, res *Response) error {
 		return err
 	}
 	cc.broken = true
-	if res.Status != 0 {
-		return nil
-	}
 	var read *BodyReadError
 	if errors.As(err, &read) {
 		return err
@@ -51,7 +48,7 @@ func (cc *clientConn) send(r *OutRequest, res *Response) error {
 		timeout = cc.opts.HeadTimeout
 	}
 	cc.waited()
-	head := cc.readHead(r, res, timeout, skipInterim)
+	head := cc.readHead(r, res, timeout, false)
 	if head == nil {
 		return nil
 	}
@@ -67,7 +64,7 @@ func (cc *clientConn) awaitContinue(r *OutRequest, res *Response) (answered bool
 	if err := cc.flush(); err != nil {
 		return false, err
 	}
-	err = cc.readHead(r, res, cc.opts.ContinueTimeout, takeContinue)
+	err = cc.readHead(r, res, cc.opts.ContinueTimeout, true)
 	switch {
 	case err == nil && res.Status != 100:
 		cc.broken = true // the server may or may not go on to wait for the body

@@ -25,6 +25,9 @@ func netHTTP(h Handler, s *Server) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := &netExchange{w: w, r: r}
 		x.body.r = r.Body
+		if s != nil && r.ProtoMajor == 2 {
+			x.bound(&s.lim.Load().Limits)
+		}
 		if err := x.fill(seq.Add(1)); err != nil {
 			x.refuse(s, err)
 			return
@@ -38,6 +41,7 @@ func netHTTP(h Handler, s *Server) http.Handler {
 			errors.As(x.body.err, &e)
 			x.replyError(e)
 		}
+		x.leave()
 	})
 }
 
@@ -48,6 +52,7 @@ type netExchange struct {
 	req    Request
 	header Header
 	body   netBody
+	stall  *stall // of the answer
 
 	started, fixed, bodiless, aborted bool
 	rem                               int64
@@ -193,7 +198,7 @@ func (x *netExchange) Write(p []byte) (n int, err error) {
 		p, excess = p[:x.rem], ErrTooLong
 	}
 	if n = len(p); n > 0 && !x.bodiless {
-		n, err = x.w.Write(p)
+		n, err = x.send(p)
 	}
 	x.rem -= int64(n)
 	if err == nil {
@@ -224,7 +229,7 @@ func (x *netExchange) ReadFrom(r io.Reader) (n int64, err error) {
 	if x.bodiless {
 		n, err = io.Copy(io.Discard, src)
 	} else {
-		n, err = io.Copy(x.w, src)
+		n, err = io.Copy(x.dst(), src)
 	}
 	x.rem -= n
 	if tr.err != nil {
@@ -252,7 +257,9 @@ func (x *netExchange) SendFile(f *os.File, off, n int64) (int64, error) {
 }
 
 func (x *netExchange) Flush() error {
-	if err := http.NewResponseController(x.w).Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	var err error
+	x.stall.watch(func() { err = http.NewResponseController(x.w).Flush() })
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	return nil
@@ -274,15 +281,18 @@ func (t *trackedReader) Read(p []byte) (int, error) {
 
 // netBody gives a body's errors in the terms of [Exchange].Body.
 type netBody struct {
-	r   io.Reader
-	err error
+	r     io.Reader
+	err   error
+	stall *stall
 }
 
 func (b *netBody) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	n, err := b.r.Read(p)
+	var n int
+	var err error
+	b.stall.watch(func() { n, err = b.r.Read(p) })
 	var big *http.MaxBytesError
 	switch {
 	case err == nil || err == io.EOF:

@@ -308,29 +308,24 @@ func readable(raw rawConn) (is bool) {
 	return is || err != nil
 }
 
-// awaitAnswer waits until something comes, and looks at what it is.
-func awaitAnswer(raw rawConn) (what seen) {
+// awaitAnswer waits until something comes that is no interim response, or the connection's end. It reads nothing. It is false when the read
+// deadline comes first.
+func awaitAnswer(raw rawConn) (came bool) {
+	b := getBuffer()
+	defer putBuffer(b)
 	err := raw.Read(func(fd uintptr) bool {
-		var b [len("HTTP/1.1 1xx")]byte
 		for {
-			n, err := rawio.Peek(fd, b[:])
+			n, err := rawio.Peek(fd, b.b[:cap(b.b)])
 			switch {
 			case err == syscall.EINTR:
 				continue
-			case err == syscall.EAGAIN:
-				return false
-			case err == nil && n == len(b) && b[9] == '1' && string(b[9:]) != "101":
-				what = seenInterim
-			default:
-				what = seenAnswer
+			case err == syscall.EAGAIN, err == nil && n > 0 && n < cap(b.b) && onlyInterim(b.b[:n]):
+				return false // until more comes
 			}
 			return true
 		}
 	})
-	if err != nil {
-		return seenNothing
-	}
-	return what
+	return err == nil
 }
 
 func peek(fd uintptr) (gone, data bool) {

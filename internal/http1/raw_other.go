@@ -42,7 +42,7 @@ func readPooled(rawConn) (*buffer, error) { return nil, errors.ErrUnsupported }
 
 func peerClosed(rawConn) bool { return false }
 
-func awaitAnswer(rawConn) seen { return seenNothing }
+func awaitAnswer(rawConn) bool { return false }
 
 func readable(rawConn) bool { return false }
 

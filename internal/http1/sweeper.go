@@ -99,7 +99,9 @@ func (s *Server) startSweeper() {
 		return
 	}
 	s.sweeping = true
-	s.clock.Store(time.Since(s.born).Milliseconds())
+	now := time.Now() // the server may have been made long ago
+	s.clock.Store(now.Sub(s.born).Milliseconds())
+	s.setDate(now)
 	s.sweeper.Go(func() {
 		t := time.NewTicker(s.tick)
 		defer t.Stop()
