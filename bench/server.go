@@ -41,7 +41,7 @@ func newServer(ctx context.Context, front *child, pids []int, data, url string) 
 	if s.api, err = store.NewClient(url, store.ClientOptions{}); err != nil {
 		return nil, err
 	}
-	if err := s.api.CreateBucket(ctx, bucket, "public-read", ""); err != nil {
+	if err := s.api.CreateBucket(ctx, bucket, store.BucketAttributes{Access: "public-read"}); err != nil {
 		return nil, fmt.Errorf("create the bucket: %w", err)
 	}
 	return s, nil

@@ -158,23 +158,29 @@ func (c *Client) Move(ctx context.Context, bucket, name, toBucket, toName string
 	return c.simple(ctx, "MOVE", ObjectPath(bucket, name), http.Header{"X-Stf-Move-Destination": {ObjectPath(toBucket, toName)}})
 }
 
-// CreateBucket makes a bucket; one that is there already is no error. access is "", private or public-read.
-func (c *Client) CreateBucket(ctx context.Context, name, access, class string) error {
-	return c.simple(ctx, http.MethodPut, ObjectPath(name, ""), bucketHeaders(access, class))
+// BucketAttributes are what can be said of a bucket. "" leaves an attribute as it is, or as buckets begin.
+type BucketAttributes struct {
+	Access string // private or public-read
+	Class  string
+	Owner  string // id of an account, 0 for nobody; only administrators may say that
 }
 
-// UpdateBucket changes a bucket's access or class; "" leaves it.
-func (c *Client) UpdateBucket(ctx context.Context, name, access, class string) error {
-	return c.simple(ctx, http.MethodPost, ObjectPath(name, ""), bucketHeaders(access, class))
+// CreateBucket makes a bucket; one that is there already is no error.
+func (c *Client) CreateBucket(ctx context.Context, name string, a BucketAttributes) error {
+	return c.simple(ctx, http.MethodPut, ObjectPath(name, ""), a.header())
 }
 
-func bucketHeaders(access, class string) http.Header {
+// UpdateBucket changes what is said of a bucket.
+func (c *Client) UpdateBucket(ctx context.Context, name string, a BucketAttributes) error {
+	return c.simple(ctx, http.MethodPost, ObjectPath(name, ""), a.header())
+}
+
+func (a BucketAttributes) header() http.Header {
 	h := http.Header{}
-	if access != "" {
-		h.Set("X-Bucket-Access", access)
-	}
-	if class != "" {
-		h.Set("X-Bucket-Class", class)
+	for name, value := range map[string]string{"X-Bucket-Access": a.Access, "X-Bucket-Class": a.Class, "X-Bucket-Owner": a.Owner} {
+		if value != "" {
+			h.Set(name, value)
+		}
 	}
 	return h
 }
@@ -217,6 +223,7 @@ type BucketInfo struct {
 	Name         string    `json:"name"`
 	Access       string    `json:"access"`
 	Class        string    `json:"class"`
+	Owner        string    `json:"owner,omitempty"` // id of an account, "": nobody
 	CacheControl string    `json:"cache_control,omitempty"`
 	Created      time.Time `json:"created"`
 }

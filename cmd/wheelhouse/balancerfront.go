@@ -41,6 +41,9 @@ ENABLE store
 // openFront puts the balancer before the store's handler: what the handler names in X-Reproxy-URL is fetched from the storages, and
 // what operators want besides, further services or a console, stands in a file of the balancer's own language.
 func (a *app) openFront(ctx context.Context, store http1.Handler) (http1.Handler, error) {
+	if d := &a.cfg.Dispatcher; d.AccelRedirect != "" || d.Reproxy != defaultConfig().Dispatcher.Reproxy {
+		a.log.Warn("dispatcher.reproxy and dispatcher.accel_redirect have no effect inside up: its own balancer gets the bytes from the storages")
+	}
 	c := &a.cfg.Balancer
 	lang := config.NewLanguage(config.NewPlugins(balancerPlugins()...))
 	read := func() (*config.State, error) {

@@ -304,14 +304,14 @@ func TestPrivateObjectsInTheCache(t *testing.T) {
 		}
 	}
 	// What everybody could have is nobody's as soon as the bucket is closed, though the cache still has it.
-	if err := api.UpdateBucket(t.Context(), "closed", "public-read", ""); err != nil {
+	if err := api.UpdateBucket(t.Context(), "closed", store.BucketAttributes{Access: "public-read"}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the open bucket's object comes out of the cache", func() bool {
 		status, body, cache := anonymous(url + "/closed/o")
 		return status == 200 && body == "secret words" && strings.Contains(cache, "hit")
 	})
-	if err := api.UpdateBucket(t.Context(), "closed", "private", ""); err != nil {
+	if err := api.UpdateBucket(t.Context(), "closed", store.BucketAttributes{Access: "private"}); err != nil {
 		t.Fatal(err)
 	}
 	if status, body, _ := anonymous(url + "/closed/o"); status != 401 || strings.Contains(body, "secret") {

@@ -31,7 +31,7 @@ func runBench(ctx context.Context, env *environment, args []string) error {
 	if *n < 1 || *conns < 1 || *conns > 10_000 || *size < 0 || *size > maxBenchObject {
 		return usagef("want at least one object and connection, and at most %d bytes an object", maxBenchObject)
 	}
-	if err := c.CreateBucket(ctx, *bucket, "", ""); err != nil {
+	if err := c.CreateBucket(ctx, *bucket, store.BucketAttributes{}); err != nil {
 		return err
 	}
 	b := &bencher{client: c, bucket: *bucket, n: *n, conns: *conns, body: randomBytes(*size)}

@@ -13,8 +13,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode"
+	"unicode/utf8"
 
 	"wheelhouse/store"
 )
@@ -107,6 +110,9 @@ func subcommand(args []string, list map[string]func(args []string) error) error 
 		return usagef("which one?")
 	}
 	f, ok := list[args[0]]
+	if !ok && isHelp(args[0]) {
+		return errHelp
+	}
 	if !ok {
 		return usagef("no such subcommand: %s", args[0])
 	}
@@ -144,11 +150,32 @@ func table(w io.Writer, header string, rows func(row func(cells ...any))) error 
 			if i > 0 {
 				fmt.Fprint(t, "\t")
 			}
-			fmt.Fprint(t, c)
+			fmt.Fprint(t, visible(fmt.Sprint(c)))
 		}
 		fmt.Fprintln(t)
 	})
 	return t.Flush()
+}
+
+// visible is a text that others have chosen as a terminal may show it: what would move its cursor, or change colours, is written out.
+func visible(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) && utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for i, r := range s {
+		_, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			q := strconv.QuoteRune(r)
+			b.WriteString(q[1 : len(q)-1])
+		}
+	}
+	return b.String()
 }
 
 func printJSON(w io.Writer, v any) error {

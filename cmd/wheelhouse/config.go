@@ -45,7 +45,7 @@ type Config struct {
 		Listen        string          `toml:"listen" doc:"address of the HTTP API"`
 		Auth          string          `toml:"auth" doc:"keys: requests need an access key; none: everybody may do everything (loopback addresses only)"`
 		Proxies       []string        `toml:"proxies" doc:"networks of proxies that may be told the storages' URLs"`
-		Reproxy       string          `toml:"reproxy" doc:"asked: a proxy that says X-Proxy-Capabilities: reproxy-file is sent X-Reproxy-URL; always: every proxy is; never"`
+		Reproxy       string          `toml:"reproxy" doc:"asked: a proxy that says X-Proxy-Capabilities: reproxy-file is sent X-Reproxy-URL; always: every proxy is; never. Inside up its own balancer is the proxy, and gets the bytes itself"`
 		AccelRedirect string          `toml:"accel_redirect" doc:"location for X-Accel-Redirect, for nginx; empty: X-Reproxy-URL with all URLs"`
 		TailWait      config.Duration `toml:"tail_wait" doc:"how long a write that is durable enough waits for the remaining storages"`
 		PutTimeout    config.Duration `toml:"put_timeout" doc:"how long a storage may take for a small object, or be silent in a large one"`
@@ -214,6 +214,14 @@ func (c *Config) Validate() error {
 	if c.Data == "" {
 		bad("data", errors.New("no directory is given"))
 	}
+	for _, l := range []struct{ key, addr string }{
+		{"dispatcher.listen", c.Dispatcher.Listen}, {"storaged.listen", c.Storaged.Listen}, {"worker.listen", c.Worker.Listen},
+	} {
+		bad(l.key, checkListen(l.addr))
+	}
+	if !strings.HasPrefix(c.Memcached.Listen, "/") {
+		bad("memcached.listen", checkListen(c.Memcached.Listen))
+	}
 	auth, err := dispatcher.ParseAuth(c.Dispatcher.Auth)
 	bad("dispatcher.auth", err)
 	if auth == dispatcher.AuthNone && !isLoopback(c.Dispatcher.Listen) {
@@ -268,20 +276,39 @@ func (c *Config) Validate() error {
 	}
 	_, err = c.metacacheOptions()
 	bad("metacache", err)
-	seen := map[uint32]bool{}
+	seen, dirs := map[uint32]bool{}, map[string]uint32{}
 	for _, s := range c.Storage {
 		if seen[s.ID] {
 			bad("storage", fmt.Errorf("id %d stands there twice", s.ID))
 		}
 		seen[s.ID] = true
+		dir := filepath.Clean(s.Dir)
 		if s.Dir == "" {
 			bad("storage", fmt.Errorf("storage %d has no dir", s.ID))
+		} else if other, ok := dirs[dir]; ok {
+			bad("storage", fmt.Errorf("storages %d and %d have the same dir, %s", other, s.ID, dir))
 		}
+		dirs[dir] = s.ID
 		if err := c.diskOptions(s, nil).Validate(); err != nil {
 			bad("storage "+s.Dir, err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkListen reports what is wrong with an address to listen on; "" is none.
+func checkListen(addr string) error {
+	if addr == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q: want HOST:PORT", addr)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return fmt.Errorf("%q: want a port from 0 to 65535, or the name of one", addr)
+	}
+	return nil
 }
 
 func isLoopback(addr string) bool {
@@ -346,8 +373,9 @@ func (c *Config) logger(w io.Writer) *slog.Logger {
 }
 
 // newFlags makes a flag set that reports mistakes as errors.
+// newFlags are the flags of a command, whose help begins with what else it takes.
 func newFlags(name string, stderr io.Writer) *flag.FlagSet {
-	fs := flag.NewFlagSet("wheelhouse "+name, flag.ContinueOnError)
+	fs := flag.NewFlagSet(strings.TrimSpace("wheelhouse "+name+" "+operands[name]), flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	return fs
 }

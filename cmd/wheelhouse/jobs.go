@@ -62,7 +62,7 @@ When a job harms the others:      wheelhouse jobs pause FUNC
 
 // runJobs looks after a queue of jobs.
 func runJobs(ctx context.Context, env *environment, args []string) error {
-	if len(args) > 0 && (args[0] == "-h" || args[0] == "--help" || args[0] == "help") {
+	if len(args) > 0 && isHelp(args[0]) {
 		fmt.Fprint(env.stdout, jobsHelp)
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -32,6 +33,13 @@ type usageError struct{ reason string }
 func (e *usageError) Error() string { return e.reason }
 
 func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+// errHelp is the wish for a command's help, where its subcommands are what there is to be said of it.
+var errHelp = errors.New("help is wanted")
+
+func isHelp(arg string) bool {
+	return arg == "-h" || arg == "-help" || arg == "--help" || arg == "help"
+}
 
 // errUnhealthy is the end of a command that has shown what is wrong: exit status 1.
 var errUnhealthy = errors.New("not healthy")
@@ -79,7 +87,7 @@ func commands() []command {
 }
 
 func run(args []string, env *environment) int {
-	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+	if len(args) == 0 || isHelp(args[0]) {
 		printHelp(env.stdout)
 		if len(args) == 0 {
 			return 2
@@ -114,6 +122,9 @@ func report(env *environment, c command, err error) int {
 		return 0
 	case errors.Is(err, flag.ErrHelp):
 		return 0
+	case errors.Is(err, errHelp):
+		fmt.Fprintf(env.stdout, "usage: wheelhouse %s %s\n\n%s. Each of them has a help of its own: wheelhouse %[1]s … -h\n", c.name, c.args, c.help)
+		return 0
 	case errors.Is(err, errUnhealthy): // it has said why
 		return 1
 	case isUsage:
@@ -125,7 +136,12 @@ func report(env *environment, c command, err error) int {
 	case errors.Is(err, syscall.EPIPE): // whoever read our output has had enough
 		return 1
 	}
-	fmt.Fprintf(env.stderr, "wheelhouse %s: %v\n", c.name, err)
+	for i, line := range strings.Split(err.Error(), "\n") {
+		if i == 0 {
+			line = "wheelhouse " + c.name + ": " + line
+		}
+		fmt.Fprintln(env.stderr, visible(line))
+	}
 	return 1
 }
 

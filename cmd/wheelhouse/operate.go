@@ -15,8 +15,8 @@ import (
 // runBucket manages buckets.
 func runBucket(ctx context.Context, env *environment, args []string) error {
 	return subcommand(args, map[string]func([]string) error{
-		"create": func(args []string) error { return setBucket(ctx, env, args, (*store.Client).CreateBucket) },
-		"set":    func(args []string) error { return setBucket(ctx, env, args, (*store.Client).UpdateBucket) },
+		"create": func(args []string) error { return setBucket(ctx, env, "create", args, (*store.Client).CreateBucket) },
+		"set":    func(args []string) error { return setBucket(ctx, env, "set", args, (*store.Client).UpdateBucket) },
 		"list": func(args []string) error {
 			f := newClientFlags("bucket list", env).withJSON()
 			c, _, err := f.parse(args, 0, 0)
@@ -44,15 +44,17 @@ func runBucket(ctx context.Context, env *environment, args []string) error {
 	})
 }
 
-func setBucket(ctx context.Context, env *environment, args []string, do func(*store.Client, context.Context, string, string, string) error) error {
-	f := newClientFlags("bucket", env)
-	access := f.String("access", "", "`private` or public-read")
-	class := f.String("class", "", "`class` of the bucket")
+func setBucket(ctx context.Context, env *environment, verb string, args []string, do func(*store.Client, context.Context, string, store.BucketAttributes) error) error {
+	f := newClientFlags("bucket "+verb, env)
+	var a store.BucketAttributes
+	f.StringVar(&a.Access, "access", "", "`private` or public-read")
+	f.StringVar(&a.Class, "class", "", "`class` of the bucket")
+	f.StringVar(&a.Owner, "owner", "", "`id` of the account that it belongs to, 0 for nobody; only administrators may say that")
 	c, rest, err := f.parse(args, 1, 1)
 	if err != nil {
 		return err
 	}
-	return do(c, ctx, rest[0], *access, *class)
+	return do(c, ctx, rest[0], a)
 }
 
 // runObject shows and repairs an object's entities, and signs URLs.
@@ -103,6 +105,9 @@ func objectSign(env *environment, args []string) error {
 	}
 	if *method != http.MethodGet && *method != http.MethodPut {
 		return usagef("--method %s: want GET or PUT", *method)
+	}
+	if *valid <= 0 {
+		return usagef("--for %v: the URL would be expired already", *valid)
 	}
 	if key, err := f.accessKey(); err != nil || key.ID == "" {
 		return fmt.Errorf("a URL is signed with an access key, and there is none: give --key, WHEELHOUSE_KEY or --data")
@@ -205,7 +210,11 @@ func setMode(ctx context.Context, env *environment, kind string, args []string) 
 }
 
 func removeByID(ctx context.Context, env *environment, kind string, args []string) error {
-	c, rest, err := newClientFlags(kind+" rm", env).parse(args, 1, 1)
+	name := kind + " rm"
+	if kind == "key" {
+		name = "account key-rm"
+	}
+	c, rest, err := newClientFlags(name, env).parse(args, 1, 1)
 	if err != nil {
 		return err
 	}

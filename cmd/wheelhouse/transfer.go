@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/md5"
 	"encoding/hex"
@@ -202,14 +203,14 @@ func runLs(ctx context.Context, env *environment, args []string) error {
 
 func printListing(w io.Writer, l store.Listing) {
 	for _, p := range l.Prefixes {
-		fmt.Fprintf(w, "%30s  %s\n", "", p)
+		fmt.Fprintf(w, "%30s  %s\n", "", visible(p))
 	}
 	for _, o := range l.Objects {
 		name := o.Name
 		if o.Path != "" {
 			name = o.Path
 		}
-		fmt.Fprintf(w, "%10s %s  %s\n", human(o.Size), o.Created.Local().Format(time.DateTime), name)
+		fmt.Fprintf(w, "%10s %s  %s\n", human(o.Size), o.Created.Local().Format(time.DateTime), visible(name))
 	}
 }
 
@@ -228,9 +229,9 @@ func listBuckets(ctx context.Context, env *environment, c *store.Client, asJSON 
 	if asJSON {
 		return printJSON(env.stdout, all)
 	}
-	return table(env.stdout, "BUCKET\tACCESS\tCLASS\tCREATED", func(row func(...any)) {
+	return table(env.stdout, "BUCKET\tACCESS\tCLASS\tOWNER\tCREATED", func(row func(...any)) {
 		for _, b := range all {
-			row(b.Name, b.Access, b.Class, b.Created.Local().Format(time.DateTime))
+			row(b.Name, b.Access, b.Class, cmp.Or(b.Owner, "-"), b.Created.Local().Format(time.DateTime))
 		}
 	})
 }

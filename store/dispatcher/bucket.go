@@ -3,8 +3,11 @@ package dispatcher
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,7 +53,7 @@ func (d *Dispatcher) putBucket(x http1.Exchange, t *target) *failure {
 		return failf(http.StatusBadRequest, "the bucket name %q is reserved", t.bucket)
 	}
 	b := store.Bucket{Name: string(t.bucket), Owner: p.Account}
-	if f := d.bucketAttributes(x, &b); f != nil {
+	if f := d.bucketAttributes(x, p, &b); f != nil {
 		return f
 	}
 	there, err := d.cat.CreateBucket(x.Context(), b)
@@ -78,7 +81,11 @@ func (d *Dispatcher) postBucket(x http1.Exchange, t *target) *failure {
 	if f != nil {
 		return f
 	}
-	if f := d.bucketAttributes(x, &b); f != nil {
+	p, err := d.auth.Authenticate(x, t.String())
+	if err != nil {
+		return fail(err, t)
+	}
+	if f := d.bucketAttributes(x, p, &b); f != nil {
 		return f
 	}
 	if err := d.cat.UpdateBucket(x.Context(), b); err != nil {
@@ -88,8 +95,14 @@ func (d *Dispatcher) postBucket(x http1.Exchange, t *target) *failure {
 	return nil
 }
 
-func (d *Dispatcher) bucketAttributes(x http1.Exchange, b *store.Bucket) *failure {
+// bucketAttributes takes over what a request of p says of a bucket.
+func (d *Dispatcher) bucketAttributes(x http1.Exchange, p Principal, b *store.Bucket) *failure {
 	h := &x.Request().Header
+	if h.Has(headerBucketOwner) {
+		if f := d.setOwner(x, p, b, h.Get(headerBucketOwner)); f != nil {
+			return f
+		}
+	}
 	if h.Has(headerBucketAccess) {
 		a, err := store.ParseAccess(h.Get(headerBucketAccess))
 		if err != nil {
@@ -117,6 +130,27 @@ func (d *Dispatcher) bucketAttributes(x http1.Exchange, b *store.Bucket) *failur
 	return nil
 }
 
+// setOwner gives a bucket to an account.
+func (d *Dispatcher) setOwner(x http1.Exchange, p Principal, b *store.Bucket, v string) *failure {
+	id, err := strconv.ParseInt(v, 10, 64)
+	switch {
+	case p.Role != store.RoleAdmin:
+		return failf(http.StatusForbidden, "%s: only administrators give buckets away", headerBucketOwner)
+	case err != nil || id < 0:
+		return failf(http.StatusBadRequest, "%s: %s is no id of an account", headerBucketOwner, quoteSome([]byte(v)))
+	case id > 0:
+		list, err := d.cat.Accounts(x.Context())
+		if err != nil {
+			return fail(err, &target{})
+		}
+		if !slices.ContainsFunc(list, func(a store.Account) bool { return a.ID == store.AccountID(id) }) {
+			return failf(http.StatusBadRequest, "%s: there is no account %d", headerBucketOwner, id)
+		}
+	}
+	b.Owner = store.AccountID(id)
+	return nil
+}
+
 // deleteBucket removes a bucket; one that holds objects only when the request says so.
 func (d *Dispatcher) deleteBucket(x http1.Exchange, t *target) *failure {
 	if _, f := d.bucketFor(x, t, store.RoleWrite); f != nil {
@@ -136,6 +170,7 @@ type bucketJSON struct {
 	Name         string    `json:"name"`
 	Access       string    `json:"access"`
 	Class        string    `json:"class"`
+	Owner        string    `json:"owner,omitempty"`
 	CacheControl string    `json:"cache_control,omitempty"`
 	Created      time.Time `json:"created"`
 }
@@ -145,7 +180,11 @@ func toBucketJSON(b *store.Bucket) bucketJSON {
 	if class == "" {
 		class = store.DefaultClass
 	}
-	return bucketJSON{b.Name, b.Access.String(), class, b.CacheControl, b.Created.UTC()}
+	owner := ""
+	if b.Owner != 0 {
+		owner = fmt.Sprint(b.Owner)
+	}
+	return bucketJSON{b.Name, b.Access.String(), class, owner, b.CacheControl, b.Created.UTC()}
 }
 
 // getBucket tells about a bucket, or lists it (?list).

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -137,7 +138,7 @@ func (d *Dispatcher) sendRanges(x http1.Exchange, o *store.Object, ranges []byte
 		x.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", r.off, r.off+r.n-1, o.Size))
 		return d.stream(x, o, http.StatusPartialContent, r.n, []piece{{r, nil}}, nil, t)
 	}
-	const boundary = "WHEELHOUSE-PART-4f1c9a7e5b"
+	boundary := rand.Text() // what is in the object was there before: it cannot look like it (RFC 2046 §5.1.1)
 	contentType := x.Header().Get("Content-Type")
 	x.Header().Set("Content-Type", "multipart/byteranges; boundary="+boundary)
 	pieces, size := make([]piece, len(ranges)), int64(0)

@@ -21,6 +21,7 @@ const (
 	headerDestination     = "X-STF-Move-Destination"            // MOVE: path of the destination
 	metaPrefix            = "X-Object-Meta-"                    // user metadata
 	headerBucketAccess    = "X-Bucket-Access"                   // PUT, POST bucket: private or public-read
+	headerBucketOwner     = "X-Bucket-Owner"                    // PUT, POST bucket by an administrator: id of an account, 0 for nobody
 	headerBucketClass     = "X-Bucket-Class"                    // PUT, POST bucket
 	headerBucketCache     = "X-Bucket-Cache-Control"            // PUT, POST bucket
 	defaultContentType    = "application/octet-stream"          // where neither the client nor the suffix says more

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -39,11 +40,17 @@ func raw(t *testing.T, ts *testStore, method, path string) answer {
 	return answer{resp.StatusCode, resp.Header, string(body)}
 }
 
+// boundaries are those of all answers of several parts.
+var boundaries sync.Map
+
 func checkMultipart(t *testing.T, a answer, want [][]byte) {
 	t.Helper()
 	kind, params, err := mime.ParseMediaType(a.header.Get("Content-Type"))
 	if err != nil || kind != "multipart/byteranges" {
 		t.Fatalf("Content-Type %q: %v", a.header.Get("Content-Type"), err)
+	}
+	if _, taken := boundaries.LoadOrStore(params["boundary"], true); taken { // what can be foreseen can be forged by whoever uploads
+		t.Errorf("the boundary %q was that of another answer", params["boundary"])
 	}
 	r := multipart.NewReader(strings.NewReader(a.body), params["boundary"])
 	for i, w := range want {
