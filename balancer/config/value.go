@@ -215,10 +215,15 @@ func validName(s string) bool {
 	return letter && len(s) <= 253
 }
 
-// ParsePrefixes reads addresses, networks a.b.c.d/n, and Net::Netmask's other forms: a.b.c (the network of it), a.b.c.d:m.m.m.m.
+// ParsePrefixes reads addresses, networks a.b.c.d/n, and Net::Netmask's other forms: a.b.c (the network of it), a.b.c.d:m.m.m.m, and any or
+// default, which are all addresses, of IPv6 too.
 func ParsePrefixes(s string) ([]netip.Prefix, error) {
 	var list []netip.Prefix
 	for _, w := range ParseList(s) {
+		if strings.EqualFold(w, "any") || strings.EqualFold(w, "default") {
+			list = append(list, netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0))
+			continue
+		}
 		p, err := parsePrefix(w)
 		if err != nil {
 			return nil, err
@@ -229,9 +234,6 @@ func ParsePrefixes(s string) ([]netip.Prefix, error) {
 }
 
 func parsePrefix(w string) (netip.Prefix, error) {
-	if strings.EqualFold(w, "any") || strings.EqualFold(w, "default") {
-		return netip.PrefixFrom(netip.IPv4Unspecified(), 0), nil
-	}
 	if p, err := netip.ParsePrefix(w); err == nil {
 		return p.Masked(), nil
 	}

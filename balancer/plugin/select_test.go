@@ -148,6 +148,9 @@ func TestAccessControl(t *testing.T) {
 		{"ACCESS QUEUE_LOW ip 127.0.0.1|ACCESS POLICY DENY", "", 200},
 		{"ACCESS DENY ip 10.1.2.3", "10.1.2.3", 200},
 		{"ACCESS DENY ip 10.1.2.3|SET w.accesscontrol.use_observed_ip = 1", "10.1.2.3", 403},
+		{"ACCESS DENY netmask any|SET w.accesscontrol.use_observed_ip = 1", "10.1.2.3", 403},
+		{"ACCESS DENY netmask any|SET w.accesscontrol.use_observed_ip = 1", "2001:db8::1", 403},
+		{"ACCESS DENY netmask 0.0.0.0/0|SET w.accesscontrol.use_observed_ip = 1", "2001:db8::1", 200},
 	} {
 		b.Do("USE w\nACCESS RESET\nSET w.accesscontrol.use_observed_ip = 0\n" + strings.ReplaceAll(v.lines, "|", "\n"))
 		var fields []string
