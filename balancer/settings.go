@@ -161,12 +161,13 @@ type Node struct {
 
 // PoolSettings are what a pool is set to.
 type PoolSettings struct {
-	Name     string
-	Nodes    []Node
-	NodeFile string // read when it changes; what it names takes the place of Nodes
-	Method   Method
-	HashKey  string // of ConsistentHash: uri, path, ip, header:NAME, cookie:NAME
-	MaxConns int    // connections to one node, 0: no limit
+	Name         string
+	Nodes        []Node
+	NodeFile     string    // when it changes, what it names takes the place of Nodes
+	NodeFileTime time.Time // of the NodeFile that Nodes were read from
+	Method       Method
+	HashKey      string // of ConsistentHash: uri, path, ip, header:NAME, cookie:NAME
+	MaxConns     int    // connections to one node, 0: no limit
 
 	HealthPath     string        // asked of each node, "": no active checks
 	HealthHost     string        // Host field of the check, "": the node's address

@@ -30,10 +30,11 @@ type Pool struct {
 	active, pending, retrying atomic.Int64 // towards max_requests, max_pending, max_retries, where those are set
 	refused                   [len(limitNames)]atomic.Int64
 
-	mu       sync.Mutex // guards all below, and changes of view
-	fileTime time.Time
+	mu       sync.Mutex      // guards all below, and changes of view
+	listed   []balancer.Node // as they are configured, or as the nodefile has them
+	fileTime time.Time       // of the nodefile that listed was read from
+	badTime  time.Time       // of one that was found not good since
 	looked   time.Time
-	file     []balancer.Node
 	names    names
 	queues   []*Queue // that use the pool
 
@@ -79,11 +80,13 @@ func (p *Pool) Local() string { return p.view.Load().local }
 func (p *Pool) Update(set *balancer.PoolSettings) {
 	p.mu.Lock()
 	old := p.set.Load()
-	if old.NodeFile != set.NodeFile {
-		p.fileTime, p.file = time.Time{}, nil
+	another, newer := old.NodeFile != set.NodeFile, !p.fileTime.Equal(set.NodeFileTime) // it was read since
+	if another {
+		p.badTime = time.Time{}
 	}
+	p.listed, p.fileTime = set.Nodes, set.NodeFileTime
 	p.set.Store(set)
-	if set.NodeFile != "" {
+	if set.NodeFile != "" && (another || newer) {
 		p.readFile()
 	}
 	p.relist()
@@ -125,20 +128,27 @@ func (p *Pool) notify() {
 func (p *Pool) readFile() (changed bool) {
 	path := p.set.Load().NodeFile
 	fi, err := os.Stat(path)
-	if err != nil || fi.ModTime().Equal(p.fileTime) {
+	if err != nil || fi.ModTime().Equal(p.fileTime) || fi.ModTime().Equal(p.badTime) {
 		if err != nil {
 			p.log.Warn("nodefile cannot be read, its last nodes stay", "file", path, "err", err)
 		}
 		return false
 	}
-	nodes, err := config.ReadNodeFile(path)
+	nodes, at, err := config.ReadNodeFile(path)
 	if err != nil {
 		p.log.Warn("nodefile is not good, its last nodes stay", "file", path, "err", err)
-	} else {
-		p.file = nodes
+		p.badTime = fi.ModTime()
+		return false
 	}
-	p.fileTime = fi.ModTime()
-	return err == nil
+	p.listed, p.fileTime, p.badTime = nodes, at, time.Time{}
+	return true
+}
+
+// Listed are the nodes as they are configured, and, where they are a nodefile's, when that was modified.
+func (p *Pool) Listed() ([]balancer.Node, time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.listed, p.fileTime
 }
 
 // rebuild makes the view of what is configured, read and resolved. p.mu is held.
@@ -160,7 +170,7 @@ func (p *Pool) rebuild() {
 		}
 		n.weight.Store(int32(weight))
 	}
-	for _, n := range p.listed() {
+	for _, n := range p.listed {
 		switch {
 		case strings.HasPrefix(n.Addr, "local:"):
 			v.local = strings.TrimPrefix(n.Addr, "local:")
@@ -178,7 +188,7 @@ func (p *Pool) rebuild() {
 	p.view.Store(v)
 }
 
-// refresh looks at the nodefile, if it is time to.
+// refresh is Refresh, if it is time to.
 func (p *Pool) refresh(now time.Time) {
 	set := p.set.Load()
 	if set.NodeFile == "" {
@@ -190,7 +200,14 @@ func (p *Pool) refresh(now time.Time) {
 		return
 	}
 	p.looked = now
-	changed := p.readFile()
+	p.mu.Unlock()
+	p.Refresh()
+}
+
+// Refresh looks at the nodefile, if there is one.
+func (p *Pool) Refresh() {
+	p.mu.Lock()
+	changed := p.set.Load().NodeFile != "" && p.readFile()
 	if changed {
 		p.relist()
 		p.rebuild()

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"wheelhouse/balancer"
 )
 
 // Lookup finds the addresses of a host, as LookupNetIP of [net.Resolver] does. network is "ip".
@@ -41,17 +39,9 @@ func isName(addr string) bool {
 	return err != nil
 }
 
-// listed is the nodes as they are configured. p.mu is held.
-func (p *Pool) listed() []balancer.Node {
-	if set := p.set.Load(); set.NodeFile == "" {
-		return set.Nodes
-	}
-	return p.file
-}
-
 // named are those that are given by name, each once. p.mu is held.
 func (p *Pool) named() (list []string) {
-	for _, n := range p.listed() {
+	for _, n := range p.listed {
 		if isName(n.Addr) && !slices.Contains(list, n.Addr) {
 			list = append(list, n.Addr)
 		}

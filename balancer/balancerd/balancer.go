@@ -132,6 +132,23 @@ func cutUnix(addr string) (string, bool) {
 // State is the configuration in force. It is not to be changed.
 func (b *Balancer) State() *config.State { return b.state.Load() }
 
+// Current is a copy of the configuration in force, with the nodes that nodefiles name by now.
+func (b *Balancer) Current() *config.State {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.current()
+}
+
+// current is Current. b.mu is held.
+func (b *Balancer) current() *config.State {
+	s := b.state.Load().Clone()
+	for name, p := range s.Pools {
+		b.pools[name].Refresh()
+		p.FileRead(b.pools[name].Listed())
+	}
+	return s
+}
+
 // Language is the configuration's language.
 func (b *Balancer) Language() *config.Language { return b.o.Language }
 
@@ -181,7 +198,7 @@ func (b *Balancer) Exec(c *config.Context, cmd config.Command) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	saved := *c
-	next := b.state.Load().Clone()
+	next := b.current()
 	err := b.o.Language.Exec(next, c, cmd)
 	if err == nil {
 		err = b.apply(next, false)

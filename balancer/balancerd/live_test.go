@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -437,6 +438,67 @@ func TestNodeFile(t *testing.T) {
 	}
 	write(back[1]+"\n", time.Unix(3000, 0))
 	balancertest.Eventually(t, "the file is read again", func() bool { _, got := get(t, b.URL("rp", "/")); return got == "1" })
+}
+
+// POOL changes what a nodefile names until that is read again; without the file its nodes stay. dumpconfig prints what is, whatever the file
+// was when it was named.
+func TestNodeFileAndPool(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "nodes")
+	when := time.Unix(1000, 0)
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if when = when.Add(time.Second); os.Chtimes(file, when, when) != nil {
+			t.Fatal("the file's time cannot be set")
+		}
+	}
+	write("192.0.2.1\n192.0.2.2\n192.0.2.3\n")
+	b := balancertest.Start(t, "CREATE POOL p\nPOOL p ADD 192.0.2.9\nSET nodefile = "+file+"\n", balancerd.Options{})
+	for _, step := range []struct{ file, line, want, dump string }{
+		{want: "192.0.2.1 192.0.2.2 192.0.2.3"},
+		{line: "POOL p REMOVE 192.0.2.2", want: "192.0.2.1 192.0.2.3", dump: "REMOVE 192.0.2.2"},
+		{line: "POOL p ADD 192.0.2.4 weight=2", want: "192.0.2.1 192.0.2.3 192.0.2.4", dump: "REMOVE 192.0.2.2, ADD 192.0.2.4 weight=2"},
+		{line: "SET p.max_requests = 5", want: "192.0.2.1 192.0.2.3 192.0.2.4", dump: "REMOVE 192.0.2.2, ADD 192.0.2.4 weight=2"},
+		{line: "POOL p ADD 192.0.2.1", want: "192.0.2.3 192.0.2.4 192.0.2.1", dump: "REMOVE 192.0.2.2, ADD 192.0.2.4 weight=2, ADD 192.0.2.1"},
+		{file: "what is this?\n", line: "SET p.max_requests = 4", want: "192.0.2.3 192.0.2.4 192.0.2.1", dump: "REMOVE 192.0.2.2, ADD 192.0.2.4 weight=2, ADD 192.0.2.1"},
+		{file: "192.0.2.5\n192.0.2.6\n", line: "SET p.max_requests = 3", want: "192.0.2.5 192.0.2.6"},
+		{line: "POOL p REMOVE 192.0.2.6", want: "192.0.2.5", dump: "REMOVE 192.0.2.6"},
+		{line: "SET p.nodefile = none", want: "192.0.2.5", dump: "ADD 192.0.2.5"},
+		{file: "192.0.2.7\n", line: "POOL p ADD 192.0.2.8", want: "192.0.2.5 192.0.2.8", dump: "ADD 192.0.2.5, ADD 192.0.2.8"},
+		{line: "SET p.nodefile = " + file, want: "192.0.2.7"},
+		{file: "192.0.2.1\n192.0.2.2\n", line: "POOL p REMOVE 192.0.2.2", want: "192.0.2.1", dump: "REMOVE 192.0.2.2"},
+	} {
+		if step.file != "" {
+			write(step.file)
+		}
+		b.Do(step.line)
+		var have []string
+		for _, n := range b.Pools()[0].Nodes() {
+			have = append(have, strings.TrimSuffix(n.Addr, ":80"))
+		}
+		if got := strings.Join(have, " "); got != step.want {
+			t.Errorf("after %q the nodes are %s; want %s", step.line, got, step.want)
+		}
+		var dump []string
+		lines := b.Language().Dump(b.Current())
+		for _, l := range lines {
+			if verb, rest, ok := strings.Cut(strings.TrimPrefix(l, "  POOL "), " p "); ok {
+				dump = append(dump, verb+" "+strings.Replace(rest, ":80", "", 1))
+			}
+		}
+		if got := strings.Join(dump, ", "); got != step.dump {
+			t.Errorf("after %q dumpconfig has %s; want %s", step.line, got, step.dump)
+		}
+		again, err := b.Language().Read(strings.NewReader(strings.Join(lines, "\n")), "dump", config.Expander{}, nil)
+		if err == nil && !slices.Equal(again.Pools["p"].Nodes, b.Current().Pools["p"].Nodes) {
+			t.Errorf("after %q, what dumpconfig prints makes %v", step.line, again.Pools["p"].Nodes)
+		}
+		if wrong := strings.HasPrefix(step.file, "what"); (err != nil) != wrong {
+			t.Errorf("after %q, what dumpconfig prints: %v", step.line, err)
+		}
+	}
 }
 
 func TestSelectorWithoutPlugins(t *testing.T) {

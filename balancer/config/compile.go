@@ -173,7 +173,7 @@ func checkFiles(name string, s *balancer.Settings) error {
 
 // PoolSettings compiles what the configuration says of a pool. For its nodefile the same holds as for files in Settings.
 func (l *Language) PoolSettings(p *Pool) (*balancer.PoolSettings, error) {
-	s := &balancer.PoolSettings{Name: p.Name, Nodes: slices.Clone(p.Nodes)}
+	s := &balancer.PoolSettings{Name: p.Name, Nodes: slices.Clone(p.Nodes), NodeFileTime: p.fileTime}
 	for _, t := range l.pools {
 		v, set := p.Params[t.Name]
 		if !set && t.Default == "" {

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"wheelhouse/balancer"
 )
 
 // Dump prints a state as lines which, read again, make the same state.
@@ -80,7 +82,16 @@ func (d *dumper) pool(p *Pool) {
 	for _, name := range slices.Sorted(maps.Keys(p.Params)) {
 		d.line("  SET %s = %s", name, p.Params[name])
 	}
-	for _, n := range p.Nodes {
+	added := p.Nodes
+	for _, n := range p.fromFile {
+		switch {
+		case len(added) > 0 && added[0] == n:
+			added = added[1:]
+		case !slices.ContainsFunc(p.Nodes, func(have balancer.Node) bool { return have.Addr == n.Addr }):
+			d.line("  POOL REMOVE %s %s", p.Name, n.Addr)
+		}
+	}
+	for _, n := range added {
 		if n.Weight > 1 {
 			d.line("  POOL ADD %s %s weight=%d", p.Name, n.Addr, n.Weight)
 		} else {

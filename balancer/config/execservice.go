@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"wheelhouse/balancer"
 )
@@ -131,6 +132,9 @@ func (l *Language) setPool(c *Context, p *Pool, param, value string) error {
 		switch strings.ToLower(value) {
 		case "none", "undef", "null", `""`, `''`:
 			delete(p.Params, param)
+			if param == "nodefile" { // its nodes stay
+				p.fromFile, p.fileTime = nil, time.Time{}
+			}
 			return nil
 		}
 		if err := t.apply(&balancer.PoolSettings{}, value); err != nil {
@@ -140,9 +144,11 @@ func (l *Language) setPool(c *Context, p *Pool, param, value string) error {
 			return named(err, param, p.Name)
 		}
 		if param == "nodefile" {
-			if _, err := ReadNodeFile(value); err != nil {
+			nodes, at, err := ReadNodeFile(value)
+			if err != nil {
 				return err
 			}
+			p.Nodes, p.fromFile, p.fileTime = nodes, slices.Clone(nodes), at
 		}
 		p.Params[param] = value
 		return nil

@@ -6,29 +6,33 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"time"
 
 	"wheelhouse/balancer"
 )
 
-// ReadNodeFile reads a nodefile: one ip[:port] to a line, what follows a '#' is a comment.
-func ReadNodeFile(path string) ([]balancer.Node, error) {
+// ReadNodeFile reads a nodefile: one ip[:port] to a line, what follows a '#' is a comment. changed is its modification time.
+func ReadNodeFile(path string) (nodes []balancer.Node, changed time.Time, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, changed, err
 	}
 	defer f.Close()
-	var nodes []balancer.Node
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, changed, err
+	}
 	lines := bufio.NewScanner(f)
 	for n := 1; lines.Scan(); n++ {
 		addr, err := nodeOf(lines.Text())
 		if err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", path, n, err)
+			return nil, changed, fmt.Errorf("%s:%d: %w", path, n, err)
 		}
 		if addr != "" {
 			nodes = append(nodes, balancer.Node{Addr: addr, Weight: 1})
 		}
 	}
-	return nodes, lines.Err()
+	return nodes, fi.ModTime(), lines.Err()
 }
 
 // perlbalNode is what Perlbal looks for in a line of a nodefile, whatever else is there.

@@ -21,7 +21,7 @@ func TestReadNodeFile(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		nodes, err := ReadNodeFile(file)
+		nodes, _, err := ReadNodeFile(file)
 		if strings.HasPrefix(want, ":") {
 			if err == nil || !strings.HasPrefix(err.Error(), file+want) {
 				t.Errorf("%q: %v, %v; want %s", text, nodes, err, want)

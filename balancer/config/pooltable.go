@@ -24,7 +24,7 @@ func poolTunables() []PoolTunable {
 		return func(p *pool, v string) (err error) { *f(p), err = ParseTime(v); return err }
 	}
 	return []PoolTunable{
-		{"nodefile", "", "file of nodes, one to a line, read again when it changes; none to stop that", func(p *pool, v string) error {
+		{"nodefile", "", "file of nodes, one to a line, which take the place of those that there are; read again when it changes, until then POOL changes them; none to stop that, its nodes stay", func(p *pool, v string) error {
 			p.NodeFile = v
 			return checkFile(v)
 		}},

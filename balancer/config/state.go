@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"wheelhouse/balancer"
 )
@@ -66,11 +67,21 @@ type HeaderCommand struct {
 	Name, Value string
 }
 
-// Pool is what the configuration says of a pool.
+// Pool is what the configuration says of a pool. What a nodefile names is in Nodes, where POOL changes it until the file is read again.
 type Pool struct {
 	Name   string
 	Params map[string]string
 	Nodes  []balancer.Node
+
+	fromFile []balancer.Node // Nodes as the nodefile has them
+	fileTime time.Time       // when that was modified
+}
+
+// FileRead takes the nodes of a nodefile, modified at a time, in place of those that there are, unless they are of that time already.
+func (p *Pool) FileRead(nodes []balancer.Node, at time.Time) {
+	if !p.fileTime.Equal(at) {
+		p.Nodes, p.fromFile, p.fileTime = slices.Clone(nodes), slices.Clone(nodes), at
+	}
 }
 
 // Server is what SERVER sets. Numbers: 0 is none.
@@ -107,8 +118,14 @@ func (s *State) Clone() *State {
 	}
 	c.Pools = make(map[string]*Pool, len(s.Pools))
 	for name, p := range s.Pools {
-		c.Pools[name] = &Pool{p.Name, maps.Clone(p.Params), slices.Clone(p.Nodes)}
+		c.Pools[name] = p.clone()
 	}
+	return &c
+}
+
+func (p *Pool) clone() *Pool {
+	c := *p
+	c.Params, c.Nodes, c.fromFile = maps.Clone(p.Params), slices.Clone(p.Nodes), slices.Clone(p.fromFile)
 	return &c
 }
 

@@ -454,4 +454,4 @@ func stateChanges(_ *Console, _ *balancerd.Balancer, cmd config.Command) ([]stri
 	return nil, nil
 }
 
-func dump(_ *Console, b *balancerd.Balancer) []string { return b.Language().Dump(b.State()) }
+func dump(_ *Console, b *balancerd.Balancer) []string { return b.Language().Dump(b.Current()) }
