@@ -81,7 +81,7 @@ func (ch *change) prepare(whole bool) error {
 		}
 		p := &pendingService{svc: svc}
 		var err error
-		if p.compiled, err = svc.compile(ch.state, conf, ch.pools); err != nil {
+		if p.compiled, err = svc.compile(ch.state, conf, whole); err != nil {
 			return err
 		}
 		ch.services = append(ch.services, p)
@@ -104,9 +104,9 @@ func (ch *change) listen(p *pendingService, whole bool) error {
 	switch {
 	case now != nil && now.addr == set.Listen && sameFront(now.set, set):
 		p.listener = now
-		if whole && set.TLS.Enabled {
+		if whole && now.front != nil {
 			var err error
-			if p.keys, err = transport.LoadKeys(set.TLS); err != nil {
+			if p.keys, err = loadKeys(set.TLS); err != nil {
 				return fmt.Errorf("service %s: %w", p.svc.name, err)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -193,11 +194,14 @@ func (b *Balancer) Stop(graceful bool, limit time.Duration) {
 	}
 }
 
-// Exec executes a command that changes the configuration, and puts the change in force. After an error nothing has changed.
+// Exec executes a command that changes the configuration, and puts the change in force. After an error nothing has changed. Keys of TLS take
+// several commands to change: what does not go together yet, or cannot be read, is kept in the configuration and said, and meanwhile the
+// listener goes on with the TLS that it has.
 func (b *Balancer) Exec(c *config.Context, cmd config.Command) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	saved := *c
+	was := b.state.Load()
 	next := b.current()
 	err := b.o.Language.Exec(next, c, cmd)
 	if err == nil {
@@ -205,8 +209,19 @@ func (b *Balancer) Exec(c *config.Context, cmd config.Command) error {
 	}
 	if err != nil {
 		c.Last, c.Verbose = saved.Last, saved.Verbose
+		return err
 	}
-	return err
+	for _, svc := range next.Ordered() {
+		lacks := b.Service(svc.Name).now.Load().lacks
+		if old := was.Services[svc.Name]; lacks == nil || old != nil && old.Enabled && maps.Equal(old.Params, svc.Params) {
+			continue // or this command is not what it lacks something by
+		}
+		b.log.Warn("TLS goes on as it was: what is configured cannot be used yet", "service", svc.Name, "err", lacks)
+		if c.Say != nil {
+			c.Say(fmt.Sprintf("OK; service %s goes on with the TLS that it has: %v", svc.Name, lacks))
+		}
+	}
+	return nil
 }
 
 // LoadFile puts a file in force in place of what was. After an error nothing has changed. The file is the one that Reload reads. Where the

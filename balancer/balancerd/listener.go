@@ -76,8 +76,10 @@ func (s *Service) newListener(ln net.Listener, set *balancer.Settings) (*listene
 	over := &transport.H2Conns{}
 	o.Others = over
 	l.srv = http1.NewServer(s, o)
-	var err error
-	l.front, err = transport.New(s.name, set, l.srv, over, s.b.o.Tickets, s.log)
+	err := config.CheckTLS(&set.TLS)
+	if err == nil {
+		l.front, err = transport.New(s.name, set, l.srv, over, s.b.o.Tickets, s.log)
+	}
 	return l, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ import (
 	"wheelhouse/balancer/config"
 	"wheelhouse/balancer/proxy"
 	"wheelhouse/balancer/ratelimit"
+	"wheelhouse/balancer/transport"
 	"wheelhouse/internal/http1"
 )
 
@@ -51,6 +53,7 @@ type compiled struct {
 	chain   *balancer.Chain
 	pool    *backend.Pool
 	handler func(*balancer.Request)
+	lacks   error // why TLS is not what conf says but what it was before, nil: it is
 }
 
 var _ balancer.Service = (*Service)(nil)
@@ -131,13 +134,21 @@ func (s *Service) Engine() http1.Stats {
 	return l.srv.Stats()
 }
 
-// compile makes of a service's configuration what it is used as.
-func (s *Service) compile(st *config.State, conf *config.Service, pools map[string]*balancer.PoolSettings) (*compiled, error) {
+// compile makes of a service's configuration what it is used as. whole says that it was made anew. b.mu is held.
+func (s *Service) compile(st *config.State, conf *config.Service, whole bool) (*compiled, error) {
 	set, err := s.b.o.Language.Settings(st, conf)
 	if err != nil {
 		return nil, err
 	}
+	if set.BufferUploadsPath == "" { // it is not enabled, and not all is said yet
+		set.BufferUploads = false
+	}
 	c := &compiled{conf: conf, set: set}
+	if l := s.listener; l != nil && conf.Enabled && !whole && !reflect.DeepEqual(l.set.TLS, set.TLS) {
+		if _, c.lacks = loadKeys(set.TLS); c.lacks != nil {
+			set.TLS = l.set.TLS
+		}
+	}
 	switch {
 	case set.Pool != "":
 		c.pool = s.b.poolFor(set.Pool)
@@ -161,6 +172,14 @@ func (s *Service) compile(st *config.State, conf *config.Service, pools map[stri
 		}
 	}
 	return c, nil
+}
+
+// loadKeys reads the keys that TLS is to have. What is wrong between its parameters is an error too.
+func loadKeys(t balancer.TLS) (*transport.Keys, error) {
+	if err := config.CheckTLS(&t); err != nil || !t.Enabled {
+		return nil, err
+	}
+	return transport.LoadKeys(t)
 }
 
 // processPool is the pool of a service whose backends are started by itself: of one node, of which any number of connections, each

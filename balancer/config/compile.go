@@ -139,17 +139,24 @@ func (l *Language) settings(st *State, svc *Service, files bool) (*balancer.Sett
 	return s, nil
 }
 
+// CheckTLS finds what TLS lacks to be used on a listener. It is no part of Check: what it wants takes several commands to say.
+func CheckTLS(t *balancer.TLS) error {
+	switch {
+	case !t.Enabled:
+		return nil
+	case len(t.CertFiles) != len(t.KeyFiles):
+		return fault("ssl_cert_file names %d files and ssl_key_file %d", len(t.CertFiles), len(t.KeyFiles))
+	case len(t.CertFiles) == 0 && len(t.ACMEDomains) == 0:
+		return Fault("enable_ssl needs ssl_cert_file and ssl_key_file, or acme_domains")
+	}
+	return nil
+}
+
 // Check finds what makes a service's settings unusable as a whole, though each was accepted alone.
 func (l *Language) Check(st *State, svc *Service, s *balancer.Settings) error {
 	var errs []error
 	bad := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("service %s: "+format, append([]any{svc.Name}, args...)...))
-	}
-	if s.TLS.Enabled && len(s.TLS.ACMEDomains) == 0 && len(s.TLS.CertFiles) == 0 {
-		bad("enable_ssl needs ssl_cert_file and ssl_key_file, or acme_domains")
-	}
-	if len(s.TLS.CertFiles) != len(s.TLS.KeyFiles) {
-		bad("ssl_cert_file names %d files and ssl_key_file %d", len(s.TLS.CertFiles), len(s.TLS.KeyFiles))
 	}
 	if s.BufferUploads && s.BufferUploadsPath == "" {
 		bad("buffer_uploads needs buffer_uploads_path")

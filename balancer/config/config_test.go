@@ -196,7 +196,7 @@ func TestErrors(t *testing.T) {
 
 // What is wrong only as a whole is found before anything is put in force, and all of it.
 func TestCheckAll(t *testing.T) {
-	text := "CREATE SERVICE a\nSET role = reverse_proxy\nSET enable_ssl = on\nSET buffer_uploads = on\n" +
+	text := "CREATE SERVICE a\nSET role = reverse_proxy\nSET enable_ssl = on\nSET buffer_uploads = on\nENABLE a\n" +
 		"CREATE SERVICE b\nSET role = selector\nSET default_service = nope\n" +
 		"CREATE SERVICE c\nSET role = selector\nSET listen = 80\nENABLE c\nCREATE SERVICE d\nSET role = selector\nSET listen = 0.0.0.0:80\nENABLE d\n" +
 		"CREATE SERVICE e\nSET role = selector\nSET listen = 80\nCREATE SERVICE f\nSET role = upload_tracker\nSET listen = 80\nENABLE f\n" +
@@ -204,7 +204,7 @@ func TestCheckAll(t *testing.T) {
 	_, err := language().Read(strings.NewReader(text), "x", Expander{}, nil)
 	for _, want := range []string{
 		"x:1: service a: enable_ssl needs ssl_cert_file and ssl_key_file, or acme_domains", "x:1: service a: buffer_uploads needs buffer_uploads_path",
-		"x:5: service b: default_service: service 'nope' does not exist", "x:12: service d: it listens on 0.0.0.0:80, service c on :80: only one can",
+		"x:6: service b: default_service: service 'nope' does not exist", "x:13: service d: it listens on 0.0.0.0:80, service c on :80: only one can",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v; want %s", err, want)

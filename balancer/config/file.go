@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"wheelhouse/balancer"
 )
 
 // maxIncludes is how deep files may include one another.
@@ -48,7 +50,7 @@ func (l *Language) Read(r io.Reader, name string, x Expander, warn func(string))
 }
 
 // CheckAll compiles all of a state, and returns everything that is wrong with it. files says that what it names in the file system must be
-// there too, and good: of a state that is made anew.
+// there too, and good: of a state that is made anew. Otherwise a service that is not enabled may lack something still.
 func (l *Language) CheckAll(s *State, files bool) error {
 	var errs []error
 	for _, name := range s.PoolNames() {
@@ -58,10 +60,13 @@ func (l *Language) CheckAll(s *State, files bool) error {
 	}
 	for _, svc := range s.Ordered() {
 		set, err := l.settings(s, svc, files)
-		if err == nil {
+		if err == nil && (files || svc.Enabled) {
 			err = l.Check(s, svc, set)
 		}
 		if files {
+			if e := l.checkTLS(svc, set); e != nil {
+				err = errors.Join(err, e)
+			}
 			if err == nil {
 				err = checkFiles(svc.Name, set)
 			}
@@ -73,6 +78,17 @@ func (l *Language) CheckAll(s *State, files bool) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// checkTLS is CheckTLS of a service that is going to listen.
+func (l *Language) checkTLS(svc *Service, set *balancer.Settings) error {
+	if set == nil || !svc.Enabled {
+		return nil
+	}
+	if err := CheckTLS(&set.TLS); err != nil {
+		return fmt.Errorf("service %s: %w", svc.Name, err)
+	}
+	return nil
 }
 
 // listensAlone reports an address that a service before this one listens on already: both have to be opened, and one cannot.

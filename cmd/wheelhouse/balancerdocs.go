@@ -21,7 +21,7 @@ func checkBalancer(env *environment, lang *config.Language, args []string) error
 	}
 	for _, svc := range state.Ordered() {
 		set, err := lang.Settings(state, svc)
-		if err == nil && set.TLS.Enabled {
+		if err == nil && svc.Enabled && set.TLS.Enabled {
 			_, err = transport.LoadKeys(set.TLS)
 		}
 		if err != nil {
