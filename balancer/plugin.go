@@ -22,7 +22,8 @@ type Plugin interface {
 	Set(conf *PluginConf, key, value string) error
 	// New makes the plugin's part in a service: a value with some of the hooks' interfaces. It is called whenever the service's
 	// configuration changes; prev is the instance before, nil for the first, whose state it may take over. An error leaves
-	// everything as it was.
+	// everything as it was. It neither starts nor connects to anything: configurations are also tried, with a service that nobody
+	// starts, and what New has made is closed and dropped.
 	New(svc Service, set *Settings, conf *PluginConf, prev any) (any, error)
 }
 
@@ -157,6 +158,20 @@ func NewChain(names []string, instances []any) *Chain {
 		c.end = appendIf(c.end, i)
 	}
 	return c
+}
+
+// CloseInstance closes an instance, if it is a Closer.
+func CloseInstance(v any) {
+	if c, ok := v.(Closer); ok {
+		c.Close()
+	}
+}
+
+// Close closes the instances.
+func (c *Chain) Close() {
+	for _, i := range c.Instances {
+		CloseInstance(i)
+	}
 }
 
 func appendIf[T any](list []T, v any) []T {

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"strings"
 
 	"wheelhouse/balancer"
 	"wheelhouse/balancer/backend"
@@ -40,6 +39,11 @@ func (b *Balancer) apply(next *config.State, whole bool) error {
 	if err := b.o.Language.CheckAll(next, false); err != nil {
 		return err
 	}
+	if whole {
+		if err := b.o.Check(next); err != nil {
+			return err
+		}
+	}
 	ch := &change{b: b, state: next, pools: map[string]*balancer.PoolSettings{}}
 	err := ch.prepare(whole)
 	var commit func()
@@ -67,10 +71,8 @@ func (ch *change) prepare(whole bool) error {
 			return err
 		}
 		ch.pools[name] = set
-		for _, n := range set.Nodes {
-			if local, ok := strings.CutPrefix(n.Addr, "local:"); ok && ch.b.o.Local[local] == nil {
-				return fmt.Errorf("pool %s: there is no local handler '%s'", name, local)
-			}
+		if err := ch.b.o.checkLocal(name, ch.fresh(name, set.Nodes)); err != nil {
+			return err
 		}
 	}
 	old := *ch.b.services.Load()
@@ -92,6 +94,17 @@ func (ch *change) prepare(whole bool) error {
 		}
 	}
 	return nil
+}
+
+// fresh are those of a pool's nodes that it does not have yet. Those that a nodefile has brought since are no reason to refuse what has nothing
+// to do with them.
+func (ch *change) fresh(pool string, nodes []balancer.Node) []balancer.Node {
+	running := ch.b.pools[pool]
+	if running == nil {
+		return nodes
+	}
+	have, _ := running.Listed()
+	return slices.DeleteFunc(slices.Clone(nodes), func(n balancer.Node) bool { return slices.Contains(have, n) })
 }
 
 // listen finds or opens a service's listener. One that another service lets go of in the same change is taken over.

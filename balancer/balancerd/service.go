@@ -160,7 +160,7 @@ func (s *Service) compile(st *config.State, conf *config.Service, whole bool) (*
 	if now := s.now.Load(); now != nil {
 		before, disk = now.chain, now.set.Cache.Disk
 	}
-	if c.chain, err = s.chain(conf, set, before); err != nil {
+	if c.chain, err = newChain(s.b.o.Language, s, conf, set, before); err != nil {
 		return nil, fmt.Errorf("service %s: %w", s.name, err)
 	}
 	if c.handler = s.handler(set); c.handler != nil {
@@ -214,34 +214,6 @@ func (s *Service) Cache() *cache.Cache { return s.cache }
 // Limiter is the service's limit.
 func (s *Service) Limiter() *ratelimit.Limiter { return s.limit }
 
-// chain makes the plugins' instances. One whose configuration has changed takes over the state of the one before it.
-func (s *Service) chain(conf *config.Service, set *balancer.Settings, before *balancer.Chain) (*balancer.Chain, error) {
-	var names []string
-	var instances []any
-	plugins := slices.Clone(conf.Plugins)
-	if !slices.Contains(config.BuiltinRoles, set.Role) { // the plugin that has brought the role
-		for _, name := range s.b.o.Language.PluginNames() {
-			if (strings.EqualFold(name, set.Role) || strings.EqualFold(name, set.Role+"service")) && !slices.Contains(plugins, name) {
-				plugins = append(plugins, name)
-			}
-		}
-	}
-	for _, name := range plugins {
-		var prev any
-		if before != nil {
-			if i := slices.Index(before.Names, name); i >= 0 {
-				prev = before.Instances[i]
-			}
-		}
-		inst, err := s.b.o.Language.Plugin(name).New(s, set, conf.Conf(name), prev)
-		if err != nil {
-			return nil, fmt.Errorf("plugin %s: %w", name, err)
-		}
-		names, instances = append(names, name), append(instances, inst)
-	}
-	return balancer.NewChain(names, instances), nil
-}
-
 // handler is what answers requests of a role, nil for roles that take none.
 func (s *Service) handler(set *balancer.Settings) func(*balancer.Request) {
 	switch set.Role {
@@ -275,22 +247,14 @@ func (s *Service) put(c *compiled) {
 	}
 	for i, name := range old.chain.Names {
 		if !slices.Contains(c.chain.Names, name) {
-			closeInstance(old.chain.Instances[i])
+			balancer.CloseInstance(old.chain.Instances[i])
 		}
-	}
-}
-
-func closeInstance(v any) {
-	if c, ok := v.(balancer.Closer); ok {
-		c.Close()
 	}
 }
 
 func (s *Service) closeChain() {
 	if c := s.now.Load(); c != nil {
-		for _, i := range c.chain.Instances {
-			closeInstance(i)
-		}
+		c.chain.Close()
 	}
 }
 

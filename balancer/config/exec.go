@@ -94,7 +94,7 @@ func (l *Language) create(s *State, c *Context, cmd Command) error {
 	}
 	c.Last = name
 	if kind == "pool" {
-		s.Pools[name] = &Pool{Name: name, Params: map[string]string{}}
+		s.Pools[name] = &Pool{Name: name, Params: map[string]string{}, at: c.at}
 		s.byHand = true
 		return nil
 	}

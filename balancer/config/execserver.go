@@ -2,6 +2,7 @@ package config
 
 import (
 	"net"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -46,9 +47,13 @@ func (l *Language) server(s *State, c *Context, cmd Command) error {
 		if !strings.HasPrefix(value, "/") {
 			return Fault("pidfile must be an absolute path")
 		}
+		if dir := filepath.Dir(value); checkDir(dir) != nil {
+			return fault("pidfile: there is no directory %s", dir)
+		}
 		s.Server.PIDFile = value
 	case "metrics_listen":
-		if _, _, err := net.SplitHostPort(value); err != nil {
+		host, port, err := net.SplitHostPort(value)
+		if _, isIP := parseIP(host); err != nil || host != "" && !isIP && !validName(host) || !validPort(port) {
 			return Fault("metrics_listen must be ip:port")
 		}
 		s.Server.MetricsListen = value

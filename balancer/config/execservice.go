@@ -117,7 +117,7 @@ func (l *Language) setLegacy(s *State, c *Context, svc *Service, param, value st
 	name := svc.Name + "_pool"
 	p := s.Pools[name]
 	if p == nil {
-		p = &Pool{Name: name, Params: map[string]string{}}
+		p = &Pool{Name: name, Params: map[string]string{}, at: c.at}
 		s.Pools[name] = p
 	}
 	svc.Params["pool"] = name

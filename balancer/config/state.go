@@ -75,7 +75,11 @@ type Pool struct {
 
 	fromFile []balancer.Node // Nodes as the nodefile has them
 	fileTime time.Time       // when that was modified
+	at       place           // where it was created, if in a file
 }
+
+// Where is an error with the line at which a file creates the pool before it; of a pool that no file has created, err.
+func (p *Pool) Where(err error) error { return p.at.wrap(err) }
 
 // FileRead takes the nodes of a nodefile, modified at a time, in place of those that there are, unless they are of that time already.
 func (p *Pool) FileRead(nodes []balancer.Node, at time.Time) {

@@ -129,7 +129,7 @@ func ParseListen(s string) (string, error) {
 			return "", bad
 		}
 	}
-	if n, err := ParseInt(port); err != nil || n > 65535 || port == "" {
+	if !validPort(port) {
 		return "", bad
 	}
 	if host != "" {
@@ -184,6 +184,12 @@ func ParseNode(s string) (string, error) {
 		return "", bad
 	}
 	return net.JoinHostPort(strings.ToLower(host), port), nil
+}
+
+// validPort reports whether s is a port to listen on: a number up to 65535.
+func validPort(s string) bool {
+	n, err := ParseInt(s)
+	return err == nil && n <= 65535
 }
 
 // parseIP reads an IP address; a zone (RFC 4007 §11) is the name of an interface, and not any text.

@@ -103,7 +103,7 @@ func TestWrongCommandsChangeNothing(t *testing.T) {
 	before := ask(t, b.Addr("mgmt"), "dumpconfig")
 	commands := []string{
 		"create service rp", "create pool b", "set rp.role = nope", "set rp.role = web_server x", "set rp.listen = 1.2.3.4:1",
-		"set sel.listen = " + b.Addr("rp"), "set rp.buffer_uploads = on", "set rp.buffer_uploads = on", "pool a add 1.2.3.4:99999",
+		"set sel.listen = " + b.Addr("rp"), "set rp.buffer_uploads = on", "pool a add 1.2.3.4:99999",
 		"pool a add 1.2.3.4 weight=0", "header rp insert x y: z", "remove pool a", "remove service nope", "set rp.plugins",
 		"server nice_level = 99", "server console_networks = 1.2.3.4/99", "load nope", "set rp.pool = b c", "mime set", "set sel.default_service = nope",
 	}

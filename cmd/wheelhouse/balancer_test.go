@@ -272,6 +272,7 @@ func TestBalancerCheck(t *testing.T) {
 	noKey := balancerFile(t, "127.0.0.1:1", "SET rp.enable_ssl = on\nSET rp.ssl_cert_file = "+bad+"\nSET rp.ssl_key_file = "+bad)
 	noNodes := balancerFile(t, "127.0.0.1:1", "SET p.nodefile = "+bad)
 	noLog := balancerFile(t, "127.0.0.1:1", "SET rp.access_log = /no/such/log")
+	noPid := balancerFile(t, "127.0.0.1:1", "SERVER pidfile = /no/such/pid")
 	unused := writeFile(t, filepath.Join(t.TempDir(), "unused.conf"), "CREATE POOL x\n")
 	for _, c := range []struct {
 		args     []string
@@ -283,6 +284,7 @@ func TestBalancerCheck(t *testing.T) {
 		{[]string{"check", noKey}, 1, "", noKey + ":5: service rp: certificate " + bad + " with key " + bad + ": "},
 		{[]string{"check", noNodes}, 1, "", bad + ":1: invalid node address 'CREATE SERVICE x'"},
 		{[]string{"check", noLog}, 1, "", noLog + ":5: service rp: access_log: there is no directory /no/such"},
+		{[]string{"check", noPid}, 1, "", noPid + ":18: pidfile: there is no directory /no/such"},
 		{[]string{"check", "/no/such"}, 1, "", "/no/such"},
 		{[]string{"check"}, 2, "", "check takes one file"},
 		{[]string{"-c", bad}, 1, "", bad + ":2: Role not valid for service x"},

@@ -6,8 +6,8 @@ import (
 	"os"
 	"strings"
 
+	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/config"
-	"wheelhouse/balancer/transport"
 )
 
 // checkBalancer is `balancer check FILE`: everything that a start would find wrong without opening anything.
@@ -19,14 +19,8 @@ func checkBalancer(env *environment, lang *config.Language, args []string) error
 	if err != nil {
 		return err
 	}
-	for _, svc := range state.Ordered() {
-		set, err := lang.Settings(state, svc)
-		if err == nil && svc.Enabled && set.TLS.Enabled {
-			_, err = transport.LoadKeys(set.TLS)
-		}
-		if err != nil {
-			return svc.Where(fmt.Errorf("service %s: %w", svc.Name, err))
-		}
+	if err := (balancerd.Options{Language: lang}).Check(state); err != nil {
+		return err
 	}
 	fmt.Fprintf(env.stdout, "%s is good: %d services, %d pools\n", args[0], len(state.Services), len(state.Pools))
 	return nil
