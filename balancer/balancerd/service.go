@@ -454,6 +454,10 @@ func (b *Balancer) handTo(r *balancer.Request, name string) error {
 		r.Edits = append(r.Edits, balancer.HeaderEdit{Name: rule, Remove: true})
 	}
 	for _, rule := range from.HeaderInsert {
+		if strings.EqualFold(rule.Name, "Host") {
+			r.Host = []byte(rule.Value)
+			continue
+		}
 		r.Edits = append(r.Edits, balancer.HeaderEdit{Name: rule.Name, Value: rule.Value})
 	}
 	svc.serve(r, c)

@@ -238,7 +238,7 @@ func (l *Language) header(s *State, _ *Context, cmd Command) error {
 	}
 	field, value, colon := strings.Cut(words[2], ":")
 	field, value = strings.TrimSpace(field), strings.TrimSpace(value)
-	if field == "" || strings.ContainsAny(field, " \t()<>@,;\\\"/[]?={}") {
+	if !IsToken(field) {
 		return fault("'%s' is not a header's name", field)
 	}
 	svc.Headers = slices.DeleteFunc(svc.Headers, func(h HeaderCommand) bool { return strings.EqualFold(h.Name, field) })
@@ -247,11 +247,28 @@ func (l *Language) header(s *State, _ *Context, cmd Command) error {
 		if !colon {
 			return Fault("no value provided")
 		}
+		if err := canInsert(field, value); err != nil {
+			return err
+		}
 		svc.Headers = append(svc.Headers, HeaderCommand{Name: field, Value: value})
 	case "remove":
 		svc.Headers = append(svc.Headers, HeaderCommand{Remove: true, Name: field})
 	default:
 		return errHeader
+	}
+	return nil
+}
+
+// ownFields are those of a request to a backend that are made from what the request is: framing, and what is about one connection alone.
+var ownFields = []string{"Connection", "Content-Length", "Expect", "Keep-Alive", "Transfer-Encoding", "Upgrade"}
+
+// canInsert finds why a field could not be sent to a backend, or nothing could with it.
+func canInsert(field, value string) error {
+	if slices.ContainsFunc(ownFields, func(own string) bool { return strings.EqualFold(own, field) }) {
+		return fault("%s cannot be inserted: the balancer sends its own", field)
+	}
+	if strings.EqualFold(field, "Host") && !hostForm.MatchString(value) {
+		return fault("'%s' is not a host", value)
 	}
 	return nil
 }

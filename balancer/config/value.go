@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -220,6 +221,19 @@ func validName(s string) bool {
 	}
 	return letter && len(s) <= 253
 }
+
+// IsToken reports whether s is a token (RFC 9110 §5.6.2): the name of a field, a method, or a cookie (RFC 6265 §4.1.1).
+func IsToken(s string) bool {
+	for i := range len(s) {
+		if !wordByte(s[i]) && strings.IndexByte("!#$%&'*+-.^`|~", s[i]) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// hostForm is what a Host field may say (RFC 9110 §7.2, RFC 3986 §3.2.2).
+var hostForm = regexp.MustCompile(`^([\w.~!$&'()*+,;=%-]+|\[[\w.~!$&'()*+,;=%:-]+\])(:[0-9]{0,5})?$`)
 
 // ParsePrefixes reads addresses, networks a.b.c.d/n, and Net::Netmask's other forms: a.b.c (the network of it), a.b.c.d:m.m.m.m, and any or
 // default, which are all addresses, of IPv6 too.

@@ -42,7 +42,7 @@ func (a sessionAffinity) Command(conf *balancer.PluginConf, verb, args string) e
 	}
 	switch verb {
 	case "affinity_cookie_header":
-		if !isToken(value) {
+		if !config.IsToken(value) {
 			return config.Fault("'" + value + "' cannot be a cookie's name")
 		}
 	case "affinity_use_salt":
@@ -67,7 +67,7 @@ func withoutVerb(lines []string, verb string) []string {
 
 func (sessionAffinity) New(_ balancer.Service, set *balancer.Settings, conf *balancer.PluginConf, _ any) (any, error) {
 	a := &affinity{cookie: cmp.Or(set.Extra["affinity_cookie"], affinityCookie), salt: set.Extra["affinity_salt"]}
-	if !isToken(a.cookie) {
+	if !config.IsToken(a.cookie) {
 		return nil, config.Fault("affinity_cookie: '" + a.cookie + "' cannot be a cookie's name")
 	}
 	useSalt, salt := false, ""
@@ -130,14 +130,4 @@ func (a *affinity) Answer(r *balancer.Request, ans *balancer.Answer) bool {
 	}
 	ans.Header.Add("Set-Cookie", cookie)
 	return false
-}
-
-// isToken reports whether s can be a cookie's name (RFC 6265 §4.1.1).
-func isToken(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte("()<>@,;:\\\"/[]?={}", c) >= 0 {
-			return false
-		}
-	}
-	return s != ""
 }
