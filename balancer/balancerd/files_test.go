@@ -23,12 +23,19 @@ func TestFilesThatHaveGone(t *testing.T) {
 	}
 	b := balancertest.Start(t, balancertest.Proxy(back[1:], "SET cache = on\nSET cache_disk = "+docs+"\nSET buffer_uploads_path = "+docs)+"CREATE POOL f\nSET f.nodefile = "+nodes+
 		"\nCREATE SERVICE w\nSET role = web_server\nSET docroot = "+docs+"\n", balancerd.Options{})
+	if err := os.WriteFile(filepath.Join(dir, "program"), []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b.Do("CREATE SERVICE x\nSET role = reverse_proxy\nSET server_process = " + filepath.Join(dir, "program"))
+	if err := os.Chmod(filepath.Join(dir, "program"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, path := range []string{nodes, docs} {
 		if err := os.RemoveAll(path); err != nil {
 			t.Fatal(err)
 		}
 	}
-	b.Do("POOL p ADD " + back[0] + "\nPOOL p REMOVE " + back[1] + "\nSET rp.idle_timeout = 9\nSET f.balance_method = round_robin\nSET w.dirindexing = on")
+	b.Do("POOL p ADD " + back[0] + "\nPOOL p REMOVE " + back[1] + "\nSET rp.idle_timeout = 9\nSET f.balance_method = round_robin\nSET w.dirindexing = on\nSET x.idle_timeout = 9")
 	if _, got := get(t, b.URL("rp", "/")); got != "0" {
 		t.Errorf("%q answers", got)
 	}

@@ -128,6 +128,7 @@ func TestErrors(t *testing.T) {
 		{"set none.docroot = " + dir, "The 'docroot' option can only be set on a 'web_server' service"},
 		{"set w.docroot = " + dir + "/no", "Directory not found for service w"},
 		{"set w.pool = a", "The 'pool' option can only be set on a 'reverse_proxy' service"},
+		{"set rp.server_process = /etc/passwd", "File '/etc/passwd' is not executable"},
 		{"set rp.pool = nope", "Pool 'nope' not found"},
 		{"set rp.listen = foo", "Listen argument must be ip:port or port. e.g. 192.168.0.1:80 or 81"},
 		{"set rp.listen = 1.2.3.4:99999", "Listen argument must be ip:port or port. e.g. 192.168.0.1:80 or 81"},

@@ -17,7 +17,7 @@ import (
 
 // samples are good values for tunables, by the last of them that is accepted.
 var samples = []string{
-	"/", "/etc/passwd", "127.0.0.1:81", "on", "off", "7", "3k", "1m", "250ms", "10.0.0.0/8, 192.168.1.1", "a,b c", "none", "gzip", "1.3",
+	"/", "/bin/sh", "127.0.0.1:81", "on", "off", "7", "3k", "1m", "250ms", "10.0.0.0/8, 192.168.1.1", "a,b c", "none", "gzip", "1.3",
 	"json", "round_robin", "header:X-Key", "100 burst=5 key=ip", "Some Text: with=signs",
 }
 

@@ -8,11 +8,11 @@ func TestTunablesOfPerlbal(t *testing.T) {
 	dir := t.TempDir()
 	good := map[string][]string{
 		"bool": {"1", "true", "on", "yes", "0", "false", "off", "no", "On", "YES"}, "int": {"0", "7"},
-		"size": {"0", "10", "10b", "10k", "10K", "10m", "10M"}, "dir": {dir}, "file": {"/bin/sh"}, "text": {"x"},
+		"size": {"0", "10", "10b", "10k", "10K", "10m", "10M"}, "dir": {dir}, "file": {"/bin/sh"}, "program": {"/bin/sh"}, "text": {"x"},
 		"listen": {"80", "127.0.0.1:80", "[::1]:80"}, "masks": {"10.0.0.0/8", "10.0.0.1,10.0.0.0:255.255.0.0"}, "times": {"0,.25,1"}, "addrs": {"127.0.0.1:5,127.0.0.2:6"},
 	}
 	bad := map[string][]string{
-		"bool": {"maybe", "2", "tru"}, "int": {"-1", "x", "1.x"}, "size": {"-1", "x", "1x"}, "dir": {dir + "/none"}, "file": {dir + "/none"},
+		"bool": {"maybe", "2", "tru"}, "int": {"-1", "x", "1.x"}, "size": {"-1", "x", "1x"}, "dir": {dir + "/none"}, "file": {dir + "/none", dir}, "program": {dir + "/none", dir, "/etc/passwd"},
 		"listen": {"x", "1.2.3.4", "1.2.3.4:70000"}, "masks": {"10.0.0.0/99", "x"}, "times": {"x"},
 	}
 	for _, tt := range []struct{ name, role, kind, def string }{
@@ -49,7 +49,7 @@ func TestTunablesOfPerlbal(t *testing.T) {
 		{"always_trusted", all, "bool", "off"},
 		{"blind_proxy", r, "bool", "off"},
 		{"upload_status_listeners", r, "addrs", ""},
-		{"server_process", r, "file", ""},
+		{"server_process", r, "program", ""},
 		{"docroot", w, "dir", ""},
 		{"dirindexing", w, "bool", "off"},
 		{"index_files", w, "text", "index.html"},

@@ -169,7 +169,7 @@ func proxyTunables() []Tunable {
 			return nil
 		}},
 		{Name: "upload_status_listeners", Doc: "ip:port of UDP listeners for the progress of uploads", apply: asList(func(s *settings) *[]string { return &s.UploadStatusListeners })},
-		{Name: "server_process", Doc: "program that is started for each connection in place of a pool; it speaks HTTP on stdin and stdout", apply: asFile(func(s *settings) *string { return &s.ServerProcess })},
+		{Name: "server_process", Doc: "program that is started for each connection in place of a pool; it speaks HTTP on stdin and stdout", apply: func(s *settings, v string) error { s.ServerProcess = v; return checkExecutable(v) }},
 	}, ReverseProxy)
 }
 

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -291,19 +292,28 @@ func parsePrefix(w string) (netip.Prefix, error) {
 
 func checkFile(path string) error {
 	if fi, err := os.Stat(path); err != nil || fi.IsDir() {
-		return missingFile(path)
+		return fileFault("File '" + path + "' not found")
 	}
 	return nil
 }
 
-// missingFile is a file that is not there.
-type missingFile string
+func checkExecutable(path string) error {
+	const mayExecute = 1 // of access(2)
+	err := checkFile(path)
+	if err == nil && syscall.Access(path, mayExecute) != nil {
+		err = fileFault("File '" + path + "' is not executable")
+	}
+	return err
+}
 
-func (f missingFile) Error() string { return "File '" + string(f) + "' not found" }
+// fileFault is a file that is not there, or not of the kind that is wanted.
+type fileFault string
 
-// isMissing reports whether an error says that a file or directory is not there, and nothing else.
+func (f fileFault) Error() string { return string(f) }
+
+// isMissing reports whether an error is about what the file system has at a path, and nothing else.
 func isMissing(err error) bool {
-	var f missingFile
+	var f fileFault
 	return errors.As(err, &f) || errors.Is(err, errDir)
 }
 
