@@ -230,12 +230,17 @@ func TestLocalHandler(t *testing.T) {
 			return
 		}
 		x.Header().Set("X-Client", x.RemoteAddr().String())
+		x.Header().Set("X-Host", string(x.Request().Host)+" "+x.Request().Header.Get("Host"))
 		x.Reply(201, []byte("from here"))
 	})
 	b := balancertest.Start(t, balancertest.Proxy([]string{"local:store"}, "SET enable_reproxy = on"),
 		balancerd.Options{Local: map[string]http1.Handler{"store": local}})
 	if res, got := get(t, b.URL("rp", "/here")); res.StatusCode != 201 || got != "from here" || !strings.HasPrefix(res.Header.Get("X-Client"), "127.0.0.1:") {
 		t.Errorf("%d %q %v", res.StatusCode, got, res.Header)
+	}
+	b.Do("HEADER rp INSERT Host: store.example")
+	if res, _ := get(t, b.URL("rp", "/here")); res.Header.Get("X-Host") != "store.example store.example" {
+		t.Errorf("HEADER INSERT Host: %q", res.Header.Get("X-Host"))
 	}
 	if res, got := get(t, b.URL("rp", "/there"), with("Range", "bytes=-7")); res.StatusCode != 206 || got != "storage" || res.Header.Get("ETag") != `"1"` {
 		t.Errorf("%d %q %v", res.StatusCode, got, res.Header)

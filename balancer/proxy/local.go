@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"os"
+	"strings"
 
 	"wheelhouse/internal/http1"
 )
@@ -62,6 +63,9 @@ func (c *call) edited() *http1.Request {
 		e.Header.Del(name)
 	}
 	for _, f := range c.set.HeaderInsert {
+		if strings.EqualFold(f.Name, "Host") {
+			e.Host = []byte(f.Value)
+		}
 		e.Header.Set(f.Name, f.Value)
 	}
 	return e

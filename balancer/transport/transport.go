@@ -119,11 +119,8 @@ func (f *Front) Serve(ln net.Listener) error {
 	if f.keys == nil && !f.set.ProxyProtocol && f.set.ClientSndbuf == 0 {
 		return f.srv.Serve(ln)
 	}
-	if f.h2 != nil {
-		f.h2serving.Go(func() { _ = f.h2.Serve(f.feed) }) // it ends when the feed is closed
-	}
-	if f.keys != nil {
-		f.keys.manage()
+	if !f.begin() {
+		return http1.ErrServerClosed
 	}
 	defer f.shaking.Wait()
 	var pause time.Duration
@@ -156,6 +153,22 @@ func (f *Front) Serve(ln net.Listener) error {
 			<-f.room
 		})
 	}
+}
+
+// begin starts what works beside the accepting of connections; false when the front is closed already.
+func (f *Front) begin() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false
+	}
+	if f.h2 != nil {
+		f.h2serving.Go(func() { _ = f.h2.Serve(f.feed) }) // it ends when the feed is closed
+	}
+	if f.keys != nil {
+		f.keys.manage()
+	}
+	return true
 }
 
 func (f *Front) isClosed() bool {
