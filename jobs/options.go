@@ -64,7 +64,7 @@ type Handler struct {
 	// Prefetch is how many jobs are leased at a time, running ones included. Default and least: twice Concurrency.
 	Prefetch int
 	// Lease is how long a job stays this worker's when the worker dies. It is renewed after each third of it, while the
-	// job runs at least every 5 s, so that a job that was cancelled ends. Default 60 s, least 3 s, most MaxLease.
+	// job runs at least every 5 s, so that a job that was cancelled ends. Default 60 s, least MinLease, most MaxLease.
 	Lease time.Duration
 	// MaxFailures is how many failures a job may have; with the last of them it is given up. Default 25; negative: it is
 	// tried for ever.
@@ -73,7 +73,8 @@ type Handler struct {
 	Backoff func(n int) time.Duration
 }
 
-const leastLease = 3 * time.Second
+// MinLease is the shortest lease of a worker: it is renewed after each third of it.
+const MinLease = 3 * time.Second
 
 func (h Handler) withDefaults() (Handler, error) {
 	if (h.Work == nil) == (h.WorkBatch == nil) {
@@ -82,7 +83,7 @@ func (h Handler) withDefaults() (Handler, error) {
 	h.MaxBatch = max(1, cmp.Or(h.MaxBatch, 100))
 	h.Concurrency = max(1, h.Concurrency)
 	h.Prefetch = max(2*h.Concurrency, h.Prefetch)
-	h.Lease = min(MaxLease, max(leastLease, cmp.Or(h.Lease, time.Minute)))
+	h.Lease = min(MaxLease, max(MinLease, cmp.Or(h.Lease, time.Minute)))
 	h.MaxFailures = cmp.Or(h.MaxFailures, 25)
 	if h.Backoff == nil {
 		h.Backoff = DefaultBackoff

@@ -51,7 +51,7 @@ func (w *Worker) Handle(name string, h Handler) error {
 // Run does jobs until ctx ends; then it takes no more, waits for those that run (StopTimeout), gives back those that do not
 // run yet, and returns nil. All its goroutines are gone then. One Run at a time. An error is one of the options.
 func (w *Worker) Run(ctx context.Context) error {
-	if err := (&GrabRequest{Owner: w.opts.Owner, Lease: leastLease}).Validate(); err != nil {
+	if err := (&GrabRequest{Owner: w.opts.Owner, Lease: MinLease}).Validate(); err != nil {
 		return err
 	}
 	w.mu.Lock()

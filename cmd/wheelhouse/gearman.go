@@ -291,7 +291,7 @@ func (f *gearmanFlags) call(ctx context.Context, env *environment) error {
 			}
 			if err != nil { // the other jobs are done all the same
 				fmt.Fprintf(env.stderr, "wheelhouse gearman: %s: %v\n", fn, err)
-				failed = fmt.Errorf("%s: %w", fn, err)
+				failed = errUnhealthy
 			}
 		}
 		return nil

@@ -69,6 +69,9 @@ func jobsWork(ctx context.Context, env *environment, args []string) error {
 	if len(funcs) == 0 {
 		return usagef("--func is wanted")
 	}
+	if h.Lease < jobs.MinLease || h.Lease > jobs.MaxLease {
+		return usagef("--lease %v: want %v to %v", h.Lease, jobs.MinLease, jobs.MaxLease)
+	}
 	if _, err := exec.LookPath(command[0]); err != nil {
 		return err
 	}
