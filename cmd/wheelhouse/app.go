@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -320,8 +321,8 @@ func (a *app) deriver() (dispatcher.Deriver, error) {
 	return storeimages.NewRemote(client), nil
 }
 
-// withHealth answers /healthz and /metrics and passes everything else to h. Metrics are for addresses of the machine
-// itself and of the configured proxies' networks.
+// withHealth answers /healthz and /metrics and passes everything else to h. Metrics are for the machine itself, and not for whom a proxy on it
+// speaks for.
 func (a *app) withHealth(h http1.Handler) http1.Handler {
 	return http1.HandlerFunc(func(x http1.Exchange) {
 		r := x.Request()
@@ -333,7 +334,7 @@ func (a *app) withHealth(h http1.Handler) http1.Handler {
 		case "/healthz":
 			a.health(x)
 		case "/metrics":
-			if !fromLoopback(x.RemoteAddr()) {
+			if !fromLoopback(x.RemoteAddr()) || forElsewhere(&r.Header) {
 				reply(x, 403, "metrics are for this machine alone\n")
 				return
 			}
@@ -347,6 +348,22 @@ func (a *app) withHealth(h http1.Handler) http1.Handler {
 func fromLoopback(addr net.Addr) bool {
 	tcp, ok := addr.(*net.TCPAddr)
 	return ok && tcp.IP.IsLoopback()
+}
+
+// forElsewhere reports whether a proxy says that a request is another machine's.
+func forElsewhere(h *http1.Header) bool {
+	if h.Has("Forwarded") { // RFC 7239: who sends it is a proxy; nobody on this machine needs one for this
+		return true
+	}
+	for _, name := range []string{"X-Forwarded-For", "X-Real-IP"} {
+		for addr := range strings.SplitSeq(h.Joined(name), ",") {
+			addr = strings.TrimSpace(addr)
+			if ip := net.ParseIP(addr); addr != "" && (ip == nil || !ip.IsLoopback()) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (a *app) health(x http1.Exchange) {
