@@ -3,10 +3,12 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"strconv"
@@ -165,10 +167,26 @@ func statusOf(err error) int {
 
 const maxInput = 64 << 10
 
-func input(r *http.Request, v any) error {
-	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxInput))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
+func input(r *http.Request, v any) error { return inputUpTo(r, maxInput, v) }
+
+// inputUpTo reads a body of most bytes: one JSON object and nothing behind it.
+func inputUpTo(r *http.Request, most int64, v any) error {
+	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, most))
+	var text json.RawMessage
+	err := dec.Decode(&text)
+	if err == nil {
+		if _, more := dec.Token(); more != io.EOF {
+			err = errors.New("there is something behind it")
+		} else if text[0] != '{' {
+			err = errors.New("it is no object")
+		}
+	}
+	if err == nil {
+		strict := json.NewDecoder(bytes.NewReader(text))
+		strict.DisallowUnknownFields()
+		err = strict.Decode(v)
+	}
+	if err != nil {
 		return badf("the body is not the JSON that is wanted here: %v", err)
 	}
 	return nil

@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -234,19 +233,9 @@ func (a *jobsAPI) show(r *http.Request) (any, error) {
 // maxJob bounds the JSON of a new job: an argument of 16 MiB in base64, and the rest.
 const maxJob = 24 << 20
 
-// jobInput is input for what may be larger.
-func jobInput(r *http.Request, v any) error {
-	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxJob))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return badf("the body is not the JSON that is wanted here: %v", err)
-	}
-	return nil
-}
-
 func (a *jobsAPI) insert(r *http.Request) (any, error) {
 	var in NewJob
-	if err := jobInput(r, &in); err != nil {
+	if err := inputUpTo(r, maxJob, &in); err != nil {
 		return nil, err
 	}
 	id, err := a.jobs.Insert(r.Context(), in)
@@ -255,7 +244,7 @@ func (a *jobsAPI) insert(r *http.Request) (any, error) {
 
 func (a *jobsAPI) change(r *http.Request) (any, error) {
 	var f JobFilter
-	if err := jobInput(r, &f); err != nil {
+	if err := inputUpTo(r, maxJob, &f); err != nil {
 		return nil, err
 	}
 	for _, what := range JobChanges {
@@ -277,7 +266,7 @@ func (a *jobsAPI) setControl(r *http.Request) (any, error) {
 
 func (a *jobsAPI) schedule(r *http.Request) (any, error) {
 	var p PeriodicJob
-	if err := jobInput(r, &p); err != nil {
+	if err := inputUpTo(r, maxJob, &p); err != nil {
 		return nil, err
 	}
 	return nil, a.jobs.Schedule(r.Context(), p)
