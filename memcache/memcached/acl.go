@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -29,7 +30,8 @@ type rule struct {
 
 // ParseACL reads lines USER PREFIX RIGHTS. PREFIX is the beginning of keys, or * for all; RIGHTS are letters of r (read), w (write)
 // and a (administer: all commands that are not about keys), or "-" for none. USER * is everybody. Of the lines that fit a key, the longest
-// prefix counts, and a user's own before those of everybody. # begins a comment.
+// prefix counts, and a user's own before those of everybody. The right a is the same with any prefix, and whom a line names has it by his own
+// lines alone. # begins a comment.
 func ParseACL(r io.Reader) (*ACL, error) {
 	acl := &ACL{rules: map[string][]rule{}}
 	lines := bufio.NewScanner(r)
@@ -85,6 +87,16 @@ func (a *ACL) rights(user string, key []byte) perm {
 	return 0
 }
 
+// admin reports whether a user may do what is not about keys: one of his lines says so, whatever its prefix, or one of everybody's if there is
+// none that names him.
+func (a *ACL) admin(user string) bool {
+	own, named := a.rules[user]
+	if !named {
+		own = a.rules["*"]
+	}
+	return slices.ContainsFunc(own, func(k rule) bool { return k.may&permAdmin != 0 })
+}
+
 // may reports whether the connection's user may do something with a key.
 func (c *conn) may(key []byte, what perm) bool {
 	acl := c.s.acl.Load()
@@ -114,12 +126,8 @@ func (c *conn) mayAdmin() bool {
 	if acl == nil {
 		return true
 	}
-	for _, name := range [2]string{c.user, "*"} {
-		for _, k := range acl.rules[name] {
-			if k.may&permAdmin != 0 {
-				return true
-			}
-		}
+	if acl.admin(c.user) {
+		return true
 	}
 	c.stripe.add(aclDenied)
 	return false

@@ -129,6 +129,37 @@ func TestACL(t *testing.T) {
 	}
 }
 
+// Who is named has no rights to administer from the lines of everybody.
+func TestACLAdministration(t *testing.T) {
+	t.Parallel()
+	acl, err := ParseACL(strings.NewReader("* * rwa\nguest * r\nbob bob: rw\nroot logs: ra\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, Options{ACL: acl, OnShutdown: func(bool) { t.Error("it was to end") }, Users: map[string]string{"guest": "g", "bob": "b", "root": "r", "eve": "e"}})
+	for user, may := range map[string]bool{"guest": false, "bob": false, "root": true, "eve": true} {
+		c := s.dial(t)
+		token := user + " " + user[:1]
+		if got := c.Ask(fmt.Sprintf("set x 0 0 %d\r\n%s", len(token), token)); got != "STORED" {
+			t.Fatalf("%s: %q", user, got)
+		}
+		for ask, want := range map[string]string{
+			"flush_all": "OK", "lru_crawler enable": "OK", "cache_memlimit 8": "OK", "stats reset": "RESET", "flush_prefix a": "OK", "verbosity 0": "OK",
+			"shutdown never": "CLIENT_ERROR invalid shutdown mode", "watch nonsense": plainError,
+		} {
+			if !may {
+				want = denied
+			}
+			if got := c.Ask(ask); got != want {
+				t.Errorf("%s: %s: %q; want %q", user, ask, got, want)
+			}
+		}
+		if got := c.Ask("mg elsewhere"); got != "EN" {
+			t.Errorf("%s: mg: %q", user, got)
+		}
+	}
+}
+
 // What the binary protocol can do is allowed to the same users.
 func TestACLOfTheBinaryProtocol(t *testing.T) {
 	t.Parallel()
