@@ -75,7 +75,7 @@ func (c *conn) admin(name, args []byte) error {
 	case "watch":
 		return c.watchCommand(all)
 	case "shutdown":
-		c.shutdown(tok)
+		c.shutdown(all)
 	case "refresh_certs":
 		c.answer(c.refreshCerts())
 	case "debugtime":
@@ -212,6 +212,7 @@ func (c *conn) memlimit(tok [][]byte) string {
 	return "OK"
 }
 
+// shutdown always answers: what follows the command is how to end, and nothing else.
 func (c *conn) shutdown(tok [][]byte) {
 	switch {
 	case c.s.opts.OnShutdown == nil:

@@ -501,8 +501,10 @@ func TestShutdownCommand(t *testing.T) {
 	asked := make(chan bool, 1)
 	s := serve(t, Options{OnShutdown: func(graceful bool) { asked <- graceful }})
 	c := s.dial(t)
-	if got := c.Ask("shutdown now"); got != "CLIENT_ERROR invalid shutdown mode" {
-		t.Error(got)
+	for _, mode := range []string{"now", "noreply", "noreply graceful"} {
+		if got := c.Ask("shutdown " + mode); got != "CLIENT_ERROR invalid shutdown mode" {
+			t.Errorf("shutdown %s: %s", mode, got)
+		}
 	}
 	c.Send("shutdown graceful")
 	c.Closed()
