@@ -29,7 +29,7 @@ type putRequest struct {
 	flags      uint32
 	exp        uint32 // a time
 	value      []byte
-	compare    bool   // only if the item has this version
+	compare    bool   // only if the item has this version; none has 0, also where items have no versions (-C)
 	version    uint64 //
 	newVersion uint64 // 0: a fresh one
 	stale      bool   // a lower version stores too, and the item stays stale (meta, I)
@@ -283,7 +283,7 @@ func (c *conn) tryPut(t *segcache.Txn, r *putRequest) error {
 		t.Bump()
 		return errNotStored
 	}
-	if r.compare && r.version != t.Version() {
+	if r.compare && (r.version == 0 || r.version != t.Version()) {
 		if !r.stale || r.version == 0 || r.version >= t.Version() || r.mode == modeAppend || r.mode == modePrepend {
 			return errExists
 		}
