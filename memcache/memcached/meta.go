@@ -245,8 +245,9 @@ func metaPut(key []byte, f *metaFlags) (r putRequest, ok bool) {
 	default:
 		return r, false
 	}
-	if f.has('N') && (r.mode == modeAppend || r.mode == modePrepend) {
-		r.create, r.createExp = true, f.viv
+	if r.mode == modeAppend || r.mode == modePrepend {
+		r.create, r.createExp = f.has('N'), f.viv
+		r.compare = f.cas != 0 // as memcached: for these, C0 is none
 	}
 	return r, true
 }
