@@ -112,7 +112,8 @@ func atLeastOne(p *int) func(string) error {
 func (m *memcachedConfig) addListen(v string) error {
 	list := strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ';' })
 	for _, a := range list {
-		if _, rest := listenMode(a); rest == "" {
+		_, rest := listenMode(a)
+		if host, _ := listenHost(rest); host == "" {
 			return fmt.Errorf("%q has an address without a host; * is all of them", v)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -84,6 +85,14 @@ func listenMode(addr string) (mode, rest string) {
 	return "", addr
 }
 
+// listenHost splits an address of -l without what listenMode takes off it. host is "" where none is named; port may be missing, and is "" then.
+func listenHost(addr string) (host, port string) {
+	if h, n, err := net.SplitHostPort(addr); err == nil {
+		return h, n
+	}
+	return strings.Trim(addr, "[]"), ""
+}
+
 // listenTCP opens one address of -l, and the same for UDP if there is to be UDP.
 func (p *memcachedProcess) listenTCP(addr string) (list []memcachedEndpoint, err error) {
 	m := p.m
@@ -91,10 +100,8 @@ func (p *memcachedProcess) listenTCP(addr string) (list []memcachedEndpoint, err
 	if p.certs == nil && (mode == "btls" || mode == "mtls") {
 		return nil, usagef("-l %s:%s: there is no TLS without -Z", mode, addr)
 	}
-	host, port := strings.Trim(addr, "[]"), strconv.Itoa(max(m.port, 0))
-	if h, n, err := net.SplitHostPort(addr); err == nil {
-		host, port = h, n
-	}
+	host, port := listenHost(addr)
+	port = cmp.Or(port, strconv.Itoa(max(m.port, 0)))
 	if host == "*" {
 		host = ""
 	}
