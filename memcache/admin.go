@@ -69,7 +69,9 @@ func (c *Client) Version(ctx context.Context) (map[Server]string, error) {
 }
 
 // Stats returns the servers' statistics: those of a group such as "settings", "items", "slabs", or with "" the general ones. Servers that
-// do not answer are missing, and named by the error.
+// do not answer are missing, and named by the error. The group "reset" has none, and sets the counters to zero. Of Wheelhouse's own groups,
+// "hotkeys" has each key's part of all hits, in per cent, by the key (in URI encoding if it has control characters); "slow" has
+// "TIME MICROSECONDS ADDR COMMAND" by numbers, of which "1" is the latest.
 func (c *Client) Stats(ctx context.Context, group string) (map[Server]map[string]string, error) {
 	if group != "" && checkKey(group) != nil {
 		return nil, fmt.Errorf("memcache: stats %q: not a group", group)
@@ -97,10 +99,10 @@ func (c *conn) stats(group string) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if string(line) == "END" {
+		if s := string(line); s == "END" || s == "RESET" && len(stats) == 0 {
 			return stats, nil
 		}
-		name, value, err2 := parseStat(line)
+		name, value, err2 := parseStat(line, len(stats)+1)
 		if err2 != nil {
 			return nil, err2
 		}

@@ -70,6 +70,53 @@ func TestWithDebiansServer(t *testing.T) {
 	memcachetest.Client(t, func(t *testing.T) string { return memcachetest.StartDebian(t) })
 }
 
+// Whatever statistics are asked for, no server is set aside for what it answers.
+func TestStatsOfEveryGroup(t *testing.T) {
+	ln := listen(t, "tcp", "127.0.0.1:0")
+	s := serve(t, ln, memcached.Options{SlowAfter: 1})
+	addr := ln.Addr().String()
+	c := memcachetest.NewClient(t, []string{addr})
+	raw := memcachetest.Dial(t, addr)
+	if got := raw.Ask("set a:b 0 0 1\r\nx"); got != "STORED" {
+		t.Fatal(got)
+	}
+	for range 600 {
+		raw.Ask("mg a:b")
+	}
+	group := func(name string) map[string]string {
+		t.Helper()
+		all, err := c.Stats(t.Context(), name)
+		if err != nil || len(all) != 1 {
+			t.Fatalf("stats %s: %v, %v", name, all, err)
+		}
+		return all[c.Servers()[0].Server]
+	}
+	if hot := group("hotkeys"); len(hot) != 1 || hot["a:b"] != "100.00" {
+		t.Errorf("hot keys: %v", hot)
+	}
+	slow := group("slow")
+	if f := strings.Fields(slow["3"]); len(slow) != 128 || len(f) != 5 || f[3] != "mg" || f[4] != "a:b" {
+		t.Errorf("slow commands: %v", slow)
+	}
+	for _, name := range []string{"items", "slabs", "sizes", "conns", "settings", "extstore"} {
+		group(name)
+	}
+	if n := s.Counts().Gets; n != 600 {
+		t.Fatalf("%d gets", n)
+	}
+	if list := group("reset"); len(list) != 0 || s.Counts().Gets != 0 {
+		t.Errorf("reset: %v, then %d gets", list, s.Counts().Gets)
+	}
+	for range 3 {
+		if _, err := c.Stats(t.Context(), "nonsense"); err == nil {
+			t.Error("statistics of nonsense")
+		}
+	}
+	if st := c.Servers()[0]; st.Failures != 0 || st.Ejections != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
 func TestAuth(t *testing.T) {
 	ln := listen(t, "tcp", "127.0.0.1:0")
 	serve(t, ln, memcached.Options{Users: map[string]string{"web": "a word"}})

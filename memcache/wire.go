@@ -23,6 +23,8 @@ var (
 	space     = []byte(" ")
 	valueWord = []byte("VALUE ")
 	statWord  = []byte("STAT ")
+	hotWord   = []byte("HOT ")
+	slowWord  = []byte("SLOW ")
 )
 
 func unexpected(line []byte) error {
@@ -125,9 +127,15 @@ func parseNumber(line []byte) (uint64, error) {
 	return n, nil
 }
 
-// parseStat reads "STAT name value"; the value can be empty, and can have spaces.
-func parseStat(line []byte) (name, value string, err error) {
+// parseStat reads "STAT name value", where the value can be empty and can have spaces; "HOT key part"; or "SLOW text", whose name is its number, n.
+func parseStat(line []byte, n int) (name, value string, err error) {
+	if text, ok := bytes.CutPrefix(line, slowWord); ok {
+		return strconv.Itoa(n), string(text), nil
+	}
 	rest, ok := bytes.CutPrefix(line, statWord)
+	if !ok {
+		rest, ok = bytes.CutPrefix(line, hotWord)
+	}
 	key, val, _ := bytes.Cut(rest, space)
 	if !ok || len(key) == 0 {
 		return "", "", unexpected(line)

@@ -79,7 +79,7 @@ func FuzzParseServer(f *testing.F) {
 // FuzzReplies reads whatever a server may send as the reply to each request. Memory is bounded by what came, not by what was announced.
 func FuzzReplies(f *testing.F) {
 	for _, s := range []string{
-		"VALUE a 0 1 5\r\nx\r\nEND\r\n", "VA 1 c5 f0\r\nx\r\n", "HD\r\n", "STORED\r\n", "STAT a b\r\nEND\r\n", "5 \r\n", "EN\r\n", "MN\r\n",
+		"VALUE a 0 1 5\r\nx\r\nEND\r\n", "VA 1 c5 f0\r\nx\r\n", "HD\r\n", "STORED\r\n", "STAT a b\r\nEND\r\n", "HOT a 1.50\r\nEND\r\n", "SLOW 1 2 unix get a\r\nEND\r\n", "RESET\r\n", "5 \r\n", "EN\r\n", "MN\r\n",
 		"VALUE a 0 1 5\r\nxyzEND\r\n", "VA 1 ka c5 f0\r\nx\r\nMN\r\n", "SERVER_ERROR x\r\n", "VALUE a 0 1073741824 5\r\n", "ERROR\r\n", "\r\n", "VA 0 kb\r\n\r\n",
 		"VA 0 c7 f0 W\r\n\r\nVA 1 c8 f0 X\r\nx\r\n", "HD\r\nNF\r\n", "EX\r\nHD\r\nHD c9\r\n",
 	} {

@@ -363,6 +363,10 @@ func allServers(t *testing.T, c *memcache.Client, n int) {
 			t.Fatalf("settings of %v: %v", s, list)
 		}
 	}
+	reset, err := c.Stats(ctx, "reset")
+	if err != nil || len(reset) != n {
+		t.Fatalf("%v, %v", reset, err)
+	}
 	if _, err := c.Stats(ctx, "a b"); err == nil {
 		t.Fatal("stats of \"a b\"")
 	}
