@@ -32,10 +32,13 @@ func (c *Client) get(ctx context.Context, key, classic, meta string, args ...any
 		}
 		return err
 	})
+	if err == nil {
+		err = c.opts.unpack(found)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return found, c.opts.unpack(found)
+	return found, nil
 }
 
 func (c *conn) metaItem(key string) (*Item, error) {

@@ -329,8 +329,21 @@ func compression(t *testing.T, addrs []string, p memcache.Protocol) {
 	wants(t, c.Append(ctx, item("zip", "x")), memcache.ErrCompression)
 	wants(t, c.Set(ctx, &memcache.Item{Key: "zip", Flags: memcache.GzipFlag}), memcache.ErrCompression)
 	must(t, plain.Set(ctx, &memcache.Item{Key: "zip", Value: []byte("not gzip"), Flags: memcache.GzipFlag}))
-	_, err = c.Get(ctx, "zip")
+	for what, get := range map[string]func() (*memcache.Item, error){
+		"Get":         func() (*memcache.Item, error) { return c.Get(ctx, "zip") },
+		"GetAndTouch": func() (*memcache.Item, error) { return c.GetAndTouch(ctx, "zip", 0) },
+	} {
+		i, err := get()
+		wants(t, err, memcache.ErrCompression)
+		if i != nil {
+			t.Errorf("%s: %+v besides the error", what, i)
+		}
+	}
+	got, err = c.GetMulti(ctx, []string{"zip", "zip2"})
 	wants(t, err, memcache.ErrCompression)
+	if len(got) != 1 || got["zip2"] == nil {
+		t.Errorf("GetMulti: %v", got)
+	}
 }
 
 func allServers(t *testing.T, c *memcache.Client, n int) {
