@@ -40,6 +40,9 @@ func (c *Client) FlushAll(ctx context.Context) error {
 	})
 }
 
+// DeleteAll is FlushAll, by gomemcache's other name for it.
+func (c *Client) DeleteAll(ctx context.Context) error { return c.FlushAll(ctx) }
+
 // Ping returns nil if all servers answer. A server that is set aside is not asked.
 func (c *Client) Ping(ctx context.Context) error {
 	_, err := c.Version(ctx)

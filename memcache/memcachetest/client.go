@@ -383,8 +383,14 @@ func allServers(t *testing.T, c *memcache.Client, n int) {
 	if _, err := c.Stats(ctx, "a b"); err == nil {
 		t.Fatal("stats of \"a b\"")
 	}
-	must(t, c.Set(ctx, item("flushed", "v")))
-	must(t, c.FlushAll(ctx))
-	_, err = c.Get(ctx, "flushed")
-	wants(t, err, memcache.ErrCacheMiss)
+	for _, flush := range []func(context.Context) error{c.FlushAll, c.DeleteAll} {
+		for i := range 10 * n {
+			must(t, c.Set(ctx, item(fmt.Sprint("flushed", i), "v")))
+		}
+		must(t, flush(ctx))
+		for i := range 10 * n {
+			_, err = c.Get(ctx, fmt.Sprint("flushed", i))
+			wants(t, err, memcache.ErrCacheMiss)
+		}
+	}
 }
