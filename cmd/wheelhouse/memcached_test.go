@@ -136,6 +136,30 @@ func TestMemcachedBadFlags(t *testing.T) {
 	}
 }
 
+// Flags that exclude each other are refused in memcached's words and with its status.
+func TestMemcachedConflicts(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	users := writeFile(t, dir+"/users", "a:b\n")
+	for _, args := range []string{"-S -B ascii", "-B auto -S", "-d -S -B ascii", "-Y " + users + " -B binary", "-B auto -Y " + users} {
+		theirs := exec.Command("memcached", append(strings.Fields(args), "-u", "nobody", "-P", dir+"/pid")...)
+		want, _ := theirs.CombinedOutput() // it fails
+		if theirs.ProcessState == nil {
+			t.Fatal("make tools")
+		}
+		ours := append([]string{"memcached", "-p", "0", "--sasl-file", users}, strings.Fields(args)...)
+		if status, out, errOut := runOnce(t, ours...); status != theirs.ProcessState.ExitCode() || out != "" || errOut != string(want) {
+			t.Errorf("%s = %d %q %q; want %d %q", args, status, out, errOut, theirs.ProcessState.ExitCode(), want)
+		}
+	}
+	for _, args := range []string{"-S -B binary", "-Y " + users + " -B ascii"} {
+		m, err := parseMemcached(strings.Fields(args))
+		if err != nil || m.conflict() != "" {
+			t.Errorf("%s: %v %s", args, err, m.conflict())
+		}
+	}
+}
+
 func TestMemcachedHelp(t *testing.T) {
 	t.Parallel()
 	status, out, _ := runOnce(t, "memcached", "-h")

@@ -23,6 +23,7 @@ type memcachedConfig struct {
 	daemonFiles
 	daemon, version, help, ssl  bool
 	license, shutdown, sasl     bool
+	auto                        bool // -B auto was given
 	authFile, saslFile, aclFile string
 	memoryFile, metrics         string
 	tls                         memcachedTLS
@@ -170,8 +171,22 @@ func (m *memcachedConfig) setProtocol(v string) error {
 	if !ok {
 		return fmt.Errorf("%q is not ascii, binary or auto", v)
 	}
-	m.opts.Protocol = p
+	m.opts.Protocol, m.auto = p, p == memcached.Auto
 	return nil
+}
+
+// exUsage is memcached's exit status when flags exclude each other (sysexits.h).
+const exUsage = 64
+
+// conflict is what memcached says when -B wants a protocol in which clients could not say who they are; "" when it does not.
+func (m *memcachedConfig) conflict() string {
+	switch p := m.opts.Protocol; {
+	case m.sasl && (m.auto || p == memcached.ASCII):
+		return "ERROR: You cannot allow the ASCII protocol while using SASL."
+	case m.authFile != "" && (m.auto || p == memcached.Binary):
+		return "ERROR: You cannot allow the BINARY protocol while using ascii authentication tokens."
+	}
+	return ""
 }
 
 // setMaxItem reads a size as memcached does: a number is bytes, k and m stand for their powers of two.

@@ -147,7 +147,7 @@ func (o Options) withDefaults() Options {
 	o.Batch = cmp.Or(o.Batch, 20)
 	o.Threads = cmp.Or(o.Threads, max(runtime.GOMAXPROCS(0)/2, 1))
 	o.Delimiter = cmp.Or(o.Delimiter, ':')
-	if o.SASL != nil { // as memcached: the text protocol could not authenticate
+	if o.SASL != nil && o.Protocol == Auto { // the text protocol would ask nobody who he is
 		o.Protocol = Binary
 	}
 	if o.Users != nil && o.Protocol == Auto { // the binary protocol would ask nobody who he is
@@ -192,6 +192,9 @@ func (o Options) Validate() error {
 	}
 	if o.Users != nil && o.Protocol == Binary {
 		bad("Users (-Y) is for the text protocol, and Protocol (-B) is binary")
+	}
+	if o.SASL != nil && o.Protocol == ASCII {
+		bad("SASL (-S) is for the binary protocol, and Protocol (-B) is ascii")
 	}
 	if o.Users != nil && o.SASL != nil {
 		bad("Users (-Y) and SASL (-S) exclude each other")

@@ -571,6 +571,7 @@ func TestOptions(t *testing.T) {
 		{Batch: -1},
 		{IdleTimeout: -1},
 		{Users: map[string]string{"a": "b"}, Protocol: Binary},
+		{SASL: map[string]string{"a": "b"}, Protocol: ASCII},
 		{Users: map[string]string{"a": "b"}, SASL: map[string]string{"a": "b"}},
 	} {
 		if _, err := Open(o); err == nil {
