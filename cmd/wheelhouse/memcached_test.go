@@ -89,6 +89,7 @@ func TestMemcachedBadFlags(t *testing.T) {
 		"-p 0 -U 1 -S --sasl-file " + good: "-Y and -S exclude -U",
 		"-p 0 -l 300.1.1.1":                "300.1.1.1",
 		"-p 0 -s /no/such/dir/x":           "/no/such/dir/x",
+		"-p 0 --snapshot /no/such/dir/x":   "snapshots cannot be written: open /no/such/dir/x",
 		"-p 0 -s " + users + "s -a 9":      "not an octal number",
 		"-p 0 --metrics 127.0.0.1:no-such": "--metrics",
 		"-p -5":                            `-p: "-5" is not a port`,

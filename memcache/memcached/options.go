@@ -113,7 +113,7 @@ type Options struct {
 	// File and Meta keep the items for the next process (-e); see [segcache.Options].
 	File string
 	Meta *segcache.Meta
-	// Snapshot is the file that the command snapshot writes and Open reads. Default "": there is none.
+	// Snapshot is the file that the command snapshot writes and Open reads; Open fails if it cannot be written. Default "": there is none.
 	Snapshot string
 	// SlowAfter is how long a command may take before it is listed by "stats slow". Default 0: none is.
 	SlowAfter time.Duration

@@ -110,7 +110,7 @@ func Open(opts Options) (*Server, error) {
 	s.certsAt.Store(int64(s.cache.Now()))
 	s.watch.init(s)
 	if o.Snapshot != "" {
-		if err := s.loadSnapshot(o.Snapshot); err != nil {
+		if err := errors.Join(s.loadSnapshot(o.Snapshot), tryWrite(o.Snapshot)); err != nil {
 			return nil, errors.Join(err, s.cache.Close())
 		}
 	}

@@ -481,6 +481,13 @@ func TestSnapshot(t *testing.T) {
 	if got := d.Ask("mg t t"); !strings.HasPrefix(got, "HD t9") && got != "HD t1000" {
 		t.Error(got)
 	}
+	if list, err := os.ReadDir(filepath.Dir(file)); err != nil || len(list) != 1 {
+		t.Errorf("beside the snapshot there is something: %v, %v", list, err)
+	}
+	if s, err := Open(Options{Snapshot: filepath.Join(filepath.Dir(file), "none", "x")}); err == nil {
+		t.Error("a snapshot that cannot be written was accepted")
+		s.Close()
+	}
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

@@ -84,6 +84,16 @@ func appendSnapshot(b []byte, t *segcache.Txn, key []byte) []byte {
 	return append(append(append(b, key...), tags...), t.Value()...)
 }
 
+// tryWrite finds out whether a file can be written, which is too late to learn at the end.
+func tryWrite(file string) error {
+	f, err := atomicfile.Create(faultfs.OS{}, file, 0o600)
+	if err != nil {
+		return fmt.Errorf("snapshots cannot be written: %w", err)
+	}
+	f.Abort()
+	return nil
+}
+
 // loadSnapshot stores what a file has. A file that is not there is none; one that is damaged is an error, before anything is stored.
 func (s *Server) loadSnapshot(file string) error {
 	f, err := os.Open(file)
