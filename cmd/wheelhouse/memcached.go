@@ -457,11 +457,8 @@ func (a *app) openMemcached(_ context.Context) error {
 	network := "tcp"
 	if strings.HasPrefix(c.Listen, "/") {
 		network = "unix"
-		if err := removeStale(c.Listen); err != nil {
-			return err
-		}
 	}
-	ln, err := net.Listen(network, c.Listen)
+	ln, err := listenFor(network, c.Listen)
 	if err != nil {
 		return fmt.Errorf("memcached.listen: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
@@ -207,7 +208,7 @@ var fromAfar = net.Dialer{Control: tcpOption(unix.TCP_MAXSEG, 1460)}
 // The kernel holds no more than maxUnsent, and what is on its way, for a client that reads nothing.
 func TestMemcachedUnsentIsLimited(t *testing.T) {
 	t.Parallel()
-	ln, err := listenFor("127.0.0.1:0")
+	ln, err := listenFor("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,4 +228,45 @@ func TestMemcachedUnsentIsLimited(t *testing.T) {
 	if !errors.Is(err, os.ErrDeadlineExceeded) || n < maxUnsent/2 || n > 2*maxUnsent {
 		t.Errorf("a client that reads nothing was sent %d bytes, %v; want about %d, and a deadline", n, err, maxUnsent)
 	}
+}
+
+// So it is inside up.
+func TestMemcachedUnsentIsLimitedInsideUp(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	a := newApp(&Config{}, &environment{}, slog.New(slog.NewTextHandler(&out, nil)))
+	a.cfg.Memcached.Listen, a.cfg.Memcached.Limit = "127.0.0.1:0", 8<<20
+	if err := a.openMemcached(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer a.close()
+	_, addr, _ := strings.Cut(strings.TrimSpace(out.String()), "addr=")
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var answer [4]byte
+	if _, err := io.WriteString(c, "mn\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, answer[:]); err != nil || string(answer[:]) != "MN\r\n" {
+		t.Fatalf("%q, %v", answer, err)
+	}
+	// The server's end of the connection is in this process, too.
+	_, port, _ := net.SplitHostPort(c.LocalAddr().String())
+	for fd := range 4096 {
+		peer, err := unix.Getpeername(fd)
+		if in, ok := peer.(*unix.SockaddrInet4); err != nil || !ok || strconv.Itoa(in.Port) != port {
+			continue
+		}
+		if n, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT); err != nil || n != maxUnsent {
+			t.Errorf("the kernel holds %d bytes, %v; want %d", n, err, maxUnsent)
+		}
+		if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil || n != unix.IPPROTO_TCP {
+			t.Errorf("the protocol is %d, %v; want TCP's", n, err)
+		}
+		return
+	}
+	t.Error("there is no such connection")
 }

@@ -61,10 +61,7 @@ func (m *memcachedConfig) listenUnix() (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := removeStale(m.socket); err != nil {
-		return nil, err
-	}
-	ln, err := net.Listen("unix", m.socket)
+	ln, err := listenFor("unix", m.socket)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +102,7 @@ func (p *memcachedProcess) listenTCP(addr string) (list []memcachedEndpoint, err
 	if host == "*" {
 		host = ""
 	}
-	ln, err := listenFor(net.JoinHostPort(host, port))
+	ln, err := listenFor("tcp", net.JoinHostPort(host, port))
 	if err != nil {
 		return nil, err
 	}
@@ -138,12 +135,18 @@ func (p *memcachedProcess) listenTCP(addr string) (list []memcachedEndpoint, err
 // reads nothing, and resets connections of anybody when all that it has for TCP is used up (net.ipv4.tcp_mem).
 const maxUnsent = 512 << 10
 
-// listenFor listens with maxUnsent for the connections, which inherit it (tcp(7), TCP_NOTSENT_LOWAT). Those of a listener of Multipath TCP would
-// not.
-func listenFor(addr string) (net.Listener, error) {
+// listenFor listens for clients of a cache, by "tcp" or "unix". Connections of TCP inherit maxUnsent (tcp(7), TCP_NOTSENT_LOWAT); those of a listener
+// of Multipath TCP would not. A socket that a process has left behind is replaced.
+func listenFor(network, addr string) (net.Listener, error) {
+	if network == "unix" {
+		if err := removeStale(addr); err != nil {
+			return nil, err
+		}
+		return net.Listen(network, addr)
+	}
 	conf := net.ListenConfig{Control: tcpOption(unix.TCP_NOTSENT_LOWAT, maxUnsent)}
 	conf.SetMultipathTCP(false)
-	return conf.Listen(context.Background(), "tcp", addr)
+	return conf.Listen(context.Background(), network, addr)
 }
 
 // tcpOption sets an option of TCP, where the kernel knows it, as the Control function of a [net.ListenConfig] or [net.Dialer].

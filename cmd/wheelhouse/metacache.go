@@ -109,10 +109,7 @@ func (a *app) openLocalCache() error {
 	if err != nil {
 		return err
 	}
-	if err := removeStale(path); err != nil {
-		return err
-	}
-	ln, err := net.Listen("unix", path)
+	ln, err := listenFor("unix", path)
 	if err != nil {
 		return fmt.Errorf("metacache.servers: %s: %w", localCache, err)
 	}
