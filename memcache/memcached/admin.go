@@ -38,7 +38,7 @@ func (c *conn) admin(name, args []byte) error {
 	w := c.w
 	n, _ := split(args, w.tok[:])
 	all := w.tok[:n]
-	tok, quiet := noReply(all)
+	tok, quiet, tooMany := adminNoReply(name, all)
 	if text, known := c.adminAllowed(name); !known {
 		if n > 0 && bytes.HasPrefix(all[n-1], []byte("HTTP/")) {
 			return errClosed
@@ -47,6 +47,10 @@ func (c *conn) admin(name, args []byte) error {
 		return nil
 	} else if text != "" {
 		c.reply(quiet, text)
+		return nil
+	}
+	if tooMany {
+		c.answer(plainError)
 		return nil
 	}
 	switch string(name) {
@@ -71,7 +75,7 @@ func (c *conn) admin(name, args []byte) error {
 	case "lru":
 		c.reply(quiet, c.s.knobs.lru(tok))
 	case "lru_crawler":
-		return c.crawler(tok)
+		return c.crawler(all)
 	case "watch":
 		return c.watchCommand(all)
 	case "shutdown":
@@ -86,6 +90,30 @@ func (c *conn) admin(name, args []byte) error {
 		c.answer(plainError) // as where memcached has no external storage
 	}
 	return nil
+}
+
+// adminNoReply takes noreply from the end of what follows a command that knows it. As memcached, it counts words with it: of a line that has too
+// many, the error is told.
+func adminNoReply(name []byte, all [][]byte) (tok [][]byte, quiet, tooMany bool) {
+	names, most := 0, maxTokens // names: words that come first, whatever they are
+	switch string(name) {
+	case "flush_all", "verbosity", "cache_memlimit":
+		most = 2
+	case "flush_prefix", "flush_tag":
+		names, most = 1, 2
+	case "lru":
+	case "slabs":
+		if len(all) < 2 || string(all[0]) != "automove" {
+			return all, false, false
+		}
+	default:
+		return all, false, false
+	}
+	if len(all) > names {
+		tok, quiet = noReply(all)
+		return tok, quiet, len(all) > most
+	}
+	return all, false, false
 }
 
 // adminAllowed says whether there is such a command, and why it may not be used now.
@@ -258,7 +286,7 @@ func (k *knobs) slabs(tok [][]byte) string {
 	}
 	switch string(tok[0]) {
 	case "reassign":
-		if len(tok) < 3 {
+		if len(tok) != 3 {
 			return plainError
 		}
 		src, ok := parseI32(tok[1])
@@ -371,7 +399,7 @@ func (c *conn) crawler(tok [][]byte) error {
 		c.answer(plainError)
 		return nil
 	}
-	if len(tok) > 1 {
+	if len(tok) == 2 {
 		switch string(tok[0]) {
 		case "metadump", "mgdump":
 			return c.dump(tok[1], string(tok[0]) == "mgdump")
@@ -395,6 +423,9 @@ func (k *knobs) crawl(tok [][]byte) string {
 			return plainError
 		}
 		return "OK"
+	}
+	if len(tok) != 2 {
+		return plainError
 	}
 	switch word {
 	case "sleep", "tocrawl":

@@ -50,7 +50,7 @@ func (c *conn) store(args []byte, mode storeMode) error {
 		want = 5
 	}
 	if len(tok) < want {
-		c.reply(quiet, badFormat)
+		c.reply(quiet && n >= want, badFormat) // as memcached: one of too few words has no noreply
 		return nil
 	}
 	r := putRequest{mode: mode, key: tok[0]}

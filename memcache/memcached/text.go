@@ -343,15 +343,16 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 	return nil
 }
 
-// keyArgs splits the arguments of a command about a key, of which there must be least. It answers if they are wrong; ok is false then.
+// keyArgs splits the arguments of a command about a key, of which there must be least and at most 3, noreply among them: of a line that has others, the
+// error is told. It answers if they are wrong; ok is false then.
 func (c *conn) keyArgs(args []byte, least int) (tok [][]byte, quiet, ok bool) {
 	n, _ := split(args, c.w.tok[:])
 	tok = c.w.tok[:n]
-	if n > 1 { // the first is the key, whatever its name
+	if n > 1 && n <= 3 { // the first is the key, whatever its name
 		tok, quiet = noReply(tok)
 	}
 	switch {
-	case len(tok) < least:
+	case len(tok) < least, n > 3:
 		c.reply(quiet, plainError)
 	case len(tok[0]) > maxKey:
 		c.reply(quiet, badFormat)
