@@ -125,15 +125,11 @@ func (c *conn) adminAllowed(name []byte) (text string, known bool) {
 		if !c.s.opts.DebugTime {
 			return "", false
 		}
-	case "refresh_certs":
-		if c.s.opts.RefreshCerts == nil {
-			return "", false
-		}
 	case "snapshot":
 		if c.s.opts.Snapshot == "" {
 			return "", false
 		}
-	case "flush_all", "flush_prefix", "flush_tag", "verbosity", "stats", "cache_memlimit", "slabs", "lru", "lru_crawler", "watch", "shutdown", "extstore":
+	case "flush_all", "flush_prefix", "flush_tag", "verbosity", "stats", "cache_memlimit", "slabs", "lru", "lru_crawler", "watch", "shutdown", "refresh_certs", "extstore":
 	default:
 		return "", false
 	}
@@ -254,6 +250,9 @@ func (c *conn) shutdown(tok [][]byte) {
 }
 
 func (c *conn) refreshCerts() string {
+	if c.s.opts.RefreshCerts == nil {
+		return "Error TLS not enabled" // memcached's words
+	}
 	if err := c.s.RefreshCerts(); err != nil {
 		return "SERVER_ERROR " + err.Error()
 	}
