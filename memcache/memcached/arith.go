@@ -53,7 +53,7 @@ func (c *conn) tryAdd(key []byte, delta uint64, up bool, o *addOptions) (uint64,
 	if o.compare && o.version != t.Version() {
 		return 0, errExists
 	}
-	v, ok := parseU64(t.Value())
+	v, ok := parseStored(t.Value())
 	if !ok {
 		return 0, errNotNumeric
 	}

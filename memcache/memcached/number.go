@@ -1,11 +1,13 @@
 package memcached
 
+import "bytes"
+
 // Numbers as C's strtol reads them, which memcached does: blanks and a + may come before, and what follows the digits must be a blank
 // or the end.
 
 func isBlank(b byte) bool { return b == ' ' || b >= '\t' && b <= '\r' }
 
-// parseSigned splits the sign from the digits' value.
+// parseDigits splits the sign from the digits' value.
 func parseDigits(b []byte) (v uint64, negative, ok bool) {
 	i := 0
 	for i < len(b) && isBlank(b[i]) {
@@ -26,10 +28,23 @@ func parseDigits(b []byte) (v uint64, negative, ok bool) {
 	return v, negative, i > first && (i == len(b) || isBlank(b[i]))
 }
 
-// parseU64 reads an unsigned number of 64 bits.
+// parseU64 reads an unsigned number of 64 bits. strtoull takes a minus too, and counts down from 0; as memcached does, what is then 2^63 or more is
+// refused.
 func parseU64(b []byte) (uint64, bool) {
 	v, negative, ok := parseDigits(b)
-	return v, ok && !negative
+	if negative {
+		v = -v
+		ok = ok && int64(v) >= 0
+	}
+	return v, ok
+}
+
+// parseStored is parseU64 for an item's value. A NUL ends it, as it ends a string of C.
+func parseStored(b []byte) (uint64, bool) {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
+	}
+	return parseU64(b)
 }
 
 // parseI32 reads a signed number of 32 bits.
