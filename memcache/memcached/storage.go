@@ -302,7 +302,7 @@ func (c *conn) tryPut(t *segcache.Txn, r *putRequest) error {
 	p.Joined, p.Flags, p.Exp, p.Tags = true, t.Flags(), t.Exp(), t.Tags()
 	p.Marks |= t.Marks() & segcache.BinaryKey
 	if c.s.opts.itemTotal(len(r.key), len(p.A)+len(p.B), p.Flags != 0) > c.s.opts.MaxItem {
-		return segcache.ErrTooLarge
+		return errNotStored // as memcached: what was sent is not too large
 	}
 	return t.Store(&p)
 }
