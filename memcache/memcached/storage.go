@@ -280,7 +280,7 @@ func (c *conn) tryPut(t *segcache.Txn, r *putRequest) error {
 		return c.commit(t, r, &p)
 	}
 	if r.mode == modeAdd {
-		t.Bump()
+		t.Want()
 		return errNotStored
 	}
 	if r.compare && (r.version == 0 || r.version != t.Version()) {

@@ -161,14 +161,17 @@ func (t *Txn) SetExp(exp uint32) {
 
 // Bump notes that the item was used: it is more likely to be kept, and is Fetched.
 func (t *Txn) Bump() {
-	if slotUse(*t.slot) < maxUse {
-		*t.slot += useOne
-	}
-	if now, p := t.c.Now(), t.c.word(t.addr+8); *p != now {
-		*p = now
-	}
+	t.Want()
 	if t.head&markFetched == 0 {
 		t.SetMarks(Fetched, 0)
+	}
+}
+
+// Want is Bump for an item that was asked after and not read: it is not Fetched by that.
+func (t *Txn) Want() {
+	t.used()
+	if now, p := t.c.Now(), t.c.word(t.addr+8); *p != now {
+		*p = now
 	}
 }
 
