@@ -116,6 +116,7 @@ func (c *conn) storeNumber(t *segcache.Txn, v uint64, o *addOptions) error {
 }
 
 func (c *conn) addMiss(t *segcache.Txn, up bool, o *addOptions) (uint64, error) {
+	c.countGone(t.Miss)
 	if !o.create {
 		if up {
 			c.stripe.add(incrMisses)

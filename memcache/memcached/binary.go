@@ -386,6 +386,7 @@ func (c *conn) binGet(h *binHead, rule *binRule, extras, key []byte) error {
 			t.SetExp(c.s.clock.binaryExpiry(extras))
 		} else {
 			c.stripe.add(touchMisses)
+			c.countGone(t.Miss)
 		}
 		if h.op != opTouch {
 			c.observeGet(key, found, touchHits)

@@ -308,6 +308,7 @@ func (c *conn) metaDeleteKey(key []byte, f *metaFlags) error {
 func (c *conn) metaInvalidate(t *segcache.Txn, f *metaFlags) error {
 	if !t.Found() {
 		c.stripe.add(deleteMisses)
+		c.countGone(t.Miss)
 		return errNotFound
 	}
 	if f.has('C') && f.cas != t.Version() {

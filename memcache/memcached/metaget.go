@@ -10,7 +10,6 @@ import (
 func (c *conn) metaGet(key []byte, f *metaFlags) error {
 	t := &c.w.txn
 	cache := c.s.cache
-	touching := f.has('T')
 	for {
 		cache.Begin(t, key)
 		if t.Found() || !f.has('N') {
@@ -27,7 +26,8 @@ func (c *conn) metaGet(key []byte, f *metaFlags) error {
 		err := t.Store(&p)
 		if err == nil {
 			c.stripe.add(totalItems)
-			c.metaMiss(touching, why)
+			c.stripe.add(cmdGet)
+			c.countMiss(why)
 			c.observeGet(key, false, getHits)
 			return c.metaHit(key, f, true)
 		}
@@ -42,7 +42,8 @@ func (c *conn) metaGet(key []byte, f *metaFlags) error {
 		}
 	}
 	if !t.Found() {
-		c.metaMiss(touching, t.Miss)
+		c.stripe.add(cmdGet)
+		c.countMiss(t.Miss)
 		c.observeGet(key, false, getHits)
 		t.End()
 		if !f.has('q') {
@@ -50,26 +51,18 @@ func (c *conn) metaGet(key []byte, f *metaFlags) error {
 		}
 		return nil
 	}
-	if touching {
+	hits := getHits
+	if f.has('T') { // as memcached: it is a touch then, and no get, if there is the item
+		hits = touchHits
 		c.stripe.add(cmdTouch)
-		c.stripe.add(touchHits)
 		t.Class().TouchHits++
 	} else {
+		c.stripe.add(cmdGet)
 		c.countHit(t)
 	}
-	c.stripe.add(cmdGet)
-	c.stripe.add(getHits)
-	c.observeGet(key, true, getHits)
+	c.stripe.add(hits)
+	c.observeGet(key, true, hits)
 	return c.metaHit(key, f, false)
-}
-
-func (c *conn) metaMiss(touching bool, why segcache.Miss) {
-	if touching {
-		c.stripe.add(cmdTouch)
-		c.stripe.add(touchMisses)
-	}
-	c.stripe.add(cmdGet)
-	c.countMiss(why)
 }
 
 // metaHit answers with the item, and ends the access.

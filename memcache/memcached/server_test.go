@@ -316,6 +316,53 @@ func TestStats(t *testing.T) {
 	}
 }
 
+// What memcached counts as a get, as a touch and as a set.
+func TestWhatCounts(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		before, ask string
+		want        map[counter]uint64
+	}{
+		{"ms a 1\r\nx\r\n", "mg a T0\r\n", map[counter]uint64{cmdTouch: 1, touchHits: 1}},
+		{"", "mg a T0\r\n", map[counter]uint64{cmdGet: 1, getMisses: 1}},
+		{"ms a 1 T-1\r\nx\r\n", "get a\r\n", map[counter]uint64{cmdGet: 1, getMisses: 1, getExpired: 1}},
+		{"ms a 1 T-1\r\nx\r\n", "mg a T0\r\n", map[counter]uint64{cmdGet: 1, getMisses: 1, getExpired: 1}},
+		{"ms a 1 T-1\r\nx\r\n", "touch a 0\r\n", map[counter]uint64{cmdTouch: 1, touchMisses: 1, getExpired: 1}},
+		{"ms a 1 T-1\r\nx\r\n", "gat 0 a\r\n", map[counter]uint64{cmdTouch: 1, touchMisses: 1, getExpired: 1}},
+		{"ms a 1 T-1\r\nx\r\n", packet(opTouch, "a", "\x00\x00\x00\x00", ""), map[counter]uint64{cmdTouch: 1, touchMisses: 1, getExpired: 1}},
+		{"ms a 1 T-1\r\nx\r\n", "incr a 1\r\n", map[counter]uint64{incrMisses: 1, getExpired: 1}},
+		{"ms a 1 T-1\r\nx\r\n", "ma a N0\r\n", map[counter]uint64{getExpired: 1}},
+		{"ms a 1 T-1\r\nx\r\n", "delete a\r\n", map[counter]uint64{deleteMisses: 1, getExpired: 1}},
+		{"ms a 1 T-1\r\nx\r\n", "md a I\r\n", map[counter]uint64{deleteMisses: 1, getExpired: 1}},
+		{"ms a 1\r\nx\r\nflush_all\r\n", "get a\r\n", map[counter]uint64{cmdGet: 1, getMisses: 1, getFlushed: 1}},
+		{"ms a 1\r\nx\r\nflush_all\r\n", "touch a 0\r\n", map[counter]uint64{cmdTouch: 1, touchMisses: 1, getFlushed: 1}},
+		{"ms p:a 1\r\nx\r\nflush_prefix p\r\n", "gat 0 p:a\r\n", map[counter]uint64{cmdTouch: 1, touchMisses: 1, getFlushed: 1}},
+		{"", "set a 0 0 1\r\nxxx", map[counter]uint64{cmdSet: 1}},
+		{"", "ms a 1\r\nxxx", map[counter]uint64{cmdSet: 1}},
+		{"", "set a 0 0 20000\r\n" + strings.Repeat("x", 20002), map[counter]uint64{cmdSet: 1}},
+	} {
+		s := serve(t, Options{still: true})
+		c := s.dial(t)
+		c.Raw(tt.before + "mn\r\n")
+		for c.Line() != "MN" {
+		}
+		var before [counterCount]uint64
+		for k := range before {
+			before[k] = s.count(counter(k))
+		}
+		d := s.dial(t)
+		d.Raw(tt.ask)
+		d.ReadN(1) // it has been counted
+		for _, k := range []counter{
+			cmdGet, cmdSet, cmdTouch, getHits, getMisses, getExpired, getFlushed, deleteMisses, deleteHits, incrMisses, incrHits, touchHits, touchMisses,
+		} {
+			if got := s.count(k) - before[k]; got != tt.want[k] {
+				t.Errorf("%q and %.30q: counter %d is %d; want %d", tt.before, tt.ask, k, got, tt.want[k])
+			}
+		}
+	}
+}
+
 // The names of what exporters read are Debian's, in its order.
 func TestStatsNamesAreDebians(t *testing.T) {
 	t.Parallel()

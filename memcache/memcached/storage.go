@@ -130,9 +130,20 @@ func (c *conn) receive(r *putRequest, size, end int) error {
 	tail := w.in[w.r+size : w.r+size+end]
 	w.r += size + end
 	if string(tail) != crlf[:end] {
-		return errBadChunk
+		return c.badChunk(r)
 	}
 	return c.put(r)
+}
+
+// badChunk counts a command whose data does not end where it should: it is one that stores, though nothing is stored.
+func (c *conn) badChunk(r *putRequest) error {
+	c.stripe.add(cmdSet)
+	t := &c.w.txn
+	c.s.cache.Begin(t, r.key)
+	_, k := t.ClassFor(len(r.value), r.flags != 0)
+	k.Sets++
+	t.End()
+	return errBadChunk
 }
 
 // stream reads a large value to where it is to be.
@@ -155,8 +166,10 @@ func (c *conn) stream(r *putRequest, size, end int) error {
 		return err
 	}
 	if string(tail) != crlf[:end] {
+		r.value = v.Value()
+		err := c.badChunk(r)
 		v.Abort()
-		return errBadChunk
+		return err
 	}
 	r.value, r.reserved = v.Value(), &v
 	return c.put(r)

@@ -241,6 +241,11 @@ func (c *conn) countHit(t *segcache.Txn) {
 
 func (c *conn) countMiss(why segcache.Miss) {
 	c.stripe.add(getMisses)
+	c.countGone(why)
+}
+
+// countGone counts items that were there and are found no more, by whatever looks for them. As memcached, all of them count as gets.
+func (c *conn) countGone(why segcache.Miss) {
 	switch why {
 	case segcache.Expired:
 		c.stripe.add(getExpired)
@@ -316,6 +321,7 @@ func (c *conn) getAndTouch(args []byte, withVersion bool) error {
 		c.stripe.add(cmdTouch)
 		if !t.Found() {
 			c.stripe.add(touchMisses)
+			c.countGone(t.Miss)
 			c.observeGet(key, false, touchHits)
 			t.End()
 			continue
@@ -390,6 +396,7 @@ func (c *conn) touchKey(key []byte, exp uint32) (found bool) {
 	c.stripe.add(cmdTouch)
 	if !t.Found() {
 		c.stripe.add(touchMisses)
+		c.countGone(t.Miss)
 		return false
 	}
 	c.stripe.add(touchHits)
@@ -438,6 +445,7 @@ func (c *conn) deleteKey(key []byte, version uint64, compare bool, cmd string) e
 	switch {
 	case !t.Found():
 		c.stripe.add(deleteMisses)
+		c.countGone(t.Miss)
 		return errNotFound
 	case compare && version != t.Version():
 		return errExists
