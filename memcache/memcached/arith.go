@@ -45,7 +45,7 @@ func (c *conn) tryAdd(key []byte, delta uint64, up bool, o *addOptions) (uint64,
 	c.s.cache.Begin(t, key)
 	defer t.End()
 	if !t.Found() {
-		return c.addMiss(t, up, o)
+		return c.addMiss(t, key, up, o)
 	}
 	if _, size := t.Size(); size > c.s.opts.ChunkMax || t.Len() == 0 { // memcached has the first in several chunks, and looks at versions after this
 		return 0, errNotNumeric
@@ -115,7 +115,7 @@ func (c *conn) storeNumber(t *segcache.Txn, v uint64, o *addOptions) error {
 	})
 }
 
-func (c *conn) addMiss(t *segcache.Txn, up bool, o *addOptions) (uint64, error) {
+func (c *conn) addMiss(t *segcache.Txn, key []byte, up bool, o *addOptions) (uint64, error) {
 	c.countGone(t.Miss)
 	if !o.create {
 		if up {
@@ -135,6 +135,10 @@ func (c *conn) addMiss(t *segcache.Txn, up bool, o *addOptions) (uint64, error) 
 		return 0, err
 	}
 	c.stripe.add(totalItems)
+	if c.s.watch.wants(watchMutate) {
+		class, _ := t.Size()
+		c.s.watch.stored(c, &putRequest{mode: modeAdd, key: key, exp: o.createExp}, "stored", class, len(p.A))
+	}
 	if o.after != nil {
 		o.after(t, 0, true)
 	}

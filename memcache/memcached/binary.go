@@ -388,7 +388,9 @@ func (c *conn) binGet(h *binHead, rule *binRule, extras, key []byte) error {
 			c.stripe.add(touchMisses)
 			c.countGone(t.Miss)
 		}
-		if h.op != opTouch {
+		if h.op == opTouch {
+			c.s.watch.looked(c, key, found, t)
+		} else {
 			c.observeGet(key, found, touchHits)
 		}
 		if !found {

@@ -567,6 +567,37 @@ func TestShutdownCommand(t *testing.T) {
 	}
 }
 
+// What watchers are told of a command is what memcached tells them, but for the look-ups that it makes by the way.
+func TestWatched(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Options{})
+	w, c := s.dial(t), s.dial(t)
+	if got := w.Ask("watch fetchers mutations"); got != "OK" {
+		t.Fatal(got)
+	}
+	touch := packet(opTouch, "a", "\x00\x00\x00\x00", "")
+	for _, tt := range []struct{ ask, line string }{
+		{"touch a 0\r\n", "item_get key=a status=not_found clsid=0 cfd=%d size=0"},
+		{"set a 0 0 1\r\n5\r\n", "item_store key=a status=stored cmd=set ttl=0 clsid=1 cfd=%d size=1"},
+		{"touch a 0\r\n", "item_get key=a status=found clsid=1 cfd=%d size=1"},
+		{touch, "item_get key=a status=found clsid=1 cfd=%d size=1"},
+		{"ma k N0 J55\r\n", "item_store key=k status=stored cmd=add ttl=0 clsid=1 cfd=%d size=2"},
+		{"ma kk N30 T20 J5\r\n", "item_store key=kk status=stored cmd=add ttl=20 clsid=1 cfd=%d size=1"},
+	} {
+		d := c
+		if tt.ask == touch {
+			d = s.dial(t)
+		}
+		d.Raw(tt.ask)
+		got, want := w.Line(), "type="+tt.line
+		_, id, _ := strings.Cut(got, "cfd=")
+		id, _, _ = strings.Cut(id, " ")
+		if want = strings.Replace(want, "%d", id, 1); !strings.HasSuffix(got, " "+want) {
+			t.Errorf("%.20q: the watcher sees %q; want %s", tt.ask, got, want)
+		}
+	}
+}
+
 func TestWatchers(t *testing.T) {
 	t.Parallel()
 	s := serve(t, Options{})

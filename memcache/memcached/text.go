@@ -263,9 +263,7 @@ func (c *conn) observeGet(key []byte, found bool, hits counter) {
 	if found {
 		s.hot.sample(c, key, hits)
 	}
-	if s.watch.wants(watchFetch) {
-		s.watch.fetch(c, key, found, &c.w.txn)
-	}
+	s.watch.looked(c, key, found, &c.w.txn)
 }
 
 // appendValue appends the item's value and a line's end, and ends the access.
@@ -394,6 +392,7 @@ func (c *conn) touchKey(key []byte, exp uint32) (found bool) {
 	c.s.cache.Begin(t, key)
 	defer t.End()
 	c.stripe.add(cmdTouch)
+	c.s.watch.looked(c, key, t.Found(), t)
 	if !t.Found() {
 		c.stripe.add(touchMisses)
 		c.countGone(t.Miss)

@@ -185,7 +185,13 @@ func (c *conn) watchCommand(tok [][]byte) error {
 	}
 }
 
-// fetch reports a look-up. The access is not ended.
+// looked reports a look-up to those who watch. The access is not ended.
+func (w *watchers) looked(c *conn, key []byte, found bool, t *segcache.Txn) {
+	if w.wants(watchFetch) {
+		w.fetch(c, key, found, t)
+	}
+}
+
 func (w *watchers) fetch(c *conn, key []byte, found bool, t *segcache.Txn) {
 	status, class, size := "not_found", 0, 0
 	switch {
