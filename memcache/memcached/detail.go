@@ -70,13 +70,13 @@ func (d *detail) reset() {
 	d.counts = nil
 }
 
-// names lists the prefixes that come after one, sorted, at most n.
-func (d *detail) names(last string, n int) []string {
+// names lists the prefixes from one on, sorted, at most n. That of a key that begins with the delimiter is "".
+func (d *detail) names(from string, n int) []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var list []string
 	for name := range d.counts {
-		if name > last {
+		if name >= from {
 			list = append(list, name)
 		}
 	}
@@ -102,11 +102,11 @@ const prefixesStep = 200
 // detailDump is "stats detail dump".
 func (c *conn) detailDump() error {
 	d := &c.s.detail
-	for last, more := "", true; more; {
+	for from, more := "", true; more; {
 		c.s.gate.do(func() {
-			names := d.names(last, prefixesStep)
+			names := d.names(from, prefixesStep)
 			if c.w.out = d.append(c.w.out, names); len(names) > 0 {
-				last = names[len(names)-1]
+				from = names[len(names)-1] + "\x00" // the next that there can be
 			}
 			more = len(names) == prefixesStep
 		})
