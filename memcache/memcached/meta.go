@@ -429,7 +429,7 @@ func (c *conn) metaDebug(tok [][]byte) {
 	class, size := t.Size()
 	out := appendKey(append(c.w.out, "ME "...), key, t.Marks()&segcache.BinaryKey != 0)
 	out = strconv.AppendInt(append(out, " exp="...), c.ttl(t.Exp()), 10)
-	out = strconv.AppendUint(append(out, " la="...), uint64(c.s.cache.Now()-t.Access()), 10)
+	out = strconv.AppendUint(append(out, " la="...), uint64(c.s.cache.Since(t.Access())), 10)
 	out = strconv.AppendUint(append(out, " cas="...), t.Version(), 10)
 	out = append(append(out, " fetch="...), yesNo(t.Marks()&segcache.Fetched != 0)...)
 	out = strconv.AppendInt(append(out, " cls="...), int64(class+1), 10)

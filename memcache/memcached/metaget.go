@@ -127,7 +127,7 @@ func (c *conn) metaGetFlags(out, key []byte, f *metaFlags, created bool) (_ []by
 		case 'k':
 			out = appendMetaKey(out, key, t.Marks()&segcache.BinaryKey != 0)
 		case 'l':
-			out = strconv.AppendUint(append(out, " l"...), uint64(c.s.cache.Now()-t.Access()), 10)
+			out = strconv.AppendUint(append(out, " l"...), uint64(c.s.cache.Since(t.Access())), 10)
 		case 'O':
 			out = append(append(out, ' '), tok...)
 		case 's':

@@ -49,7 +49,7 @@ func (c *conn) connLines(list []*conn) {
 			state = "conn_mwrite"
 		}
 		c.stat(id+":state", state)
-		c.stat(id+":secs_since_last_cmd", now-x.last.Load())
+		c.stat(id+":secs_since_last_cmd", max(now-x.last.Load(), 0))
 	}
 }
 

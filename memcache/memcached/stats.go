@@ -239,7 +239,7 @@ func (c *conn) itemStats() {
 	st := c.s.cache.Stats()
 	age := uint32(0)
 	if st.Oldest != 0 {
-		age = c.s.cache.Now() - st.Oldest
+		age = c.s.cache.Since(st.Oldest)
 	}
 	for i := range st.Classes {
 		k := &st.Classes[i]

@@ -229,12 +229,11 @@ func (w *watchers) deleted(c *conn, key []byte, t *segcache.Txn, cmd string) {
 // evicted is called by the cache, with its locks held.
 func (w *watchers) evicted(e segcache.Evicted) {
 	ttl := int64(-1)
-	now := w.s.cache.Now()
 	if e.Exp != 0 {
-		ttl = int64(e.Exp) - int64(now)
+		ttl = int64(e.Exp) - int64(w.s.cache.Now())
 	}
 	w.line(watchEvict, "type=eviction key=%s fetch=%s ttl=%d la=%d clsid=%d size=%d",
-		appendURI(nil, e.Key), yesNo(e.Fetched), ttl, now-e.Access, e.Class+1, e.Size)
+		appendURI(nil, e.Key), yesNo(e.Fetched), ttl, w.s.cache.Since(e.Access), e.Class+1, e.Size)
 }
 
 func (w *watchers) raw(c *conn, line []byte) {

@@ -224,6 +224,12 @@ func (c *Cache) index(r *region) int32 {
 // Now is the time, in seconds, as Tick said.
 func (c *Cache) Now() uint32 { return c.now.Load() }
 
+// Since is how long ago a time was, in seconds; 0 where it is still to come, as after the clock was put back.
+func (c *Cache) Since(t uint32) uint32 {
+	now := c.Now()
+	return now - min(t, now)
+}
+
 // NextVersion returns a version that no item had before, unless a client chose it.
 func (c *Cache) NextVersion() uint64 { return c.version.Add(1) }
 

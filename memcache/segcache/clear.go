@@ -140,7 +140,7 @@ func (c *Cache) evicted(k *ClassStats, addr uint64, head uint32, use uint64) {
 	if use > 1 {
 		k.EvictedActive++
 	}
-	k.EvictedTime = c.Now() - access
+	k.EvictedTime = c.Since(access)
 	if c.watch.Load() && c.opts.Evicted != nil {
 		class, size := c.classAt(addr, head)
 		c.opts.Evicted(Evicted{c.keyAt(addr, head), head&markFetched != 0, exp, access, int(class), size})
