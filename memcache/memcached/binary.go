@@ -43,7 +43,7 @@ const (
 	opFlushQ
 	opAppendQ
 	opPrependQ
-	opVerbosity
+	opVerbosity // as memcached: it has a number, and is not known
 	opTouch
 	opGAT
 	opGATQ
@@ -132,7 +132,6 @@ var binRules = func() (r [256]binRule) {
 	r[opFlush] = binRule{known: true, extras: -1}
 	r[opNoop] = binRule{known: true}
 	r[opVersion] = binRule{known: true}
-	r[opVerbosity] = binRule{known: true, extras: 4}
 	r[opStat] = binRule{known: true, mayKey: true}
 	r[opSASLList] = binRule{known: true}
 	r[opSASLAuth] = binRule{known: true, key: true, value: true}
@@ -268,13 +267,6 @@ func (c *conn) binCommand(h *binHead, rule *binRule, extras, key []byte) error {
 		c.binReply(h, binOK, "", 0)
 	case opVersion:
 		c.binReply(h, binOK, Version, 0)
-	case opVerbosity:
-		if !c.mayAdmin() {
-			c.binError(h, binAuthFailure)
-			break
-		}
-		c.s.setVerbose(uint64(binary.BigEndian.Uint32(extras)))
-		c.binReply(h, binOK, "", 0)
 	case opQuit, opQuitQ:
 		if !rule.quiet {
 			c.binReply(h, binOK, "", 0)

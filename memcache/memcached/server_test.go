@@ -175,9 +175,14 @@ func TestBinaryMistakes(t *testing.T) {
 		c.Closed()
 	}
 	c := s.dial(t)
-	c.Raw(packet(0x30, "", "", ""))
-	if status, body := binAnswer(t, c); status != binUnknown || body != "Unknown command" {
-		t.Errorf("an unknown command: %x %q", status, body)
+	for name, request := range map[string]string{
+		"a range": packet(0x30, "", "", ""), "verbosity": packet(opVerbosity, "", "\x00\x00\x00\x01", ""),
+		"verbosity without a level": packet(opVerbosity, "", "", ""), "verbosity of a key": packet(opVerbosity, "a", "1234", "x"),
+	} {
+		c.Raw(request)
+		if status, body := binAnswer(t, c); status != binUnknown || body != "Unknown command" {
+			t.Errorf("an unknown command, %s: %x %q", name, status, body)
+		}
 	}
 	c.Raw(packet(opStat, "settings", "", ""))
 	names := 0
