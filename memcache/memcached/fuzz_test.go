@@ -158,14 +158,18 @@ func FuzzSnapshot(f *testing.F) {
 }
 
 func FuzzNumbers(f *testing.F) {
-	for _, s := range []string{"0", "-1", "+5", " 7", "18446744073709551615", "18446744073709551616", "2147483648", "-2147483648", "1 x", "", "-"} {
+	for _, s := range []string{"0", "-1", "+5", " 7", "18446744073709551615", "18446744073709551616", "2147483648", "-2147483648", "1 x", "", "-", "-18446744073709551615", "-0", "5\x00a"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, ok := parseU64(b)
 		w, okSigned := parseI32(b)
-		if ok && v < 1<<31 && (!okSigned || uint64(w) != v) {
+		below := bytes.IndexByte(b, '-') >= 0 && v > 0 // so far that it has come round
+		if ok && v < 1<<31 && !below && (!okSigned || uint64(w) != v) {
 			t.Errorf("%q is %d, and signed %d %v", b, v, w, okSigned)
+		}
+		if stored, okStored := parseStored(b); ok && (!okStored || stored != v && bytes.IndexByte(b, 0) < 0) {
+			t.Errorf("%q is %d, and in an item %d %v", b, v, stored, okStored)
 		}
 	})
 }
