@@ -34,6 +34,14 @@ func (e *usageError) Error() string { return e.reason }
 
 func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
 
+// exitError ends a command with the words and the exit status of the program that it stands in for.
+type exitError struct {
+	status int
+	words  string
+}
+
+func (e *exitError) Error() string { return e.words }
+
 // errHelp is the wish for a command's help, where its subcommands are what there is to be said of it.
 var errHelp = errors.New("help is wanted")
 
@@ -117,6 +125,10 @@ func isServer(name string) bool {
 
 // report turns a command's error into an exit status: 0 done, 1 failed, 2 wrong usage.
 func report(env *environment, c command, err error) int {
+	if e, ok := errors.AsType[*exitError](err); ok {
+		fmt.Fprintln(env.stderr, e.words)
+		return e.status
+	}
 	switch bad, isUsage := errors.AsType[*usageError](err); {
 	case err == nil:
 		return 0

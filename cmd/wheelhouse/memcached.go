@@ -45,8 +45,7 @@ func runMemcached(ctx context.Context, env *environment, args []string) error {
 		fmt.Fprintln(env.stdout, "wheelhouse memcached is a part of Wheelhouse, and under its license. It has no code of memcached.")
 		return nil
 	case m.conflict() != "":
-		fmt.Fprintln(env.stderr, m.conflict())
-		os.Exit(exUsage) // unlike all that other commands report
+		return &exitError{exUsage, m.conflict()}
 	case m.daemon && os.Getenv(daemonVariable) == "":
 		return daemonize(env, "memcached", args)
 	}
