@@ -14,7 +14,7 @@ func alone(t testing.TB, s *Server) *conn {
 
 func (c *conn) do(t testing.TB, requests string) string {
 	w := c.w
-	w.r, w.n = 0, copy(w.in, requests)
+	w.r, w.n, c.scanned = 0, copy(w.in, requests), 0 // whatever was left there
 	w.out = w.out[:0]
 	if err := c.process(); err != nil {
 		t.Fatal(err)
