@@ -11,6 +11,7 @@ type Catalog interface {
 	Objects
 	Buckets
 	Housekeeping
+	Witnesses
 	Undeletion
 	Health
 	Processes
@@ -158,8 +159,9 @@ type Housekeeping interface {
 	CloseLease(ctx context.Context, first ObjectID) error
 	// DropLease forgets a closed block of ids, once no entity can appear in it that the catalog does not know.
 	DropLease(ctx context.Context, first ObjectID) error
-	// Fenced lists the blocks of ids that are kept since the catalog was restored from a backup, in order: until it has been
-	// brought up to what the storages hold, nothing with an id of theirs is deleted for being unknown.
+	// Fenced lists the blocks of ids that are kept since the catalog was restored from a backup, or was found to be older than
+	// what storages hold (Owner is FencedBehind then), in order: until it has been brought up to what they hold, nothing with an id
+	// of theirs is deleted for being unknown.
 	Fenced(ctx context.Context) ([]Lease, error)
 	// ClaimBackup reports whether a backup of the catalog is due, and if so makes the caller the one to make it: nobody else is
 	// told so for the time of lease. every is the time between backups; with 0 only one that was asked for by ScheduleBackup is
@@ -179,6 +181,9 @@ type Lease struct {
 	Owner string
 	Seen  time.Time // leased or last renewed
 }
+
+// FencedBehind is the owner of a block of ids that is fenced since storages were found to hold what the catalog does not know.
+const FencedBehind = "older than the storages"
 
 // Totals counts what a catalog holds.
 type Totals struct {

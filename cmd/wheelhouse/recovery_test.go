@@ -47,6 +47,27 @@ var chapters = map[string]chapter{
 		s.stop()
 		overwrite(s.t, filepath.Join(s.data, "catalog.db"))
 	}},
+	"An older copy of the database was put back": {
+		happens: func(s *site) {
+			s.stop()
+			kept := s.t.TempDir()
+			copyCatalog(s.t, s.data, kept)
+			s.start()
+			s.later()
+			s.stop()
+			copyCatalog(s.t, kept, s.data)
+			s.start()
+			swept(s.t, s.data)
+			if all := s.status(); !saysOlder(all) {
+				s.t.Errorf("status: %+v", all.Problems)
+			}
+		},
+		after: func(s *site) {
+			if all := s.status(); saysOlder(all) {
+				s.t.Errorf("status: %+v", all.Problems)
+			}
+		},
+	},
 	"Service first": {happens: (*site).later},
 	"The machine of the catalog died": {happens: func(s *site) {
 		s.later()

@@ -17,6 +17,7 @@ import (
 	"wheelhouse/internal/service"
 	"wheelhouse/store"
 	"wheelhouse/store/control"
+	"wheelhouse/store/idguard"
 	"wheelhouse/store/storaged"
 )
 
@@ -68,28 +69,10 @@ func (a *app) openUp(ctx context.Context, addrs map[string]net.Addr) (*service.O
 	if err := a.ensureSecret(); err != nil {
 		return nil, err
 	}
-	if err := a.openCatalog(ctx); err != nil {
-		return nil, err
-	}
-	cat, err := a.openLookups(ctx)
+	cat, list, err := a.openStores(ctx)
 	if err != nil {
 		return nil, err
 	}
-	list := a.cfg.Storage
-	if len(list) == 0 {
-		for i := range upStorages {
-			list = append(list, StorageConfig{ID: uint32(i + 1), Dir: filepath.Join(a.cfg.Data, "storage", strconv.Itoa(i+1))})
-		}
-	}
-	known, err := knownStorages(ctx, cat)
-	if err != nil {
-		return nil, err
-	}
-	notes := a.storageNotes()
-	if err := a.openDisks(list, func(id store.StorageID) bool { return known(id) || notes.known(id) }); err != nil {
-		return nil, err
-	}
-	a.takeNotes(notes)
 	if err := registerStorages(ctx, cat, list, addrs[endpointStoraged]); err != nil {
 		return nil, err
 	}
@@ -97,6 +80,9 @@ func (a *app) openUp(ctx context.Context, addrs map[string]net.Addr) (*service.O
 		return nil, err
 	}
 	a.openFleet()
+	if err := idguard.New(cat, a.fleet, a.log).Meet(ctx); err != nil && !errors.Is(err, store.ErrNoWritable) {
+		return nil, err
+	}
 	front, err := a.dispatcherHandler(cat)
 	if err != nil {
 		return nil, err
@@ -118,6 +104,65 @@ func (a *app) openUp(ctx context.Context, addrs map[string]net.Addr) (*service.O
 		return nil, err
 	}
 	return a.opened(map[string]http1.Handler{endpointHTTP: front, endpointStoraged: node}), nil
+}
+
+// openStores opens the catalog and the disks. A catalog that knows of nothing beside disks that hold something has been lost: it would
+// take all of that for the remains of unfinished uploads.
+func (a *app) openStores(ctx context.Context) (store.Catalog, []StorageConfig, error) {
+	list := a.cfg.Storage
+	if len(list) == 0 {
+		for i := range upStorages {
+			list = append(list, StorageConfig{ID: uint32(i + 1), Dir: filepath.Join(a.cfg.Data, "storage", strconv.Itoa(i+1))})
+		}
+	}
+	notes := a.storageNotes()
+	_, err := os.Stat(a.cfg.catalogFile())
+	lost := errors.Is(err, fs.ErrNotExist)
+	if lost { // the disks first: where it is refused, there must be no empty catalog in the way of another
+		if err := errors.Join(a.openDisks(list, notes.known), a.needNoEntities(ctx)); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := a.openCatalog(ctx); err != nil {
+		return nil, nil, err
+	}
+	cat, err := a.openLookups(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !lost {
+		known, err := knownStorages(ctx, cat)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := a.openDisks(list, func(id store.StorageID) bool { return known(id) || notes.known(id) }); err != nil {
+			return nil, nil, err
+		}
+		next, err := cat.NextID(ctx)
+		if err == nil && next <= 1 {
+			err = a.needNoEntities(ctx)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	a.takeNotes(notes)
+	return cat, list, nil
+}
+
+// needNoEntities refuses disks that hold something. One that is not there is passed over: ids are passed over for it.
+func (a *app) needNoEntities(ctx context.Context) error {
+	for _, d := range a.disks {
+		held, err := idguard.Holds(ctx, d.Device)
+		if err != nil && ctx.Err() != nil {
+			return err
+		}
+		if held {
+			return fmt.Errorf("the catalog %s is not there, or empty, but storage %d holds objects: \"wheelhouse catalog rebuild\" makes it from the storages, "+
+				"\"wheelhouse catalog restore\" from a backup (docs/ops/recovery.md); a new installation needs empty directories", a.cfg.catalogFile(), d.ID)
+		}
+	}
+	return nil
 }
 
 // knownStorages says which storages have been in use: the catalog knows how large they are.

@@ -24,49 +24,50 @@ const (
 // stored after the backup will be taken for the remains of unfinished uploads (see Fenced). What was deleted is kept for the grace time from
 // now on, for it may have been brought back after the backup.
 func (c *SQLite) Fence(ctx context.Context, largest store.ObjectID) error {
+	return c.write(ctx, func(t *txn) error { return t.fence(largest, fenceOwner) })
+}
+
+func (t *txn) fence(largest store.ObjectID, owner string) error {
 	if largest > math.MaxInt64-2*fenceMargin {
 		return fmt.Errorf("catalog: object id %d is out of range", largest)
 	}
-	return c.write(ctx, func(t *txn) error {
-		t.group.leases = nil
-		next, err := t.nextIDs(0)
-		if err != nil {
-			return err
+	t.group.leases = nil
+	next, err := t.nextIDs(0)
+	if err != nil {
+		return err
+	}
+	fence := max(next, largest+1) + fenceMargin
+	exec := func(query string, args ...int64) {
+		if err == nil {
+			_, err = t.Exec(query, func(st *sqldb.Stmt) {
+				for i, v := range args {
+					st.BindInt64(i+1, v)
+				}
+			})
 		}
-		fence := max(next, largest+1) + fenceMargin
-		exec := func(query string, args ...int64) {
-			if err == nil {
-				_, err = t.Exec(query, func(st *sqldb.Stmt) {
-					for i, v := range args {
-						st.BindInt64(i+1, v)
-					}
-				})
-			}
-		}
-		exec(`UPDATE id_lease SET owner='`+fenceOwner+`', closed=1, seen=?`, fenceSeen)
-		exec(`INSERT INTO id_lease(first,n,owner,seen,closed) VALUES(?,?,'`+fenceOwner+`',?,1)`, int64(next), int64(fence-next), fenceSeen)
-		exec(`UPDATE counter SET value=? WHERE name='next_object_id'`, int64(fence))
-		exec(`UPDATE deleted_object SET deleted_at=?`, c.now())
-		exec(`DELETE FROM counter WHERE name='backup_due'`)
-		if err != nil {
-			return err
-		}
-		return t.dropReserved()
-	})
+	}
+	exec(`UPDATE id_lease SET owner='`+owner+`', closed=1, seen=?`, fenceSeen)
+	exec(`INSERT INTO id_lease(first,n,owner,seen,closed) VALUES(?,?,'`+owner+`',?,1)`, int64(next), int64(fence-next), fenceSeen)
+	exec(`UPDATE counter SET value=? WHERE name='next_object_id'`, int64(fence))
+	exec(`UPDATE deleted_object SET deleted_at=?`, t.c.now())
+	exec(`DELETE FROM counter WHERE name='backup_due'`)
+	if err != nil {
+		return err
+	}
+	return t.dropReserved()
 }
 
 // Fenced lists the blocks of ids that Fence has closed and Unfence has not released, in order.
 func (c *SQLite) Fenced(ctx context.Context) ([]store.Lease, error) {
 	var list []store.Lease
 	err := c.read(ctx, func(conn *sqldb.Conn) error {
-		st, err := conn.Select("SELECT first,n FROM id_lease WHERE owner=? AND seen=? ORDER BY first")
+		st, err := conn.Select("SELECT first,n,owner FROM id_lease WHERE owner IN (?,?) AND seen=? ORDER BY first")
 		if err != nil {
 			return err
 		}
-		st.BindText(1, fenceOwner)
-		st.BindInt64(2, fenceSeen)
+		bindFence(st)
 		return each(st, func() {
-			list = append(list, store.Lease{First: store.ObjectID(st.ColumnInt64(0)), N: st.ColumnInt(1), Owner: fenceOwner})
+			list = append(list, store.Lease{First: store.ObjectID(st.ColumnInt64(0)), N: st.ColumnInt(1), Owner: st.ColumnText(2)})
 		})
 	})
 	return list, err
@@ -76,12 +77,15 @@ func (c *SQLite) Fenced(ctx context.Context) ([]store.Lease, error) {
 func (c *SQLite) Unfence(ctx context.Context) error {
 	return c.write(ctx, func(t *txn) error {
 		t.group.leases = nil
-		_, err := t.Exec("DELETE FROM id_lease WHERE owner=? AND seen=?", func(st *sqldb.Stmt) {
-			st.BindText(1, fenceOwner)
-			st.BindInt64(2, fenceSeen)
-		})
+		_, err := t.Exec("DELETE FROM id_lease WHERE owner IN (?,?) AND seen=?", bindFence)
 		return err
 	})
+}
+
+func bindFence(st *sqldb.Stmt) {
+	st.BindText(1, fenceOwner)
+	st.BindText(2, store.FencedBehind)
+	st.BindInt64(3, fenceSeen)
 }
 
 // Found is an object that storages hold and the catalog does not know.

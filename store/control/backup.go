@@ -42,7 +42,13 @@ func (a *api) catalogProblems(ctx context.Context, now time.Time) (list []store.
 	if err != nil {
 		return nil, err
 	}
-	if len(fenced) > 0 {
+	switch {
+	case slices.ContainsFunc(fenced, func(l store.Lease) bool { return l.Owner == store.FencedBehind }):
+		list = append(list, store.Problem{
+			Severity: store.VerdictDegraded, What: "the catalog is older than what the storages hold: what came after it is not visible",
+			Do: "nothing of that is deleted; to have it back stop the servers, and: wheelhouse catalog readopt; docs/ops/recovery.md",
+		})
+	case len(fenced) > 0:
 		list = append(list, store.Problem{
 			Severity: store.VerdictHealthy, What: "the catalog was restored from a backup: what came after that is on the storages, and not visible",
 			Do: "stop the servers, and: wheelhouse catalog readopt; or leave it so, if that is what was wanted",

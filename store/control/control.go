@@ -34,6 +34,7 @@ type Catalog interface {
 	Owed(ctx context.Context) (map[store.StorageID]int64, error)
 	Processes(ctx context.Context) ([]store.Process, error)
 	Fenced(ctx context.Context) ([]store.Lease, error)
+	store.Witnesses
 	store.Undeletion
 }
 

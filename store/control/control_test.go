@@ -22,6 +22,10 @@ func (nowhere) Device(*store.Storage) store.Device { return unreachable{} }
 
 type unreachable struct{ store.Device }
 
+func (unreachable) Manifest(context.Context, store.ObjectID, store.ObjectID, int) ([]store.ManifestEntry, error) {
+	return nil, store.ErrAbsent
+}
+
 func (unreachable) Stat(context.Context, store.ObjectID) (store.EntityInfo, error) {
 	return store.EntityInfo{}, context.DeadlineExceeded
 }

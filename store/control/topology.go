@@ -2,12 +2,14 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
 	"wheelhouse/store"
+	"wheelhouse/store/idguard"
 	"wheelhouse/store/placement"
 )
 
@@ -44,8 +46,25 @@ func (a *api) addStorage(r *http.Request) (any, error) {
 		return nil, badf("uri %q: want http://HOST:PORT/dev<ID>", in.URI)
 	}
 	in.URI = strings.TrimRight(in.URI, "/")
+	if err := a.needCatalogOf(r.Context(), &store.Storage{ID: in.ID, URI: in.URI}); err != nil {
+		return nil, err
+	}
 	in.ID, err = a.cat.PutStorage(r.Context(), store.Storage{ID: in.ID, Cluster: in.Cluster, URI: in.URI, Mode: mode})
 	return in, err
+}
+
+// needCatalogOf refuses a storage that holds something where the catalog has never known of anything: that is not its catalog.
+func (a *api) needCatalogOf(ctx context.Context, s *store.Storage) error {
+	next, err := a.cat.NextID(ctx)
+	if err != nil || next > 1 {
+		return err
+	}
+	held, err := idguard.Holds(ctx, a.devices.Device(s))
+	if err == nil && held { // one that does not answer is asked before any id is handed out
+		return fmt.Errorf("%w: the catalog is empty, but the storage at %s holds objects: \"wheelhouse catalog rebuild\" makes the catalog from the storages, "+
+			"\"wheelhouse catalog restore\" from a backup (docs/ops/recovery.md)", store.ErrInUse, s.URI)
+	}
+	return ctx.Err()
 }
 
 func (a *api) setStorageMode(r *http.Request) (any, error) {

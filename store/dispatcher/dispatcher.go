@@ -20,6 +20,7 @@ import (
 	"wheelhouse/store"
 	"wheelhouse/store/foreground"
 	"wheelhouse/store/health"
+	"wheelhouse/store/idguard"
 )
 
 // Catalog is what the dispatcher asks of the catalog.
@@ -31,6 +32,7 @@ type Catalog interface {
 	Accounts(ctx context.Context) ([]store.Account, error)
 	EnqueueRepair(ctx context.Context, id store.ObjectID, storage store.StorageID) error
 	store.Health
+	store.Witnesses
 }
 
 // Finder is what a catalog may offer besides: a look-up in memory, without allocation. ok is false when the answer is not
@@ -145,7 +147,7 @@ func New(cat Catalog, devices Devices, auth *Authenticator, o Options) *Dispatch
 	o = o.withDefaults()
 	d := &Dispatcher{
 		cat: cat, devices: devices, auth: auth, opt: o,
-		ids:     newIDSource(cat, o.Owner),
+		ids:     newIDSource(idguard.New(cat, devices, o.Log), cat, o.Owner),
 		buffers: newBufferPool(o.MemoryLimit),
 		metrics: &Metrics{},
 		hot:     newHotCache(o.HotBytes),

@@ -1,13 +1,18 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"math"
 	"slices"
+	"time"
 
 	"wheelhouse/store"
 	"wheelhouse/store/catalog"
+	"wheelhouse/store/idguard"
 )
 
 // Report says what Readopt found and did.
@@ -72,7 +77,7 @@ func (r *readopter) prepare(ctx context.Context) (err error) {
 	if r.top, err = r.c.Topology(ctx); err != nil {
 		return err
 	}
-	if r.fenced, err = r.c.Fenced(ctx); err != nil {
+	if r.fenced, err = r.fence(ctx); err != nil {
 		return err
 	}
 	r.known.c = r.c
@@ -96,6 +101,50 @@ func (r *readopter) prepare(ctx context.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// fence gives the ids of which objects may be adopted. A catalog that was put back from a copy, and of which nobody knows that yet, is
+// found out here.
+func (r *readopter) fence(ctx context.Context) ([]store.Lease, error) {
+	if !r.o.DryRun {
+		_, err := idguard.New(r.c, devices(r.list), slog.New(slog.DiscardHandler)).Settled(ctx)
+		if err != nil && !errors.Is(err, store.ErrNoWritable) {
+			return nil, err
+		}
+		return r.c.Fenced(ctx)
+	}
+	next, err := r.c.NextID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range r.list {
+		if last, err := Largest(ctx, s); err != nil || last < next {
+			continue // of one that fails more is said later
+		}
+		all, err := r.c.Leases(ctx, time.Now().AddDate(1, 0, 0), math.MaxInt32)
+		slices.SortFunc(all, func(a, b store.Lease) int { return cmp.Compare(a.First, b.First) })
+		return append(all, store.Lease{First: next, N: int(beyond - next)}), err
+	}
+	return r.c.Fenced(ctx)
+}
+
+// devices are storages as a Guard wants them.
+type devices []Storage
+
+// Device gives a storage that was not found as one that does not answer.
+func (d devices) Device(s *store.Storage) store.Device {
+	for _, k := range d {
+		if k.ID == s.ID {
+			return k.Device
+		}
+	}
+	return absent{}
+}
+
+type absent struct{ store.Device }
+
+func (absent) Manifest(context.Context, store.ObjectID, store.ObjectID, int) ([]store.ManifestEntry, error) {
+	return nil, store.ErrAbsent
 }
 
 // entity looks at one id that storages hold.

@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"wheelhouse/store"
+	"wheelhouse/store/idguard"
 )
 
 // Storage is a storage that can be asked.
@@ -28,41 +29,9 @@ const (
 	beyond   = store.ObjectID(math.MaxInt64)
 )
 
-// lastBelow finds the greatest id below hi of which a device holds an entity.
-func lastBelow(ctx context.Context, dev store.Device, hi store.ObjectID) (id store.ObjectID, found bool, err error) {
-	any := func(from store.ObjectID) (bool, error) {
-		list, err := dev.Manifest(ctx, from, hi, 1)
-		return len(list) > 0, err
-	}
-	if hi > shortIDs {
-		if found, err = any(shortIDs); err != nil {
-			return 0, false, err
-		}
-		if !found {
-			hi = shortIDs
-		}
-	}
-	if found, err = any(1); err != nil || !found {
-		return 0, false, err
-	}
-	lo, end := store.ObjectID(1), hi // there is one in [lo, hi), and none in [end, hi)
-	for end-lo > 1 {
-		mid := lo + (end-lo)/2
-		if found, err = any(mid); err != nil {
-			return 0, false, err
-		}
-		if found {
-			lo = mid
-		} else {
-			end = mid
-		}
-	}
-	return lo, true, nil
-}
-
 // Largest is the greatest id of which a storage holds an entity; 0 when there is none.
 func Largest(ctx context.Context, s Storage) (store.ObjectID, error) {
-	id, _, err := lastBelow(ctx, s.Device, beyond)
+	id, _, err := idguard.LastBelow(ctx, s.Device, beyond)
 	if err != nil {
 		return 0, fmt.Errorf("storage %d: %w", s.ID, err)
 	}
@@ -127,7 +96,7 @@ func (c *cursor) fetch(ctx context.Context) {
 }
 
 func (c *cursor) fetchBack(ctx context.Context) {
-	last, found, err := lastBelow(ctx, c.s.Device, c.next)
+	last, found, err := idguard.LastBelow(ctx, c.s.Device, c.next)
 	if c.err = err; err != nil || !found {
 		c.done = true
 		return

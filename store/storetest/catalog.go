@@ -44,6 +44,8 @@ func Catalog(t *testing.T, open func(t *testing.T, now func() time.Time) Catalog
 		{"ScanLong", catalogScanLong},
 		{"Leases", catalogLeases},
 		{"CloseLease", catalogCloseLease},
+		{"Witness", catalogWitness},
+		{"Gaps", catalogGaps},
 		{"Backups", catalogBackups},
 		{"Buckets", catalogBuckets},
 		{"ListBuckets", catalogListBuckets},

@@ -131,7 +131,7 @@ func (w *Worker) storeBackup(ctx context.Context, b store.Bucket, at time.Time, 
 	}
 	const owner = "backup of the catalog"
 	// An id for each try: what a failed one leaves behind is unknown to the catalog, and is swept away.
-	first, err := w.cat.LeaseIDs(ctx, owner, max(1, len(top.Clusters)))
+	first, err := w.guard.LeaseIDs(ctx, owner, max(1, len(top.Clusters)))
 	if err != nil {
 		return o, written, err
 	}

@@ -147,7 +147,7 @@ func (w *Worker) moveAll(ctx context.Context, r *Running, cur *moveCursor, from,
 
 // movePage moves some objects, several at a time, under ids of its own.
 func (w *Worker) movePage(ctx context.Context, r *Running, list []store.Object, to store.ClusterID) (int64, error) {
-	first, err := w.cat.LeaseIDs(ctx, w.opt.Owner, len(list))
+	first, err := w.guard.LeaseIDs(ctx, w.opt.Owner, len(list))
 	if err != nil {
 		return 0, err
 	}

@@ -164,7 +164,13 @@ func (w *Worker) orphans(ctx context.Context, ids []store.ObjectID) ([]store.Obj
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	// The leases first: what is committed between the two questions is known by the second.
+	// What was never leased is of a later catalog, as this one is then found to be an older one. This first: what is fenced between the
+	// questions is in one of the answers.
+	next, err := w.cat.NextID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Then the leases: what is committed between the two questions is known by the second.
 	leases, err := w.cat.Leases(ctx, w.opt.Now().Add(24*time.Hour), 1<<20)
 	if err != nil {
 		return nil, err
@@ -173,8 +179,13 @@ func (w *Worker) orphans(ctx context.Context, ids []store.ObjectID) ([]store.Obj
 	if err != nil {
 		return nil, err
 	}
+	if len(unknown) > 0 {
+		if err := w.guard.Saw(ctx, slices.Max(unknown)); err != nil {
+			return nil, err
+		}
+	}
 	return slices.DeleteFunc(unknown, func(id store.ObjectID) bool {
-		return slices.ContainsFunc(leases, func(l store.Lease) bool { return l.First <= id && id < l.First+store.ObjectID(l.N) })
+		return id >= next || slices.ContainsFunc(leases, func(l store.Lease) bool { return l.First <= id && id < l.First+store.ObjectID(l.N) })
 	}), nil
 }
 

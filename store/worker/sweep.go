@@ -11,9 +11,16 @@ import (
 
 // sweep removes what uploads that were never committed have left on storages. It goes through the blocks of ids whose
 // process has given no sign of life for the grace time, compares each storage's manifest of the block with the catalog
-// once, and forgets the block: the cost is that of what was written since, however much there is.
+// once, and forgets the block: the cost is that of what was written since, however much there is. As long as the catalog may be older
+// than what storages hold, all blocks are kept.
 func (w *Worker) sweep(ctx context.Context) error {
 	const blocks = 64
+	switch settled, err := w.guard.Settled(ctx); {
+	case errors.Is(err, store.ErrNoWritable):
+		return nil // no storage is there
+	case err != nil || !settled:
+		return err
+	}
 	leases, err := w.cat.Leases(ctx, w.opt.Now().Add(-w.opt.Grace), blocks)
 	if err != nil {
 		return err

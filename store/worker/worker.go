@@ -18,11 +18,13 @@ import (
 	"time"
 
 	"wheelhouse/store"
+	"wheelhouse/store/idguard"
 )
 
 // Catalog is what a worker asks of the catalog.
 type Catalog interface {
 	store.Housekeeping
+	store.Witnesses
 	BucketByID(ctx context.Context, id store.BucketID) (store.Bucket, error)
 	Bucket(ctx context.Context, name string) (store.Bucket, error)
 	Scan(ctx context.Context, bucket store.BucketID, from string, limit int, f func(*store.Object) bool) error
@@ -115,6 +117,7 @@ func (o Options) withDefaults() Options {
 type Worker struct {
 	cat     Catalog
 	devices Devices
+	guard   *idguard.Guard
 	opt     Options
 	metrics Metrics
 
@@ -137,7 +140,8 @@ type Metrics struct {
 
 // New makes a Worker.
 func New(cat Catalog, devices Devices, o Options) *Worker {
-	return &Worker{cat: cat, devices: devices, opt: o.withDefaults(), running: map[*Running]bool{}}
+	o = o.withDefaults()
+	return &Worker{cat: cat, devices: devices, guard: idguard.New(cat, devices, o.Log), opt: o, running: map[*Running]bool{}}
 }
 
 // Metrics returns the counters, which go on counting.

@@ -26,11 +26,11 @@ func TestEveryMethodIsJudged(t *testing.T) {
 		"UndeleteBucket", "Settings", "Close",
 	}
 	reads := []string{
-		"Scan", "BucketByID", "ListBuckets", "ObjectByID", "MissingOn", "DeletedObject", "Unknown", "Leases", "Fenced", "Totals", "Topology", "Accounts", "Key", "Keys",
+		"Scan", "BucketByID", "ListBuckets", "ObjectByID", "MissingOn", "DeletedObject", "Unknown", "Leases", "Fenced", "NextID", "Gaps", "Totals", "Topology", "Accounts", "Key", "Keys",
 		"Deleted", "Owed", "Processes", "IDDigests", "ObjectsByID", "DeletedByID",
 	}
 	harmless := []string{
-		"LeaseIDs", "RenewLeases", "CloseLease", "DropLease", "EnqueueRepair", "ClaimBackup", "ScheduleBackup", "ReportHealth", "ReportProcess", "EndProcess",
+		"LeaseIDs", "RenewLeases", "CloseLease", "DropLease", "Witness", "CloseGap", "EnqueueRepair", "ClaimBackup", "ScheduleBackup", "ReportHealth", "ReportProcess", "EndProcess",
 		"PutCluster", "RemoveCluster", "PutStorage", "SetStorageMode", "SetStorageUsage", "PutClass", "CreateAccount", "RemoveAccount", "PutKey", "RemoveKey",
 		"SetSetting", "SwapSetting",
 		"CreateBucket",                                    // that there is no bucket is not cached
