@@ -67,6 +67,9 @@ func (s *site) addSpare() {
 	}
 	writeFile(s.t, s.config, fmt.Sprintf("%s[[storage]]\nid = 4\ndir = %q\n", config, s.disk(4)))
 	s.start()
+	eventually(s.t, "it is filled, as any new storage", func() bool { return s.mode(4) == "rw" })
+	must(s.t, "storage", "set-mode", "4", "dead") // nothing is owed to it
+	s.put("first/without", 1000)
 	must(s.t, "storage", "set-mode", "4", "spare")
 	s.fill("with a spare")
 	status, _, errOut := runOnce(s.t, "storage", "promote", "4")

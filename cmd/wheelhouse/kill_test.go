@@ -324,7 +324,7 @@ func startParts(t *testing.T) *parts {
 func (s *parts) start(name string) {
 	s.t.Helper()
 	file := writeFile(s.t, filepath.Join(s.dir, name+".toml"), s.configs[name])
-	s.running[name] = start(s.t, strings.TrimRight(name, "123"), "--config", file)
+	s.running[name] = start(s.t, strings.TrimRight(name, "0123456789"), "--config", file)
 }
 
 // kill −9 of each part in turn, while the others go on.

@@ -132,7 +132,7 @@ func runStorage(ctx context.Context, env *environment, args []string) error {
 			s := store.StorageStatus{}
 			f.StringVar(&s.URI, "uri", "", "`URL` of the storage, http://HOST:PORT/dev<ID>")
 			f.StringVar(&s.Mode, "mode", "rw", "`mode` to begin with")
-			cluster, id := f.Uint("cluster", 1, "cluster that it belongs to"), f.Uint("id", 0, "its id (default: the next free one)")
+			cluster, id := f.Uint("cluster", 1, "cluster that it belongs to"), f.Uint("id", 0, "its id, to be checked against the URL, or to change what is known of a storage that is there (default: as in the URL)")
 			c, _, err := f.parse(args, 0, 0)
 			if err != nil {
 				return err
@@ -142,6 +142,9 @@ func runStorage(ctx context.Context, env *environment, args []string) error {
 				return err
 			}
 			fmt.Fprintf(env.stdout, "storage %d\n", s.ID)
+			if s.Mode == store.ModeFilling.String() {
+				fmt.Fprint(env.stdout, "it is filled with what its cluster holds, by itself (wheelhouse operation list), and read after that\n")
+			}
 			return nil
 		},
 		"list": func(args []string) error {

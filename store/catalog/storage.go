@@ -2,13 +2,15 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"wheelhouse/internal/sqldb"
 	"wheelhouse/store"
 )
 
-// PutStorage creates or replaces a storage. Created is kept when it is replaced, and now if it is zero.
+// PutStorage creates or replaces a storage. Created is kept when it is replaced, and now if it is zero. One that is new to a cluster that holds
+// objects has none of them: it is filled first.
 func (c *SQLite) PutStorage(ctx context.Context, s store.Storage) (store.StorageID, error) {
 	id := s.ID
 	err := c.changeTopology(ctx, func(t *txn) (bool, error) {
@@ -23,7 +25,14 @@ func (c *SQLite) PutStorage(ctx context.Context, s store.Storage) (store.Storage
 		if s.Down.Active() {
 			mode = s.Set
 		}
-		_, err := t.Exec(`INSERT INTO storage(id,cluster_id,uri,mode,capacity,used,created) VALUES(nullif(?1,0),?2,?3,?4,?5,?6,?7)
+		behind, err := t.newToObjects(&s)
+		if err != nil {
+			return false, err
+		}
+		if behind && mode != store.ModeSpare && mode != store.ModeDead {
+			mode = store.ModeFilling
+		}
+		_, err = t.Exec(`INSERT INTO storage(id,cluster_id,uri,mode,capacity,used,created) VALUES(nullif(?1,0),?2,?3,?4,?5,?6,?7)
 			ON CONFLICT(id) DO UPDATE SET cluster_id=?2, uri=?3, mode=?4, capacity=?5, used=?6, by_system=by_system AND mode=?4`, func(st *sqldb.Stmt) {
 			st.BindInt64(1, int64(s.ID))
 			st.BindInt64(2, int64(s.Cluster))
@@ -45,6 +54,27 @@ func (c *SQLite) PutStorage(ctx context.Context, s store.Storage) (store.Storage
 		return true, err
 	})
 	return id, err
+}
+
+// newToObjects reports whether a storage is about to come to a cluster that holds objects, on others than dead storages.
+func (t *txn) newToObjects(s *store.Storage) (bool, error) {
+	st, err := t.Select("SELECT coalesce(sum(id=?1),0), coalesce(sum(mode<>?3),0) FROM storage WHERE cluster_id=?2")
+	if err != nil {
+		return false, err
+	}
+	st.BindInt64(1, int64(s.ID))
+	st.BindInt64(2, int64(s.Cluster))
+	st.BindInt64(3, int64(store.ModeDead))
+	_, err = st.Step()
+	if itself, living := st.ColumnInt(0), st.ColumnInt(1); err != nil || itself > 0 || living == 0 {
+		return false, err
+	}
+	switch err := t.needNoObjects(s.Cluster); {
+	case errors.Is(err, store.ErrInUse):
+		return true, nil
+	default:
+		return false, err
+	}
 }
 
 // SetStorageMode changes the mode that is set. One that is set to be filled has nothing from then on, also if it was being filled.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,7 +33,7 @@ func (a *api) storageList(ctx context.Context) ([]store.StorageStatus, error) {
 	return list, nil
 }
 
-// addStorage registers a storage. The storage node that serves it is configured with the id that is answered.
+// addStorage registers a storage. Its id is that with which its node is configured, and which its URI ends in.
 func (a *api) addStorage(r *http.Request) (any, error) {
 	in := store.StorageStatus{Mode: store.ModeRW.String()}
 	if err := input(r, &in); err != nil {
@@ -41,16 +43,52 @@ func (a *api) addStorage(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, badf("%v", err)
 	}
-	u, err := url.Parse(in.URI)
-	if err != nil || u.Scheme != "http" || u.Host == "" {
-		return nil, badf("uri %q: want http://HOST:PORT/dev<ID>", in.URI)
-	}
 	in.URI = strings.TrimRight(in.URI, "/")
+	id, err := deviceOf(in.URI)
+	if err != nil {
+		return nil, err
+	}
+	top, err := a.cat.Topology(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case in.ID != 0 && in.ID != id:
+		return nil, badf("uri %q is that of storage %d, not of storage %d", in.URI, id, in.ID)
+	case in.ID == 0:
+		if other, err := findStorage(top, id); err == nil {
+			return nil, fmt.Errorf("%w: storage %d, at %s (it is moved by its id: --id %d)", store.ErrExists, id, other.URI, id)
+		}
+		in.ID = id
+	}
 	if err := a.needCatalogOf(r.Context(), &store.Storage{ID: in.ID, URI: in.URI}); err != nil {
 		return nil, err
 	}
-	in.ID, err = a.cat.PutStorage(r.Context(), store.Storage{ID: in.ID, Cluster: in.Cluster, URI: in.URI, Mode: mode})
-	return in, err
+	if in.ID, err = a.cat.PutStorage(r.Context(), store.Storage{ID: in.ID, Cluster: in.Cluster, URI: in.URI, Mode: mode}); err != nil {
+		return nil, err
+	}
+	if top, err = a.cat.Topology(r.Context()); err != nil {
+		return nil, err
+	}
+	if s, err := findStorage(top, in.ID); err == nil {
+		in.Mode = s.Mode.String() // it may have to be filled first
+	}
+	return in, nil
+}
+
+// deviceOf reads the id of the storage that a URI is of: a node serves each at /dev<ID>.
+func deviceOf(uri string) (store.StorageID, error) {
+	bad := badf("uri %q: want http://HOST:PORT/dev<ID>", uri)
+	u, err := url.Parse(uri)
+	if err != nil || u.Scheme != "http" || u.Host == "" {
+		return 0, bad
+	}
+	digits, ok := strings.CutPrefix(path.Base(u.Path), "dev")
+	id, err := strconv.ParseUint(digits, 10, 32)
+	if !ok || err != nil || id == 0 || strconv.FormatUint(id, 10) != digits {
+		return 0, bad
+	}
+	return store.StorageID(id), nil
 }
 
 // needCatalogOf refuses a storage that holds something where the catalog has never known of anything: that is not its catalog.

@@ -64,6 +64,7 @@ func Catalog(t *testing.T, open func(t *testing.T, now func() time.Time) Catalog
 		{"Unknown", catalogUnknown},
 		{"Totals", catalogTotals},
 		{"Topology", catalogTopology},
+		{"NewStorage", catalogNewStorage},
 		{"RemoveCluster", catalogRemoveCluster},
 		{"RemoveStorage", catalogRemoveStorage},
 		{"Health", catalogHealth},

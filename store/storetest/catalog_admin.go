@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -28,6 +29,45 @@ func (t *catalogTest) storage(s store.Storage) store.StorageID {
 	id, err := t.Catalog.PutStorage(t.ctx, s)
 	t.ok(err)
 	return id
+}
+
+// A storage that comes to a cluster with objects has none of them.
+func catalogNewStorage(t *catalogTest) {
+	one, two := t.cluster(store.Cluster{Name: "one"}), t.cluster(store.Cluster{Name: "two"})
+	n := 0
+	add := func(c store.ClusterID, mode, want store.StorageMode) store.StorageID {
+		t.Helper()
+		n++
+		id := t.storage(store.Storage{Cluster: c, URI: fmt.Sprintf("http://127.0.0.1/dev%d", n), Mode: mode})
+		for _, s := range t.topology().Storages {
+			if s.ID == id && (s.Mode != want || s.Set != want) {
+				t.Errorf("storage %d was put as %v and is %v, set %v; want %v", n, mode, s.Mode, s.Set, want)
+			}
+		}
+		return id
+	}
+	first := add(one, store.ModeRW, store.ModeRW)
+	add(one, store.ModeRW, store.ModeRW)
+	b := t.bucket("b")
+	id, err := t.Catalog.LeaseIDs(t.ctx, "one", 1)
+	t.ok(err)
+	_, err = t.Catalog.Commit(t.ctx, store.Commit{Object: store.Object{ID: id, Bucket: b.ID, Name: "o", Cluster: one, Created: t.clock.now()}})
+	t.ok(err)
+	for _, mode := range []store.StorageMode{store.ModeRW, store.ModeRO, store.ModeDown, store.ModeFilling} {
+		add(one, mode, store.ModeFilling)
+	}
+	add(one, store.ModeSpare, store.ModeSpare)
+	add(one, store.ModeDead, store.ModeDead)
+	moved := add(two, store.ModeRW, store.ModeRW)
+	t.equal("id", t.storage(store.Storage{ID: moved, Cluster: one, URI: "http://127.0.0.1/moved"}), moved)
+	t.equal("id", t.storage(store.Storage{ID: first, Cluster: one, URI: "http://127.0.0.1/elsewhere"}), first)
+	for _, s := range t.topology().Storages {
+		if s.ID == moved && s.Mode != store.ModeFilling || s.ID == first && s.Mode != store.ModeRW {
+			t.Errorf("storage %d is %v", s.ID, s.Mode)
+		}
+		t.ok(t.Catalog.SetStorageMode(t.ctx, s.ID, store.ModeDead))
+	}
+	add(one, store.ModeRW, store.ModeRW) // nobody could fill it
 }
 
 func catalogTopology(t *catalogTest) {

@@ -69,6 +69,7 @@ func catalogWritten(t *catalogTest) {
 	before := t.topology().Version
 	fourth := add(store.ModeRW, c)
 	commit("added", store.Written{On: s, Topology: before}, fourth)
+	before = t.topology().Version // it is filled first
 	fifth := add(store.ModeFilling, c)
 	commit("added to be filled", store.Written{On: append(s[:3:3], fourth), Topology: before}, fifth)
 	now := t.topology().Version
