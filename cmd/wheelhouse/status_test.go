@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -61,4 +62,20 @@ func TestStatusScreen(t *testing.T) {
 	if !strings.Contains((statusScreen{colour: true, now: now}).draw(s), yellow+"DEGRADED"+plain) {
 		t.Error("no colour on a terminal")
 	}
+}
+
+// Full disks: a write says so, and status that nothing can be written.
+func TestUpOnFullDisks(t *testing.T) {
+	p := start(t, upArgs(t.TempDir(), "--set", "disk.min_free=1000 TiB")...)
+	url := p.ready["http"]
+	createBucket(t, url)
+	for _, size := range []int{10, 3 << 20} {
+		if status, err := request(http.DefaultClient, "PUT", url+"/b/o", make([]byte, size)); err != nil || status != http.StatusInsufficientStorage {
+			t.Errorf("PUT of %d bytes = %d, %v", size, status, err)
+		}
+	}
+	eventually(t, "status says that nothing can be written", func() bool {
+		s := statusOf(t, url)
+		return s.Verdict == store.VerdictCritical && strings.HasSuffix(s.Problems[0].What, "the storages are full")
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -221,5 +222,44 @@ func TestCatalogProblems(t *testing.T) {
 	}
 	if p := problem("restored"); p != nil {
 		t.Errorf("readopted: %+v", p)
+	}
+}
+
+// When the storages are full nothing can be written, which is critical, and status says what to do.
+func TestStatusOfFullStorages(t *testing.T) {
+	cat, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{TopologyAge: time.Nanosecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cat.Close()
+	cluster, err := cat.PutCluster(t.Context(), store.Cluster{Name: "main"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue := func(context.Context) (map[string]store.QueueStats, error) { return nil, nil }
+	h := control.Handler(cat, nowhere{}, queue, control.Options{})
+	for i := range 3 {
+		uri := "http://10.0.0.1:7500/dev" + strconv.Itoa(i+1)
+		if _, err := cat.PutStorage(t.Context(), store.Storage{Cluster: cluster, URI: uri, Capacity: 1000, Used: 500}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for full, want := range []string{store.VerdictHealthy, store.VerdictDegraded, store.VerdictCritical, store.VerdictCritical} {
+		if full > 0 {
+			if err := cat.SetStorageUsage(t.Context(), store.StorageID(full), 1000, 1000); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/-/status", nil))
+		var s store.Status
+		if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil {
+			t.Fatal(err)
+		}
+		says := len(s.Problems) > 0 && s.Problems[0].What == "no cluster takes objects of class default: the storages are full" &&
+			strings.Contains(s.Problems[0].Do, "cluster add")
+		if s.Verdict != want || says != (full > 1) {
+			t.Errorf("%d of 3 storages are full: %s, %+v", full, s.Verdict, s.Problems)
+		}
 	}
 }

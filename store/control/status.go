@@ -182,7 +182,14 @@ func clusterProblems(top *store.Topology) (list []store.Problem) {
 	for i := range classes {
 		k := &classes[i]
 		durable := cmp.Or(max(0, k.MinDurable), store.DefaultMinDurable)
-		if len(placement.Clusters(top, k, 0, placement.Need{Durable: durable})) == 0 {
+		need := placement.Need{Durable: durable}
+		switch {
+		case placement.Full(top, k, need):
+			list = append(list, store.Problem{
+				Severity: store.VerdictCritical, What: fmt.Sprintf("no cluster takes objects of class %s: the storages are full", k.Name),
+				Do: "add a cluster: wheelhouse cluster add, wheelhouse storage add; what is deleted gives its space back after catalog.grace",
+			})
+		case len(placement.Clusters(top, k, 0, need)) == 0:
 			list = append(list, store.Problem{
 				Severity: store.VerdictCritical, What: fmt.Sprintf("no cluster takes objects of class %s: %d writable storages are needed", k.Name, durable),
 				Do: "bring storages back, or let fewer suffice: wheelhouse class set --durable 1 " + k.Name,

@@ -71,7 +71,9 @@ func fail(err error, what *target) *failure {
 		f := failf(s.status, "%s: %s", s.reason, what.String()) // a *target here would make every request's escape
 		if s.status >= 500 {
 			f.cause = err
-			f.with("Retry-After", "2")
+			if s.status != http.StatusInsufficientStorage { // nobody gets room in two seconds
+				f.with("Retry-After", "2")
+			}
 		}
 		return f
 	}

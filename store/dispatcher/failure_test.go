@@ -70,6 +70,52 @@ func TestWritesGoOnWithoutOneStorage(t *testing.T) {
 	}
 }
 
+// Where space is all that is wanting the client is told so, and not to come back in two seconds.
+func TestFullStorages(t *testing.T) {
+	refuse := func(ts *testStore, ids ...store.StorageID) {
+		for _, id := range ids {
+			ts.devices[id].set(fault{full: true})
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(ts *testStore)
+		want   int
+	}{
+		{"they refuse", func(ts *testStore) { refuse(ts, 1, 2) }, 507},
+		{"they are known to be full", func(ts *testStore) {
+			for id := store.StorageID(1); id <= 2; id++ {
+				if err := ts.cat.SetStorageUsage(t.Context(), id, 1<<40, 1<<40); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, 507},
+		{"one is full", func(ts *testStore) { refuse(ts, 1) }, 201},
+		{"they fail otherwise", func(ts *testStore) {
+			ts.devices[1].set(fault{err: errInjected})
+			ts.devices[2].set(fault{err: errInjected})
+		}, 503},
+	} {
+		for _, size := range []int{0, 10, 3 << 20} {
+			for _, chunked := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%d/chunked=%v", tt.name, size, chunked), func(t *testing.T) {
+					ts := newStore(t, setup{options: dispatcher.Options{PutTimeout: time.Second}})
+					ts.bucket("b")
+					tt.change(ts)
+					var body io.Reader = bytes.NewReader(randomBody(size))
+					if chunked {
+						body = io.MultiReader(body) // its length is not known
+					}
+					a := ts.do("PUT", "/b/o", body)
+					if retry := a.header.Get("Retry-After"); a.status != tt.want || (retry != "") != (tt.want == 503) {
+						t.Errorf("PUT = %d %s, Retry-After %q; want %d", a.status, a.body, retry, tt.want)
+					}
+				})
+			}
+		}
+	}
+}
+
 func TestWriteThatCannotBeDurableIsRefused(t *testing.T) {
 	for _, size := range []int{10, 3 << 20} {
 		ts := newStore(t, setup{options: dispatcher.Options{PutTimeout: time.Second}})

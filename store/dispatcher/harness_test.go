@@ -302,6 +302,8 @@ func (d *faultyDevice) Probe(context.Context) error {
 func (d *faultyDevice) Create(ctx context.Context, info store.EntityInfo) (store.EntityWriter, error) {
 	if f := d.get(); f.err != nil || f.failPut {
 		return nil, errInjected
+	} else if f.full {
+		return nil, store.ErrFull
 	}
 	w, err := d.Device.Create(ctx, info)
 	return &faultyWriter{EntityWriter: w, d: d}, err

@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -164,9 +165,7 @@ func minDurable(c *store.Class) int {
 
 // order is the order in which clusters are tried: as they are placed, but first those in which enough storages are without blame.
 func (p *upload) order(id store.ObjectID, now time.Time) []store.ClusterID {
-	list := placement.Clusters(p.view.top, p.class, id, placement.Need{
-		Storages: int(p.attrs.replicas), Durable: p.durable, Size: p.size,
-	})
+	list := placement.Clusters(p.view.top, p.class, id, p.need())
 	if len(list) > 1 {
 		slices.SortStableFunc(list, func(a, b store.ClusterID) int {
 			switch x, y := p.view.blameless(a, now) >= p.durable, p.view.blameless(b, now) >= p.durable; {
@@ -199,7 +198,7 @@ func (d *Dispatcher) storeBuffered(ctx context.Context, p *upload, b *body, etag
 	if err != nil {
 		return nil, fail(err, p.t)
 	}
-	cause := errors.New("no cluster is read-write and has enough writable storages")
+	var no refusals
 	// A second time round, those that have failed are known, and storages that were spared are asked instead. As long as there is
 	// another cluster to go to, a storage that says nothing is not waited for long; the last one is.
 	order, begun := p.order(id, d.opt.Now()), time.Now()
@@ -218,7 +217,7 @@ func (d *Dispatcher) storeBuffered(ctx context.Context, p *upload, b *body, etag
 			return &placed{id: id, settled: settled, cluster: cluster, size: p.size, etag: etag, written: written, owed: owed}, nil
 		}
 		settled()
-		cause = err
+		no.note(err)
 		if ctx.Err() != nil {
 			return nil, fail(ctx.Err(), p.t)
 		}
@@ -227,9 +226,36 @@ func (d *Dispatcher) storeBuffered(ctx context.Context, p *upload, b *body, etag
 		}
 	}
 	settled()
-	f := fail(store.ErrNoWritable, p.t)
-	f.cause = cause
-	return nil, f
+	return nil, fail(no.err(p), p.t)
+}
+
+// refusals are why no cluster took an upload.
+type refusals struct {
+	cause error // the last
+	other bool  // one was not for want of space
+}
+
+func (r *refusals) note(err error) {
+	r.cause = err
+	r.other = r.other || !errors.Is(err, store.ErrFull)
+}
+
+// err is store.ErrFull when space is all that was wanting, else store.ErrNoWritable.
+func (r *refusals) err(p *upload) error {
+	switch {
+	case r.cause == nil && placement.Full(p.view.top, p.class, p.need()):
+		return fmt.Errorf("%w, as far as clusters are read-write and have enough writable storages", store.ErrFull)
+	case r.cause == nil:
+		return fmt.Errorf("%w: %w", store.ErrNoWritable, errNoCluster)
+	case r.other:
+		return fmt.Errorf("%w: %w", store.ErrNoWritable, r.cause)
+	}
+	return r.cause
+}
+
+// need is what a cluster must have to take the object.
+func (p *upload) need() placement.Need {
+	return placement.Need{Storages: int(p.attrs.replicas), Durable: p.durable, Size: p.size}
 }
 
 // secondTry is how soon, silences apart, a small upload must have failed everywhere to be tried a second time.

@@ -114,7 +114,7 @@ type stream struct {
 	crew    crew
 	lanes   []*lane
 	results chan putResult
-	cause   error // why the last cluster was given up
+	no      refusals
 }
 
 var errNoCluster = errors.New("no cluster is read-write and has enough writable storages")
@@ -127,7 +127,6 @@ func (s *stream) begin(ctx context.Context) error {
 	}
 	s.clusters = s.p.order(id, s.d.opt.Now())
 	s.id, s.settled = id, settled
-	s.cause = errNoCluster
 	if s.worthSpooling() {
 		if s.spool, err = newSpool(s.d.opt.SpoolDir); err != nil {
 			s.d.opt.Log.Warn("an upload is not spooled", "object", uint64(s.id), "err", err)
@@ -168,9 +167,10 @@ const retryEvery = 200 * time.Millisecond
 
 // again prepares for another round through the clusters.
 func (s *stream) again(ctx context.Context) error {
-	hopeless := fmt.Errorf("%w: %w", store.ErrNoWritable, s.cause)
+	hopeless := s.no.err(s.p)
 	switch {
-	case s.spool == nil && (s.total > 0 || s.round > 0), time.Since(s.failed) > s.d.opt.PutTimeout:
+	case s.spool == nil && (s.total > 0 || s.round > 0), time.Since(s.failed) > s.d.opt.PutTimeout,
+		s.round > 0 && errors.Is(hopeless, store.ErrFull):
 		return hopeless
 	case s.round > 0: // the first time those that were spared are asked, at once
 		select {
@@ -221,6 +221,7 @@ func (s *stream) openCluster(ctx context.Context, c store.ClusterID) error {
 	s.crew = s.p.view.writersOf(c, s.p.durable, s.d.opt.Now())
 	results := make(chan putResult, len(s.crew.writers))
 	s.lanes, s.results = nil, results
+	var problems []error
 	info := s.p.info(s.id)
 	for _, m := range s.crew.writers {
 		l := &lane{m: m, queue: make(chan *chunk, laneChunks), failed: make(chan struct{})}
@@ -230,6 +231,7 @@ func (s *stream) openCluster(ctx context.Context, c store.ClusterID) error {
 		if err != nil {
 			l.cancel()
 			m.sus.note(err, s.d.opt.Now())
+			problems = append(problems, fmt.Errorf("storage %d: %w", m.ID, err))
 			s.d.opt.Log.Warn("a storage did not take an entity", "object", uint64(s.id), "storage", uint32(m.ID), "err", err)
 			continue
 		}
@@ -241,7 +243,7 @@ func (s *stream) openCluster(ctx context.Context, c store.ClusterID) error {
 		}()
 	}
 	if len(s.lanes) < s.p.durable {
-		return fmt.Errorf("cluster %d: %d storages take the entity, %d are needed", c, len(s.lanes), s.p.durable)
+		return fmt.Errorf("cluster %d: %d storages take the entity, %d are needed: %w", c, len(s.lanes), s.p.durable, errors.Join(problems...))
 	}
 	return nil
 }
@@ -307,7 +309,7 @@ func (s *stream) write(ctx context.Context, c *chunk) error {
 func (s *stream) next(ctx context.Context, err error) error {
 	s.giveUp(err)
 	if s.spool == nil {
-		return fmt.Errorf("%w: %w", store.ErrNoWritable, err)
+		return s.no.err(s.p)
 	}
 	s.try++
 	return s.open(ctx)
@@ -413,7 +415,10 @@ func (s *stream) giveUp(err error) {
 	for _, l := range s.lanes {
 		l.abandon()
 	}
-	s.lanes, s.cause = nil, err
+	s.lanes = nil
+	if err != nil {
+		s.no.note(err)
+	}
 	if s.failed.IsZero() {
 		s.failed = time.Now()
 	}
@@ -424,7 +429,7 @@ func (s *stream) giveUp(err error) {
 }
 
 func (s *stream) close() {
-	s.giveUp(s.cause)
+	s.giveUp(nil)
 	if s.spool != nil {
 		s.spool.close()
 	}

@@ -20,7 +20,7 @@ import (
 type Need struct {
 	Storages int   // the cluster must have at least so many storages that are not dead; 0: no such demand
 	Durable  int   // so many of them must be writable now
-	Size     int64 // bytes that each of them must have room for; 0 or less: not known
+	Size     int64 // bytes that each of them must have room for; 0 or less: not known, but it must not be full
 }
 
 // Clusters returns the clusters that may take an object, in the order in which they are to be tried: those of the class
@@ -34,7 +34,7 @@ func Clusters(t *store.Topology, class *store.Class, id store.ObjectID, need Nee
 	}
 	var found []candidate
 	for _, c := range t.Clusters {
-		if c.Mode != store.ClusterRW || !classTakes(class, c.ID) || !meets(t, c.ID, need) {
+		if c.Mode != store.ClusterRW || !classTakes(class, c.ID) || !meets(t, c.ID, need, hasRoom) {
 			continue
 		}
 		found = append(found, candidate{c.ID, !Intact(t, c.ID), weight(uint64(c.ID), id)})
@@ -53,6 +53,16 @@ func Clusters(t *store.Topology, class *store.Class, id store.ObjectID, need Nee
 		ids[i] = c.id
 	}
 	return ids
+}
+
+// Full reports whether no cluster may take an object, and want of space is all that keeps one of them from it.
+func Full(t *store.Topology, class *store.Class, need Need) bool {
+	if len(Clusters(t, class, 0, need)) > 0 {
+		return false
+	}
+	return slices.ContainsFunc(t.Clusters, func(c store.Cluster) bool {
+		return c.Mode == store.ClusterRW && classTakes(class, c.ID) && meets(t, c.ID, need, func(*store.Storage, int64) bool { return true })
+	})
 }
 
 // Intact reports whether no storage of a cluster is lost: down, dead or being filled.
@@ -137,7 +147,7 @@ func living(t *store.Topology, id store.ClusterID) int {
 	return n
 }
 
-func meets(t *store.Topology, id store.ClusterID, need Need) bool {
+func meets(t *store.Topology, id store.ClusterID, need Need, room func(*store.Storage, int64) bool) bool {
 	living, writable := 0, 0
 	for i := range t.Storages {
 		s := &t.Storages[i]
@@ -145,7 +155,7 @@ func meets(t *store.Topology, id store.ClusterID, need Need) bool {
 			continue
 		}
 		living++
-		if s.Mode.Writable() && hasRoom(s, need.Size) {
+		if s.Mode.Writable() && room(s, need.Size) {
 			writable++
 		}
 	}
@@ -154,7 +164,7 @@ func meets(t *store.Topology, id store.ClusterID, need Need) bool {
 
 // hasRoom goes by what the storage last said; it refuses by itself when that was too hopeful.
 func hasRoom(s *store.Storage, size int64) bool {
-	return s.Capacity == 0 || size <= 0 || s.Capacity-s.Used > size
+	return s.Capacity == 0 || s.Capacity-s.Used > max(size, 0)
 }
 
 func compareWeights(a, b, ida, idb uint64) int {

@@ -114,6 +114,7 @@ func TestClustersThatMayTakeAnObject(t *testing.T) {
 				t.Storages[i].Capacity, t.Storages[i].Used = 1000, 950
 			}
 		}},
+		{name: "full", need: two, want: []store.ClusterID{2}, change: func(t *store.Topology) { fill(t, 0, 1) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			top := topology(2)
@@ -126,6 +127,51 @@ func TestClustersThatMayTakeAnObject(t *testing.T) {
 				t.Errorf("Clusters = %v; want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+// fill leaves storages without room.
+func fill(t *store.Topology, storages ...int) {
+	for _, i := range storages {
+		t.Storages[i].Capacity, t.Storages[i].Used = 1000, 1000
+	}
+}
+
+func TestFull(t *testing.T) {
+	two := placement.Need{Durable: 2}
+	for _, tt := range []struct {
+		name   string
+		need   placement.Need
+		change func(t *store.Topology)
+		want   bool
+	}{
+		{"room", two, func(t *store.Topology) {}, false},
+		{"one cluster is full", two, func(t *store.Topology) { fill(t, 0, 1) }, false},
+		{"all are", two, func(t *store.Topology) { fill(t, 0, 1, 3, 4) }, true},
+		{"for so large an object", placement.Need{Durable: 2, Size: 2000}, func(t *store.Topology) {
+			for i := range t.Storages {
+				t.Storages[i].Capacity = 1000
+			}
+		}, true},
+		{"one is full, the other down", two, func(t *store.Topology) {
+			fill(t, 0, 1)
+			t.Storages[3].Mode, t.Storages[4].Mode = store.ModeDown, store.ModeDown
+		}, true},
+		{"all are down", two, func(t *store.Topology) {
+			for i := range t.Storages {
+				t.Storages[i].Mode = store.ModeDown
+			}
+		}, false},
+		{"full, and read-only besides", two, func(t *store.Topology) {
+			fill(t, 0, 1, 3, 4)
+			t.Clusters[0].Mode, t.Clusters[1].Mode = store.ClusterRO, store.ClusterRO
+		}, false},
+	} {
+		top := topology(2)
+		tt.change(top)
+		if got := placement.Full(top, nil, tt.need); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
 	}
 }
 
