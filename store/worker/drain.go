@@ -50,7 +50,7 @@ func (w *Worker) drainStorage(ctx context.Context, r *Running, top *store.Topolo
 		}
 		siblings++
 		r.WorksWith(id, to.ID)
-		if err := w.equalise(ctx, r, s, to, map[store.ObjectID]int{}); err != nil {
+		if err := w.equalise(ctx, r, []*store.Storage{s}, to, map[store.ObjectID]int{}); err != nil {
 			return err
 		}
 		if err := w.settleOwed(ctx, to); err != nil {

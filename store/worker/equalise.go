@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"crypto/md5"
 	"errors"
@@ -13,10 +14,11 @@ import (
 	"wheelhouse/store"
 )
 
-// equalise gives a storage what a sibling holds and it does not. Only blocks of ids whose digests differ are looked at, and of
-// those only what the catalog knows is copied. What the storage holds and the sibling does not is counted in extra.
-func (w *Worker) equalise(ctx context.Context, r *Running, from, to *store.Storage, extra map[store.ObjectID]int) error {
-	blocks, err := w.differing(ctx, from, to)
+// equalise gives a storage what a sibling holds, the first of from, and it does not; the others are asked for what that one cannot give.
+// Only blocks of ids whose digests differ are looked at, and of those only what the catalog knows is copied. What the storage holds
+// and the sibling does not is counted in extra.
+func (w *Worker) equalise(ctx context.Context, r *Running, from []*store.Storage, to *store.Storage, extra map[store.ObjectID]int) error {
+	blocks, err := w.differing(ctx, from[0], to)
 	if err != nil {
 		return err
 	}
@@ -79,8 +81,8 @@ func (w *Worker) manifest(ctx context.Context, s *store.Storage, block uint64) (
 	return list, nil
 }
 
-func (w *Worker) equaliseBlock(ctx context.Context, r *Running, block uint64, from, to *store.Storage, extra map[store.ObjectID]int) error {
-	theirs, err := w.manifest(ctx, from, block)
+func (w *Worker) equaliseBlock(ctx context.Context, r *Running, block uint64, from []*store.Storage, to *store.Storage, extra map[store.ObjectID]int) error {
+	theirs, err := w.manifest(ctx, from[0], block)
 	if err != nil {
 		return err
 	}
@@ -103,14 +105,17 @@ func (w *Worker) equaliseBlock(ctx context.Context, r *Running, block uint64, fr
 	if lacking, err = w.known(ctx, lacking); err != nil {
 		return err
 	}
-	if err := w.copyMany(ctx, r, lacking, []*store.Storage{from}, to); err != nil {
+	if err := w.copyMany(ctx, r, lacking, from, to); err != nil {
 		return err
 	}
 	for _, id := range doubtful { // each takes its own bytes for good: the catalog's MD5 decides
-		r.Found(1, 0)
 		if err := w.cat.EnqueueRepair(ctx, id, to.ID); err != nil {
 			return err
 		}
+		r.ProblemOnce(store.OperationProblem{
+			Kind: store.ProblemCorrupt, Object: id, Storage: to.ID, Fixed: true,
+			Reason: fmt.Sprintf("it differs from what storage %d holds", from[0].ID),
+		})
 	}
 	// What was deleted while it was copied must not stay.
 	return w.dropUnknown(ctx, to, idsOf(lacking))
@@ -225,12 +230,11 @@ func (w *Worker) copyMany(ctx context.Context, r *Running, list []store.Manifest
 				continue // deleted meanwhile
 			}
 			if errors.Is(err, store.ErrCorrupt) { // not one good copy among them; the others are not to wait for that
-				r.Found(1, 0)
-				w.opt.Log.Error("no good copy of an entity was found", "object", uint64(e.ID), "storage", uint32(to.ID), "err", err)
+				r.ProblemOnce(store.OperationProblem{Kind: store.ProblemCorrupt, Object: e.ID, Reason: "no good copy was found: " + err.Error()})
 				continue
 			}
 			if errors.Is(err, errSource) && ctx.Err() == nil && bad.Add(1) < manyInARow {
-				r.Problem(store.OperationProblem{Kind: store.ProblemCorrupt, Object: e.ID, Storage: from[0].ID, Reason: err.Error()})
+				r.ProblemOnce(store.OperationProblem{Kind: store.ProblemCorrupt, Object: e.ID, Storage: from[0].ID, Reason: err.Error()})
 				if err := w.cat.AddMissing(ctx, e.ID, []store.StorageID{to.ID}); err != nil && !errors.Is(err, store.ErrNoObject) {
 					return err
 				}
@@ -248,18 +252,25 @@ func (w *Worker) copyMany(ctx context.Context, r *Running, list []store.Manifest
 	})
 }
 
-// copyFromAny copies one entity, with what its source says of it. The first source differs from entity to entity.
+// copyFromAny copies one entity, with what its source says of it. The first source differs from entity to entity. ErrNoEntity when none
+// has it.
 func (w *Worker) copyFromAny(ctx context.Context, r *Running, e store.ManifestEntry, from []*store.Storage, to *store.Storage) error {
 	var problems []error
+	var none error
 	for i := range from {
 		s := from[(uint64(e.ID)+uint64(i))%uint64(len(from))]
 		err := w.copyAsIs(ctx, r, e.ID, s, to)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		problems = append(problems, fmt.Errorf("object %d from storage %d: %w", e.ID, s.ID, err))
+		err = fmt.Errorf("object %d from storage %d: %w", e.ID, s.ID, err)
+		if errors.Is(err, store.ErrNoEntity) {
+			none = err
+			continue
+		}
+		problems = append(problems, err)
 	}
-	return errors.Join(problems...)
+	return cmp.Or(errors.Join(problems...), none)
 }
 
 func (w *Worker) copyAsIs(ctx context.Context, r *Running, id store.ObjectID, from, to *store.Storage) error {

@@ -135,6 +135,7 @@ type Running struct {
 	now      store.OperationProgress
 	cursor   saved
 	report   []store.OperationProblem
+	named    map[store.ObjectID]bool // by ProblemOnce
 	storages map[store.StorageID]bool
 	limit    limits
 	at       time.Time // of the measurement before
@@ -166,6 +167,10 @@ func (r *Running) rewind() {
 	r.now.TotalObjects, r.now.TotalBytes = 0, 0 // whoever begins again counts again
 	r.now.Objects, r.now.Bytes, r.now.Problems, r.now.Fixed = r.cursor.Objects, r.cursor.Bytes, r.cursor.Problems, r.cursor.Fixed
 	r.report = r.cursor.OperationReport.Problems
+	r.named = map[store.ObjectID]bool{}
+	for _, p := range r.report {
+		r.named[p.Object] = true
+	}
 	r.before = r.now
 }
 
@@ -229,14 +234,6 @@ func (r *Running) Done(objects, bytes int64) {
 	r.now.Bytes += bytes
 }
 
-// Found counts problems, and those of them that have been dealt with.
-func (r *Running) Found(problems, fixed int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.now.Problems += problems
-	r.now.Fixed += fixed
-}
-
 // AddTotal adds to how much there is to do.
 func (r *Running) AddTotal(objects, bytes int64) {
 	r.mu.Lock()
@@ -257,6 +254,17 @@ func (r *Running) Problem(p store.OperationProblem) {
 	}
 	if len(r.report) < store.MaxProblems {
 		r.report = append(r.report[:len(r.report):len(r.report)], p)
+	}
+}
+
+// ProblemOnce is Problem for one of an object that may come up again, on its way from one storage or another.
+func (r *Running) ProblemOnce(p store.OperationProblem) {
+	r.mu.Lock()
+	known := r.named[p.Object]
+	r.named[p.Object] = true
+	r.mu.Unlock()
+	if !known {
+		r.Problem(p)
 	}
 }
 

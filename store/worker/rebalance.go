@@ -172,7 +172,7 @@ func (w *Worker) rebalanceWithin(ctx context.Context, r *Running, id store.Clust
 			if from.Cluster != id || from.ID == to.ID || !from.Mode.Readable() {
 				continue
 			}
-			if err := w.equalise(ctx, r, from, to, map[store.ObjectID]int{}); err != nil {
+			if err := w.equalise(ctx, r, []*store.Storage{from}, to, map[store.ObjectID]int{}); err != nil {
 				return err
 			}
 		}

@@ -280,8 +280,9 @@ func (b *rebuilding) compare(ctx context.Context) error {
 		return err
 	}
 	extra := map[store.ObjectID]int{}
-	for _, s := range b.sources {
-		if err := b.w.equalise(ctx, b.r, s, b.target, extra); err != nil {
+	for i := range b.sources {
+		from := slices.Concat(b.sources[i:], b.sources[:i])
+		if err := b.w.equalise(ctx, b.r, from, b.target, extra); err != nil {
 			return err
 		}
 	}

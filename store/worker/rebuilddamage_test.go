@@ -153,3 +153,62 @@ func TestRebuildFromASiblingWithBadEntities(t *testing.T) {
 		})
 	}
 }
+
+// Bits have flipped in packs that are taken over. What was repaired since, or is whole on another sibling, is no problem; what is
+// whole nowhere is named, once.
+func TestRebuildFromPacksWithRot(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		on       []store.StorageID // where it flips
+		repaired bool
+		problems int64
+	}{
+		{"repaired", []store.StorageID{1}, true, 0},
+		{"repaired on both", []store.StorageID{1, 3}, true, 0},
+		{"whole on another", []store.StorageID{1}, false, 0},
+		{"whole nowhere", []store.StorageID{1, 3}, false, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			wd := newWorld(t)
+			objects := wd.fill(30)
+			wd.runJobs(store.TaskReplicate)
+			data := []byte("these bytes are nowhere else in the pack")
+			o := wd.put("rotten", data, true, 1, 2, 3)
+			for _, id := range tt.on {
+				wd.rot(id, data)
+			}
+			if tt.repaired {
+				if err := wd.cat.EnqueueRepair(t.Context(), o.ID, 1); err != nil {
+					t.Fatal(err)
+				}
+				wd.runJobs(store.TaskRepairObject)
+				if got := wd.holders(o); len(got) != 3 {
+					t.Fatalf("repaired, and held by %v", got)
+				}
+			}
+			wd.replace(2, disk.Options{})
+			wd.operate(wd.w)
+			wd.eventually("storage 2 to be read again", func() bool { return wd.mode(2) == store.ModeRW })
+			ops, err := wd.cat.Operations(t.Context(), 10)
+			if err != nil || len(ops) != 1 {
+				t.Fatalf("%+v, %v", ops, err)
+			}
+			op := wd.end(ops[0].ID)
+			report, err := op.Report()
+			if err != nil || op.Progress.Problems != tt.problems || int64(len(report.Problems)) != tt.problems {
+				t.Errorf("%d problems, %+v, %v; want %d", op.Progress.Problems, report.Problems, err, tt.problems)
+			}
+			for _, p := range report.Problems {
+				if p.Object != o.ID {
+					t.Errorf("%+v; want object %d", p, o.ID)
+				}
+			}
+			if got := slices.Contains(wd.holders(o), 2); got != (tt.problems == 0) {
+				t.Errorf("storage 2 holds it: %v", got)
+			}
+			if got := wd.holders(objects[5]); len(got) != 3 {
+				t.Errorf("another object is held by %v", got)
+			}
+		})
+	}
+}
