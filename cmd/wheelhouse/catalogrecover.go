@@ -151,6 +151,16 @@ func (r *rescue) openStorages(ctx context.Context) error {
 	return nil
 }
 
+// needStorages refuses to go on where nobody can be asked.
+func (r *rescue) needStorages() error {
+	if len(r.storages) > 0 {
+		return nil
+	}
+	r.warn()
+	return errors.New("there is no storage that could be asked: mount this machine's disks, or name storages of other machines by " +
+		"--storage ID=URL, as --storage 1=http://10.0.0.11:7500/dev1 (one is enough if it holds a backup, which says where the others are)")
+}
+
 // reach adds a storage of another machine if it answers.
 func (r *rescue) reach(ctx context.Context, s *store.Storage) {
 	if slices.ContainsFunc(r.storages, func(k recovery.Storage) bool { return k.ID == s.ID }) {

@@ -40,7 +40,7 @@ func catalogRestore(ctx context.Context, env *environment, args []string) (err e
 	}
 	if len(r.rest) == 1 {
 		err = recovery.FromFile(ctx, r.rest[0], place)
-	} else {
+	} else if err = r.needStorages(); err == nil {
 		err = r.newest(ctx, place)
 	}
 	if err != nil {
@@ -165,9 +165,8 @@ func catalogRebuild(ctx context.Context, env *environment, args []string) (err e
 	if err := r.openStorages(ctx); err != nil {
 		return err
 	}
-	if len(r.storages) == 0 {
-		r.warn()
-		return errors.New("there is no storage that could be asked")
+	if err := r.needStorages(); err != nil {
+		return err
 	}
 	if !r.scratch {
 		err := r.newest(ctx, place)

@@ -295,3 +295,27 @@ func TestStorageAddToAnEmptyCatalog(t *testing.T) {
 		t.Errorf("storage add = %d: %s", status, errOut)
 	}
 }
+
+// On a machine without disks, rebuild and restore say what they need to be told, and work with it. One storage that holds a backup is
+// enough.
+func TestCatalogRebuildElsewhere(t *testing.T) {
+	s := startParts(t)
+	must(t, "bucket", "set", "--server", s.url, "b", "--access", "public-read")
+	bodies := putBodies(t, s.url, 3, "f1", "big")
+	must(t, "catalog", "backup", "--server", s.url)
+	for _, name := range []string{"dispatcher", "worker1", "worker2"} {
+		s.running[name].stop()
+	}
+	config := filepath.Join(s.dir, "dispatcher.toml")
+	named := fmt.Sprintf("1=http://%s/dev1", s.addrs["storaged1"])
+	for _, what := range []string{"restore", "rebuild"} {
+		loseCatalog(t, filepath.Join(s.dir, "data"))
+		if status, _, errOut := runOnce(t, "catalog", what, "--config", config); status != 1 || !strings.Contains(errOut, "--storage 1=http://") {
+			t.Errorf("catalog %s = %d: %s", what, status, errOut)
+		}
+		must(t, "catalog", what, "--config", config, "--storage", named)
+		s.start("dispatcher")
+		wantBodies(t, s.url, bodies)
+		s.running["dispatcher"].stop()
+	}
+}
