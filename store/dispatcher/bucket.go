@@ -53,7 +53,7 @@ func (d *Dispatcher) putBucket(x http1.Exchange, t *target) *failure {
 		return failf(http.StatusBadRequest, "the bucket name %q is reserved", t.bucket)
 	}
 	b := store.Bucket{Name: string(t.bucket), Owner: p.Account}
-	if f := d.bucketAttributes(x, p, &b); f != nil {
+	if f := d.bucketAttributes(x, t, &b); f != nil {
 		return f
 	}
 	there, err := d.cat.CreateBucket(x.Context(), b)
@@ -81,11 +81,7 @@ func (d *Dispatcher) postBucket(x http1.Exchange, t *target) *failure {
 	if f != nil {
 		return f
 	}
-	p, err := d.auth.Authenticate(x, t.String())
-	if err != nil {
-		return fail(err, t)
-	}
-	if f := d.bucketAttributes(x, p, &b); f != nil {
+	if f := d.bucketAttributes(x, t, &b); f != nil {
 		return f
 	}
 	if err := d.cat.UpdateBucket(x.Context(), b); err != nil {
@@ -95,11 +91,11 @@ func (d *Dispatcher) postBucket(x http1.Exchange, t *target) *failure {
 	return nil
 }
 
-// bucketAttributes takes over what a request of p says of a bucket.
-func (d *Dispatcher) bucketAttributes(x http1.Exchange, p Principal, b *store.Bucket) *failure {
+// bucketAttributes takes over what a request says of a bucket.
+func (d *Dispatcher) bucketAttributes(x http1.Exchange, t *target, b *store.Bucket) *failure {
 	h := &x.Request().Header
 	if h.Has(headerBucketOwner) {
-		if f := d.setOwner(x, p, b, h.Get(headerBucketOwner)); f != nil {
+		if f := d.setOwner(x, t, b, h.Get(headerBucketOwner)); f != nil {
 			return f
 		}
 	}
@@ -131,7 +127,11 @@ func (d *Dispatcher) bucketAttributes(x http1.Exchange, p Principal, b *store.Bu
 }
 
 // setOwner gives a bucket to an account.
-func (d *Dispatcher) setOwner(x http1.Exchange, p Principal, b *store.Bucket, v string) *failure {
+func (d *Dispatcher) setOwner(x http1.Exchange, t *target, b *store.Bucket, v string) *failure {
+	p, err := d.auth.Authenticate(x, t.String())
+	if err != nil {
+		return fail(err, t)
+	}
 	id, err := strconv.ParseInt(v, 10, 64)
 	switch {
 	case p.Role != store.RoleAdmin:

@@ -222,38 +222,39 @@ func (g *Guard) ask(ctx context.Context, list []*store.Storage) (held store.Obje
 
 // above finds the greatest id from next on that a device holds, or 0.
 func above(ctx context.Context, dev store.Device, next store.ObjectID) (store.ObjectID, error) {
-	list, err := manifest(ctx, dev, next, beyond)
+	list, err := manifest(ctx, dev, next, Beyond)
 	if err != nil || len(list) == 0 {
 		return 0, err
 	}
-	id, _, err := LastBelow(ctx, dev, beyond)
+	id, _, err := LastBelow(ctx, dev, Beyond)
 	return id, err
 }
 
 func manifest(ctx context.Context, dev store.Device, from, to store.ObjectID) ([]store.ManifestEntry, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	if from < shortIDs && to > shortIDs { // see shortIDs
-		list, err := dev.Manifest(ctx, from, shortIDs, 1)
+	if from < ShortIDs && to > ShortIDs { // see ShortIDs
+		list, err := dev.Manifest(ctx, from, ShortIDs, 1)
 		if err != nil || len(list) > 0 {
 			return list, err
 		}
-		from = shortIDs
+		from = ShortIDs
 	}
 	return dev.Manifest(ctx, from, to, 1)
 }
 
 // Holds reports whether a device holds any entity.
 func Holds(ctx context.Context, dev store.Device) (bool, error) {
-	list, err := manifest(ctx, dev, 1, beyond)
+	list, err := manifest(ctx, dev, 1, Beyond)
 	return len(list) > 0, err
 }
 
 const (
-	// shortIDs is where the names of entities become longer: storages that keep plain files find greater ids only by a walk through
+	// ShortIDs is where the names of entities become longer: storages that keep plain files find greater ids only by a walk through
 	// all directories, so that they are not asked for them more often than needed.
-	shortIDs = store.ObjectID(10_000_000_000)
-	beyond   = store.ObjectID(math.MaxInt64)
+	ShortIDs = store.ObjectID(10_000_000_000)
+	// Beyond is greater than every id in use.
+	Beyond = store.ObjectID(math.MaxInt64)
 )
 
 // LastBelow finds the greatest id below hi of which a device holds an entity.
@@ -262,12 +263,12 @@ func LastBelow(ctx context.Context, dev store.Device, hi store.ObjectID) (id sto
 		list, err := dev.Manifest(ctx, from, hi, 1)
 		return len(list) > 0, err
 	}
-	if hi > shortIDs {
-		if found, err = any(shortIDs); err != nil {
+	if hi > ShortIDs {
+		if found, err = any(ShortIDs); err != nil {
 			return 0, false, err
 		}
 		if !found {
-			hi = shortIDs
+			hi = ShortIDs
 		}
 	}
 	if found, err = any(1); err != nil || !found {

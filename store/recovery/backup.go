@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wheelhouse/store"
+	"wheelhouse/store/idguard"
 )
 
 // Backup is a backup of the catalog that was found on storages.
@@ -23,7 +24,7 @@ type Backup struct {
 // than before are passed over, unless it is zero. It asks for everything that is newer than what it finds, one entity after
 // the other: some 100 000 a second from a disk of this machine. The errors are those of storages that failed; the others were asked all the same.
 func Backups(ctx context.Context, list []Storage, before time.Time, f func(Backup) (more bool, err error)) (failed []error, err error) {
-	failed, err = walk(ctx, list, 1, beyond, true, func(h held) (bool, error) {
+	failed, err = walk(ctx, list, 1, idguard.Beyond, true, func(h held) (bool, error) {
 		info, err := describe(ctx, list, h)
 		if errors.Is(err, store.ErrNoEntity) {
 			return true, nil // what cannot be read is no backup to rely on

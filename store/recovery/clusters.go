@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"wheelhouse/store"
+	"wheelhouse/store/idguard"
 )
 
 // Clusters finds out which storages mirror each other, where nothing else says so: those that have at least half of what the smaller one
@@ -16,7 +17,7 @@ func Clusters(ctx context.Context, list []Storage) ([][]store.StorageID, error) 
 	for i := range common {
 		common[i] = make([]int64, i+1)
 	}
-	failed, err := walk(ctx, list, 1, beyond, false, func(h held) (bool, error) {
+	failed, err := walk(ctx, list, 1, idguard.Beyond, false, func(h held) (bool, error) {
 		for _, i := range h.by {
 			for _, j := range h.by {
 				if j <= i {

@@ -46,7 +46,7 @@ func Readopt(ctx context.Context, c *catalog.SQLite, list []Storage, o Options) 
 	if err := r.prepare(ctx); err != nil {
 		return r.report, err
 	}
-	failed, err := walk(ctx, list, 1, beyond, false, func(h held) (bool, error) { return true, r.entity(ctx, h) })
+	failed, err := walk(ctx, list, 1, idguard.Beyond, false, func(h held) (bool, error) { return true, r.entity(ctx, h) })
 	if err == nil {
 		err = r.finish(ctx, failed)
 	}
@@ -123,7 +123,7 @@ func (r *readopter) fence(ctx context.Context) ([]store.Lease, error) {
 		}
 		all, err := r.c.Leases(ctx, time.Now().AddDate(1, 0, 0), math.MaxInt32)
 		slices.SortFunc(all, func(a, b store.Lease) int { return cmp.Compare(a.First, b.First) })
-		return append(all, store.Lease{First: next, N: int(beyond - next)}), err
+		return append(all, store.Lease{First: next, N: int(idguard.Beyond - next)}), err
 	}
 	return r.c.Fenced(ctx)
 }
@@ -297,7 +297,7 @@ func (r *readopter) later(ctx context.Context, a, b store.ObjectID) bool {
 
 // finish does what can be done only when all entities have been seen.
 func (r *readopter) finish(ctx context.Context, failed []error) error {
-	if err := r.unheld(ctx, beyond); err != nil {
+	if err := r.unheld(ctx, idguard.Beyond); err != nil {
 		return err
 	}
 	if err := r.flush(ctx); err != nil {

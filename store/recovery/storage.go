@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 
 	"wheelhouse/store"
 	"wheelhouse/store/idguard"
@@ -21,17 +20,11 @@ type deletions interface {
 	WasDeleted(id store.ObjectID) bool
 }
 
-const (
-	page = 4096
-	// shortIDs is where the names of entities become longer: storages that keep plain files find greater ids only by a walk through
-	// all directories, so that they are not asked for them more often than needed.
-	shortIDs = store.ObjectID(10_000_000_000)
-	beyond   = store.ObjectID(math.MaxInt64)
-)
+const page = 4096
 
 // Largest is the greatest id of which a storage holds an entity; 0 when there is none.
 func Largest(ctx context.Context, s Storage) (store.ObjectID, error) {
-	id, _, err := idguard.LastBelow(ctx, s.Device, beyond)
+	id, _, err := idguard.LastBelow(ctx, s.Device, idguard.Beyond)
 	if err != nil {
 		return 0, fmt.Errorf("storage %d: %w", s.ID, err)
 	}
@@ -81,10 +74,10 @@ func (c *cursor) pass(backwards bool) {
 }
 
 func (c *cursor) fetch(ctx context.Context) {
-	if c.end > shortIDs && c.next < shortIDs { // see shortIDs
-		c.buf, c.err = c.s.Device.Manifest(ctx, c.next, shortIDs, page)
+	if c.end > idguard.ShortIDs && c.next < idguard.ShortIDs { // see idguard.ShortIDs
+		c.buf, c.err = c.s.Device.Manifest(ctx, c.next, idguard.ShortIDs, page)
 		if len(c.buf) == 0 && c.err == nil {
-			c.next = shortIDs
+			c.next = idguard.ShortIDs
 			return
 		}
 	} else {
