@@ -13,7 +13,9 @@ import (
 type Inspector interface {
 	// Stats counts jobs, by function name in byte order. It may look at all of them.
 	Stats(ctx context.Context) ([]FuncStats, error)
-	// List returns records that match, those with the smallest ID first, without their Errors.
+	// List returns records that match, those with the smallest ID first, without their Errors. It may end before the Limit,
+	// with the record that makes the arguments longer than MaxListArgs together: what comes After it is found by another call, and
+	// none is left only when a call finds none.
 	List(ctx context.Context, f Filter) ([]Record, error)
 	// Show returns one record with its Errors. ErrNotFound if there is none.
 	Show(ctx context.Context, id ID) (Record, error)
@@ -99,10 +101,11 @@ type Filter struct {
 	Limit    int // List: default 100, at most 10 000; the others: default and most without limit
 }
 
-// Default and greatest Limit of List.
+// Default and greatest Limit of List, and how many bytes of arguments are enough for one call.
 const (
 	DefaultLimit = 100
 	MaxLimit     = 10000
+	MaxListArgs  = 64 << 20
 )
 
 // ErrAll is what Cancel, Revive and Delete say to a Filter that restricts nothing.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -74,17 +75,24 @@ func (q *Queue) List(ctx context.Context, f jobs.Filter) ([]jobs.Record, error) 
 		return nil, err
 	}
 	var list []jobs.Record
+	end := jobs.ID(math.MaxInt64) // what is behind it is not known of all members
 	err = q.each(ctx, func(m *member) error {
 		part, any := m.filter(f)
 		if !any {
 			return nil
 		}
 		got, err := m.Queue.List(ctx, part)
+		size := 0
 		for _, r := range got {
 			list = append(list, m.record(r))
+			size += len(r.Arg)
+		}
+		if size > jobs.MaxListArgs {
+			end = min(end, list[len(list)-1].ID)
 		}
 		return err
 	})
+	list = slices.DeleteFunc(list, func(r jobs.Record) bool { return r.ID > end })
 	slices.SortFunc(list, func(a, b jobs.Record) int { return cmp.Compare(a.ID, b.ID) })
 	return list[:min(len(list), f.Limit)], err
 }

@@ -125,10 +125,19 @@ func (q *Queue) List(ctx context.Context, f jobs.Filter) (list []jobs.Record, er
 		if err != nil || !ok {
 			return err
 		}
+		var end jobs.ID // what is behind it is not known of all sources
 		for _, s := range sources(f.State) {
-			if err := q.listSource(ctx, t, s, &f, fn, &list); err != nil {
+			n := len(list)
+			whole, err := q.listSource(ctx, t, s, &f, fn, &list)
+			if err != nil {
 				return err
 			}
+			if last := len(list) - 1; !whole && (end == 0 || list[last].ID < end) && last >= n {
+				end = list[last].ID
+			}
+		}
+		if end != 0 {
+			list = slices.DeleteFunc(list, func(r jobs.Record) bool { return r.ID > end })
 		}
 		return nil
 	})
@@ -150,11 +159,12 @@ func (q *Queue) filtered(ctx context.Context, t tx, f *jobs.Filter) (fn int64, o
 	return fn, fn != 0, err
 }
 
-func (q *Queue) listSource(ctx context.Context, t tx, s *source, f *jobs.Filter, fn int64, list *[]jobs.Record) error {
+// listSource appends what one source has; not the whole of it where that would be too long.
+func (q *Queue) listSource(ctx context.Context, t tx, s *source, f *jobs.Filter, fn int64, list *[]jobs.Record) (whole bool, err error) {
 	now := q.now()
 	c, none := s.condition(f, fn, now, t.dialect())
 	if none {
-		return nil
+		return true, nil
 	}
 	args := make([]any, 0, 16)
 	for range s.times {
@@ -162,17 +172,18 @@ func (q *Queue) listSource(ctx context.Context, t tx, s *source, f *jobs.Filter,
 	}
 	args = append(append(args, c.args...), f.Limit)
 	size := 0
-	return t.query(ctx, func(r row) error {
+	err = t.query(ctx, func(r row) error {
 		var rec jobs.Record
 		if err := scanRecord(r, &rec); err != nil {
 			return err
 		}
 		*list = append(*list, rec)
-		if size += len(rec.Arg); size > maxGrab {
+		if size += len(rec.Arg); size > jobs.MaxListArgs {
 			return errEnough
 		}
 		return nil
 	}, s.what+s.from+named+c.text+" ORDER BY j.jobid LIMIT ?", args...)
+	return size <= jobs.MaxListArgs, err
 }
 
 func scanRecord(r row, rec *jobs.Record) error {
