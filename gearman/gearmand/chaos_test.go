@@ -258,6 +258,8 @@ func (s *fileStore) write(lines []logLine) error {
 	return s.f.Sync()
 }
 
+func (*fileStore) Check(*gearmand.StoredJob) error { return nil }
+
 func (s *fileStore) Add(_ context.Context, list []gearmand.StoredJob) error {
 	var lines []logLine
 	for i := range list {

@@ -11,6 +11,7 @@ import (
 const (
 	storeJobs  = 4096
 	storeBytes = 16 << 20
+	storeAlone = 1 << 20 // a job with more has a call to itself: what is wrong with it is not the others' harm
 )
 
 // storePause is how long the server waits before it asks a store again that has failed to forget.
@@ -121,8 +122,14 @@ func (s *Server) call(ctx context.Context, what string, jobs int, f func(context
 func (s *Server) takeAdds() []add {
 	n, bytes := 0, 0
 	for n < len(s.adds) && n < storeJobs && bytes < storeBytes {
-		bytes += len(s.adds[n].j.data)
-		n++
+		size := len(s.adds[n].j.data)
+		if n > 0 && size > storeAlone {
+			break
+		}
+		bytes += size
+		if n++; size > storeAlone {
+			break
+		}
 	}
 	list := s.adds[:n:n]
 	if s.adds = s.adds[n:]; len(s.adds) == 0 {

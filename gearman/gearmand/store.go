@@ -5,9 +5,12 @@ import (
 	"time"
 )
 
-// Store keeps background jobs over the end of the process. Its methods are called by one goroutine at a time, never under the
-// server's lock, and may take their time: those who submitted wait for them, nobody else does.
+// Store keeps background jobs over the end of the process. Its methods but Check are called by one goroutine at a time, never
+// under the server's lock, and may take their time: those who submitted wait for them, nobody else does.
 type Store interface {
+	// Check says why a job, which has no Key and no Handle yet, cannot be kept: the client is told so. It is asked before each
+	// submission, under the server's lock, and must be quick.
+	Check(*StoredJob) error
 	// Add keeps jobs, all or none; they are durable when it returns. A job whose key is kept already replaces it. It must not
 	// hold on to the jobs' Arg.
 	Add(ctx context.Context, list []StoredJob) error

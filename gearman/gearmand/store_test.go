@@ -49,6 +49,15 @@ func (m *memStore) set(f func()) {
 	f()
 }
 
+var errTooLong = errors.New("its workload is too long")
+
+func (*memStore) Check(j *gearmand.StoredJob) error {
+	if len(j.Arg) > 3<<20 {
+		return errTooLong
+	}
+	return nil
+}
+
 func (m *memStore) Add(ctx context.Context, list []gearmand.StoredJob) error {
 	m.mu.Lock()
 	gate := m.gate
@@ -458,4 +467,54 @@ func TestMuchBehindTheStore(t *testing.T) {
 	for range n {
 		c.Expect(packet.EchoRes, part)
 	}
+}
+
+// What the store would not take is refused with its reason, without asking it for the others.
+func TestStoreChecks(t *testing.T) {
+	t.Parallel()
+	m := newMemStore()
+	s := serve(t, gearmand.Options{Store: m})
+	c, other := s.dial(t), s.dial(t)
+	long := strings.Repeat("x", 3<<20+1)
+	refusal := "Job could not be stored: " + errTooLong.Error()
+	c.Send(packet.SubmitJobBG, "f", "", long)
+	c.Expect(packet.Error, "QUEUE_ERROR", refusal)
+	h := c.Submit(packet.SubmitJob, "f", "u", long)
+	other.Send(packet.SubmitJobBG, "f", "u", "")
+	other.Expect(packet.Error, "QUEUE_ERROR", refusal)
+	c.Send(packet.GetStatus, h)
+	c.Expect(packet.StatusRes, h, "1")
+	if m.set(func() {}); m.adds != 0 {
+		t.Errorf("%d calls of Add; want none", m.adds)
+	}
+}
+
+// picky fails when there is a large job, as a database does for reasons of its own.
+type picky struct{ *memStore }
+
+func (p picky) Add(ctx context.Context, list []gearmand.StoredJob) error {
+	if slices.ContainsFunc(list, func(j gearmand.StoredJob) bool { return len(j.Arg) > 1<<20 }) {
+		return errors.New("packet too large")
+	}
+	return p.memStore.Add(ctx, list)
+}
+
+// A large job that the store refuses has no others with it.
+func TestLargeJobsAreStoredAlone(t *testing.T) {
+	t.Parallel()
+	m := newMemStore()
+	s := serve(t, gearmand.Options{Store: picky{m}})
+	c := s.dial(t)
+	open := m.shut()
+	c.Send(packet.SubmitJobBG, "f", "", "first")
+	eventually(t, "the store is asked", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.adds == 1 })
+	for _, data := range []string{"a", strings.Repeat("x", 1<<20+1), "b"} {
+		c.Send(packet.SubmitJobBG, "f", "", data)
+	}
+	eventually(t, "all are read", func() bool { return s.Stats().Submitted == 4 })
+	open()
+	c.Expect(packet.JobCreated)
+	c.Expect(packet.JobCreated)
+	c.Expect(packet.Error, "QUEUE_ERROR")
+	c.Expect(packet.JobCreated)
 }

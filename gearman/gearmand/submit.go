@@ -96,6 +96,12 @@ func (s *Server) submit(c *conn, u *submission) {
 			return
 		}
 	}
+	if u.background {
+		if r := s.storable(f, u.data, u.at); r != nil {
+			c.refuse(r)
+			return
+		}
+	}
 	if s.full(f, u.prio) {
 		c.refuse(errQueueFull)
 		return
@@ -137,6 +143,10 @@ func (s *Server) join(c *conn, j *job, background bool) {
 	} else if !j.background {
 		// It is promised to be run only when this submission is acknowledged.
 		if s.opts.Store != nil {
+			if r := s.storable(j.fn, j.data, 0); r != nil {
+				c.refuse(r)
+				return
+			}
 			if !j.writing {
 				s.write(j)
 			}
@@ -150,6 +160,21 @@ func (s *Server) join(c *conn, j *job, background bool) {
 		return
 	}
 	c.send(packet.JobCreated, j.handle)
+}
+
+// storable says why the store, if there is one, would not take a job. s.mu is held.
+func (s *Server) storable(f *function, data []byte, at int64) *refusal {
+	if s.opts.Store == nil {
+		return nil
+	}
+	st := StoredJob{Func: f.name, Arg: data}
+	if at > 0 {
+		st.RunAt = time.Unix(0, at)
+	}
+	if err := s.opts.Store.Check(&st); err != nil {
+		return &refusal{errNotStored.code, errNotStored.text + ": " + err.Error()}
+	}
+	return nil
 }
 
 // wait holds back the answer to a submission, and all that follows it, until the job is in the store. s.mu is held.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"wheelhouse/gearman/gearmand"
 	"wheelhouse/jobs"
@@ -29,6 +30,9 @@ const (
 	lockRetry  = 250 * time.Millisecond
 	openPage   = 1000
 	deletePage = 500
+
+	// maxArg leaves room for a head, in which texts of 1200 bytes may be escaped.
+	maxArg = jobs.MaxArg - 8<<10
 )
 
 // Queue is what is asked of a job queue.
@@ -49,9 +53,12 @@ type Store struct {
 	q    Queue
 	name string
 
-	mu   sync.Mutex // guards what follows
-	lock jobs.Job
-	ids  map[string]jobs.ID // by the server's keys
+	adding sync.Mutex // held from before jobs are inserted until their ids are known; taken before mu
+
+	mu    sync.Mutex // guards what follows
+	lock  jobs.Job
+	ids   map[string]jobs.ID // by the server's keys
+	doubt bool               // an Add has failed, and may have added nevertheless
 }
 
 var _ gearmand.Store = (*Store)(nil)
@@ -96,6 +103,9 @@ func Open(ctx context.Context, q Queue, name string) (*Store, error) {
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(lockRenew)
 	defer tick.Stop()
+	var sweep sync.WaitGroup
+	defer sweep.Wait()
+	sweeping := make(chan struct{}, 1)
 	lastSure := time.Now()
 	for {
 		select {
@@ -108,6 +118,14 @@ func (s *Store) Run(ctx context.Context) error {
 		switch {
 		case err == nil:
 			lastSure = began
+			select {
+			case sweeping <- struct{}{}:
+				sweep.Go(func() {
+					s.sweep(ctx)
+					<-sweeping
+				})
+			default:
+			}
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, ErrTaken) || time.Since(lastSure) > lockLease-lockRenew:
@@ -144,26 +162,68 @@ func (s *Store) Close(ctx context.Context) error {
 
 // head is what stands before a job's argument, as one line of JSON.
 type head struct {
-	Key     string `json:"key"`
-	Unique  string `json:"unique,omitempty"`
-	Reducer string `json:"reducer,omitempty"`
-	Handle  string `json:"handle"`
-	Retries int    `json:"retries,omitempty"`
-	Delayed bool   `json:"delayed,omitempty"` // RunAfter is the client's wish
+	Key     string    `json:"key"`
+	Func    bytesText `json:"func,omitempty"` // where the row's is not the whole of it
+	Unique  bytesText `json:"unique,omitempty"`
+	Reducer bytesText `json:"reducer,omitempty"`
+	Handle  bytesText `json:"handle"`
+	Retries int       `json:"retries,omitempty"`
+	Delayed bool      `json:"delayed,omitempty"` // RunAfter is the client's wish
+}
+
+// bytesText is any bytes. In JSON, what is no text is a list of its base64.
+type bytesText string
+
+// MarshalJSON is as in [json.Marshaler].
+func (b bytesText) MarshalJSON() ([]byte, error) {
+	if utf8.ValidString(string(b)) {
+		return json.Marshal(string(b))
+	}
+	return json.Marshal([1][]byte{[]byte(b)})
+}
+
+// UnmarshalJSON is as in [json.Unmarshaler].
+func (b *bytesText) UnmarshalJSON(data []byte) error {
+	if !bytes.HasPrefix(data, []byte("[")) {
+		return json.Unmarshal(data, (*string)(b))
+	}
+	var raw [1][]byte
+	err := json.Unmarshal(data, &raw)
+	*b = bytesText(raw[0])
+	return err
 }
 
 func (s *Store) prefix() string { return Prefix + s.name + ":" }
 
+// Check is as in [gearmand.Store].
+func (s *Store) Check(j *gearmand.StoredJob) error {
+	switch {
+	case len(j.Arg) > maxArg:
+		return fmt.Errorf("its workload has %d bytes; the store takes %d", len(j.Arg), maxArg)
+	case j.RunAt.Unix() > jobs.MaxTime:
+		return fmt.Errorf("its time is after %s", time.Unix(jobs.MaxTime, 0).UTC().Format(time.DateOnly))
+	}
+	return nil
+}
+
 // toJob is a kept job as the queue has it. Larger priorities come first there.
 func (s *Store) toJob(j gearmand.StoredJob) (jobs.Job, error) {
-	line, err := json.Marshal(head{j.Key, j.Unique, j.Reducer, j.Handle, j.Retries, !j.RunAt.IsZero()})
+	h := head{
+		Key: j.Key, Unique: bytesText(j.Unique), Reducer: bytesText(j.Reducer), Handle: bytesText(j.Handle),
+		Retries: j.Retries, Delayed: !j.RunAt.IsZero(),
+	}
+	name := jobs.Text(s.prefix() + j.Func)
+	if name != s.prefix()+j.Func {
+		h.Func = bytesText(j.Func)
+	}
+	line, err := json.Marshal(h)
 	if err != nil {
 		return jobs.Job{}, err
 	}
 	arg := make([]byte, 0, len(line)+1+len(j.Arg))
 	arg = append(append(append(arg, line...), '\n'), j.Arg...)
 	return jobs.Job{
-		Func: s.prefix() + j.Func, Arg: arg, RunAfter: j.RunAt, Priority: int(gearmand.Normal) - int(j.Priority),
+		Func: name, Arg: arg, RunAfter: j.RunAt, Priority: int(gearmand.Normal) - int(j.Priority),
 	}, nil
 }
 
@@ -177,8 +237,8 @@ func (s *Store) fromJob(j *jobs.Job) (gearmand.StoredJob, error) {
 		return gearmand.StoredJob{}, fmt.Errorf("gearmanjobs: job %d: %w", j.ID, err)
 	}
 	out := gearmand.StoredJob{
-		Key: h.Key, Func: strings.TrimPrefix(j.Func, s.prefix()), Unique: h.Unique, Arg: arg, Reducer: h.Reducer, Handle: h.Handle,
-		Retries: h.Retries, Priority: gearmand.Priority(int(gearmand.Normal) - j.Priority),
+		Key: h.Key, Func: cmp.Or(string(h.Func), strings.TrimPrefix(j.Func, s.prefix())), Unique: string(h.Unique), Arg: arg,
+		Reducer: string(h.Reducer), Handle: string(h.Handle), Retries: h.Retries, Priority: gearmand.Priority(int(gearmand.Normal) - j.Priority),
 	}
 	if h.Delayed {
 		out.RunAt = j.RunAfter
@@ -195,35 +255,97 @@ func (s *Store) Add(ctx context.Context, list []gearmand.StoredJob) error {
 			return err
 		}
 	}
+	replaced, err := s.insert(ctx, rows, list)
+	if err == nil {
+		err = s.delete(ctx, replaced)
+	}
+	if err != nil {
+		s.mu.Lock()
+		s.doubt = true
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// insert inserts the rows of jobs and notes their ids. It returns those of older rows.
+func (s *Store) insert(ctx context.Context, rows []jobs.Job, list []gearmand.StoredJob) (replaced []jobs.ID, err error) {
+	s.adding.Lock()
+	defer s.adding.Unlock()
 	ids, err := s.q.Insert(ctx, rows)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var replaced []jobs.ID
 	for i := range list {
 		if old, ok := s.ids[list[i].Key]; ok {
 			replaced = append(replaced, old)
 		}
 		s.ids[list[i].Key] = ids[i]
 	}
-	return s.delete(ctx, replaced)
+	return replaced, nil
+}
+
+// sweep removes what calls have left in the queue that failed: the server has refused such jobs. It does nothing unless one has.
+func (s *Store) sweep(ctx context.Context) {
+	s.mu.Lock()
+	doubt := s.doubt
+	s.doubt = false
+	s.mu.Unlock()
+	if !doubt {
+		return
+	}
+	stray := make(map[jobs.ID]string)
+	err := s.each(ctx, func(id jobs.ID, j gearmand.StoredJob) error {
+		if !s.has(j.Key, id) {
+			stray[id] = j.Key
+		}
+		return nil
+	})
+	if err == nil {
+		err = s.deleteStray(ctx, stray)
+	}
+	if err != nil { // another time
+		s.mu.Lock()
+		s.doubt = true
+		s.mu.Unlock()
+	}
+}
+
+func (s *Store) has(key string, id jobs.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ids[key] == id
+}
+
+// deleteStray deletes rows that are still unknown when no call is under way that may have made them.
+func (s *Store) deleteStray(ctx context.Context, stray map[jobs.ID]string) error {
+	s.adding.Lock()
+	defer s.adding.Unlock()
+	var ids []jobs.ID
+	for id, key := range stray {
+		if !s.has(key, id) {
+			ids = append(ids, id)
+		}
+	}
+	return s.delete(ctx, ids)
 }
 
 // Remove is as in [gearmand.Store].
 func (s *Store) Remove(ctx context.Context, keys []string) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	var ids []jobs.ID
 	for _, k := range keys {
 		if id, ok := s.ids[k]; ok {
 			ids = append(ids, id)
 		}
 	}
+	s.mu.Unlock() // the lease is renewed meanwhile, however long the queue takes
 	if err := s.delete(ctx, ids); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, k := range keys {
 		delete(s.ids, k)
 	}
@@ -248,7 +370,7 @@ func (s *Store) Load(ctx context.Context, f func(gearmand.StoredJob) error) erro
 	err := s.each(ctx, func(id jobs.ID, j gearmand.StoredJob) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if old, ok := s.ids[j.Key]; ok {
+		if old, ok := s.ids[j.Key]; ok && old != id {
 			stale = append(stale, old)
 		}
 		s.ids[j.Key] = id
@@ -284,7 +406,7 @@ func (s *Store) each(ctx context.Context, f func(jobs.ID, gearmand.StoredJob) er
 				return err
 			}
 		}
-		if len(page) < openPage {
+		if len(page) == 0 { // a page of long arguments is shorter than was asked for
 			return nil
 		}
 	}

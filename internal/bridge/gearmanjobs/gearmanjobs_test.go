@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -49,6 +50,8 @@ func TestKeeps(t *testing.T) {
 		{Key: "k1", Func: "resize", Unique: "u", Arg: []byte("a\nb\x00c"), Priority: gearmand.High, Handle: "H:x:1"},
 		{Key: "k2", Func: "resize", Arg: []byte{}, Priority: gearmand.Low, Handle: "H:x:2", Reducer: "sum"},
 		{Key: "k3", Func: "mail", Arg: []byte("later"), Priority: gearmand.Normal, Handle: "H:x:3", RunAt: at},
+		{Key: "k4", Func: "no\xfftext", Unique: "\xff\x01\xfe", Reducer: "\x80", Arg: []byte("[]"), Priority: gearmand.Normal, Handle: "H:\xe4:4"},
+		{Key: "k5", Func: strings.Repeat("long", 128), Unique: `["YQ=="]`, Arg: []byte{}, Priority: gearmand.Normal, Handle: "H:x:5"},
 	}
 	if err := s.Add(t.Context(), want); err != nil {
 		t.Fatal(err)
@@ -70,7 +73,7 @@ func TestKeeps(t *testing.T) {
 	if err := s.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]gearmand.StoredJob{want[2], want[0]}, load(t, open(t, q, ""))); diff != "" {
+	if diff := cmp.Diff([]gearmand.StoredJob{want[2], want[3], want[4], want[0]}, load(t, open(t, q, ""))); diff != "" {
 		t.Errorf("after changes (-want +got):\n%s", diff)
 	}
 }
@@ -137,4 +140,122 @@ func (f *flaky) Renew(ctx context.Context, list []jobs.Job, lease time.Duration)
 		return nil, fmt.Errorf("the database does not answer")
 	}
 	return f.Queue.Renew(ctx, list, lease)
+}
+
+// short gives short pages, as a queue does whose jobs have long arguments.
+type short struct{ gearmanjobs.Queue }
+
+func (s short) List(ctx context.Context, f jobs.Filter) ([]jobs.Record, error) {
+	list, err := s.Queue.List(ctx, f)
+	return list[:min(len(list), 2)], err
+}
+
+func TestLoadsShortPages(t *testing.T) {
+	s := open(t, short{memqueue.New(nil)}, "")
+	var want []gearmand.StoredJob
+	for i := range 7 {
+		want = append(want, gearmand.StoredJob{Key: fmt.Sprint(i), Func: "f", Arg: []byte("x"), Handle: fmt.Sprint("H:", i)})
+	}
+	if err := s.Add(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, load(t, s)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// unsure takes jobs and says that it has failed.
+type unsure struct {
+	gearmanjobs.Queue
+	fail atomic.Bool
+}
+
+func (u *unsure) Insert(ctx context.Context, list []jobs.Job) ([]jobs.ID, error) {
+	ids, err := u.Queue.Insert(ctx, list)
+	if err == nil && u.fail.Load() {
+		return nil, fmt.Errorf("the connection broke")
+	}
+	return ids, err
+}
+
+// What a call has left in the queue that failed is removed: its clients were told that there is no such job.
+func TestSweepsWhatHasFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &unsure{Queue: memqueue.New(nil)}
+		s := open(t, q, "")
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx) }()
+		kept := []gearmand.StoredJob{{Key: "kept", Func: "f", Arg: []byte("x"), Handle: "H:1"}}
+		if err := s.Add(t.Context(), kept); err != nil {
+			t.Fatal(err)
+		}
+		q.fail.Store(true)
+		if err := s.Add(t.Context(), []gearmand.StoredJob{{Key: "refused", Func: "f", Handle: "H:2"}}); err == nil {
+			t.Fatal("no error")
+		}
+		q.fail.Store(false)
+		if err := s.Remove(t.Context(), []string{"refused"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(kept, load(t, s)); diff != "" {
+			t.Errorf("left (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// slow takes its time to delete.
+type slow struct{ gearmanjobs.Queue }
+
+func (s slow) Delete(ctx context.Context, f jobs.Filter) (int, error) {
+	time.Sleep(20 * time.Second)
+	return s.Queue.Delete(ctx, f)
+}
+
+// The lease is renewed while the queue takes its time to forget.
+func TestRenewsBesideRemove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, slow{memqueue.New(nil)}, "")
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx) }()
+		if err := s.Add(t.Context(), []gearmand.StoredJob{{Key: "k", Func: "f", Handle: "H:1"}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Remove(t.Context(), []string{"k"}); err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("the lease was lost: %v", err)
+		}
+	})
+}
+
+func TestCheck(t *testing.T) {
+	s := open(t, memqueue.New(nil), "")
+	most := jobs.MaxArg - 8<<10
+	for _, c := range []struct {
+		job gearmand.StoredJob
+		ok  bool
+	}{
+		{gearmand.StoredJob{Arg: make([]byte, most)}, true},
+		{gearmand.StoredJob{Arg: make([]byte, most+1)}, false},
+		{gearmand.StoredJob{RunAt: time.Unix(jobs.MaxTime, 0)}, true},
+		{gearmand.StoredJob{RunAt: time.Unix(jobs.MaxTime+1, 0)}, false},
+	} {
+		c.job.Key, c.job.Func, c.job.Handle = "k", strings.Repeat("<", 512), strings.Repeat("<", 63)
+		c.job.Reducer, c.job.Unique = c.job.Func, strings.Repeat("<", 64)
+		if err := s.Check(&c.job); (err == nil) != c.ok {
+			t.Errorf("%d bytes, at %v: %v", len(c.job.Arg), c.job.RunAt, err)
+		}
+		if err := s.Add(t.Context(), []gearmand.StoredJob{c.job}); c.ok && err != nil {
+			t.Errorf("passed by Check, but: %v", err)
+		}
+	}
 }
