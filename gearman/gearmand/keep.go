@@ -14,8 +14,12 @@ const (
 	storeAlone = 1 << 20 // a job with more has a call to itself: what is wrong with it is not the others' harm
 )
 
-// storePause is how long the server waits before it asks a store again that has failed to forget.
-const storePause = time.Second
+const (
+	// storePause is how long the server waits before it asks a store again that has failed to forget.
+	storePause = time.Second
+	// storeTold is how often the log is told that the store fails.
+	storeTold = 10 * time.Second
+)
 
 // write sends a job to the store. s.mu is held.
 func (s *Server) write(j *job) {
@@ -52,33 +56,42 @@ func (s *Server) wakeStore() {
 // while one call ran share the next one.
 func (s *Server) keep(ctx context.Context) {
 	closing := false
+	pause := time.NewTimer(storePause) // while it runs, nothing is to be forgotten
+	pause.Stop()
+	pausing := false
 	for {
-		pause := false
-		for more := true; more && !pause; {
-			more, pause = s.keepOnce(ctx)
+		for more := true; more; {
+			failed := false
+			more, failed = s.keepOnce(ctx, !pausing)
+			if failed {
+				pausing = true
+				pause.Reset(storePause)
+			}
 		}
 		if closing {
 			return // what a store has failed to forget will be run again
 		}
-		var again <-chan time.Time
-		if pause {
-			again = time.After(storePause)
-		}
 		select {
-		case <-again:
+		case <-pause.C:
+			pausing = false
 		case <-s.work:
 		case <-s.quit:
-			closing = true
+			closing, pausing = true, false
 		}
 	}
 }
 
-// keepOnce makes one call each. more says that something is left, pause that the store failed to forget.
-func (s *Server) keepOnce(ctx context.Context) (more, pause bool) {
+// keepOnce makes one call each; to forget only if it may. more says that something is left to be done now, failed that the store
+// failed to forget.
+func (s *Server) keepOnce(ctx context.Context, forget bool) (more, failed bool) {
 	s.mu.Lock()
 	adds := s.takeAdds()
 	updates := s.stillStored(s.updates)
-	removes := s.removes[:min(len(s.removes), storeJobs):min(len(s.removes), storeJobs)]
+	var removes []string
+	if forget {
+		n := min(len(s.removes), storeJobs)
+		removes = s.removes[:n:n]
+	}
 	s.updates, s.removes = nil, s.removes[len(removes):]
 	s.mu.Unlock()
 
@@ -91,15 +104,15 @@ func (s *Server) keepOnce(ctx context.Context) (more, pause bool) {
 	}
 	if len(removes) > 0 {
 		if err := s.call(ctx, "remove", len(removes), func(ctx context.Context) error { return s.opts.Store.Remove(ctx, removes) }); err != nil {
-			pause = true
+			failed = true
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if pause {
+	if failed {
 		s.removes = append(removes, s.removes...)
 	}
-	return len(s.adds)+len(s.updates) > 0 || (len(s.removes) > 0 && !pause), pause
+	return len(s.adds)+len(s.updates) > 0 || (len(s.removes) > 0 && forget && !failed), failed
 }
 
 // call calls the store, within its time.
@@ -112,7 +125,9 @@ func (s *Server) call(ctx context.Context, what string, jobs int, f func(context
 		}
 		if err != nil {
 			s.counts.storeErrors.Add(1)
-			s.log.Error("store failed", "op", what, "jobs", jobs, "err", err)
+			if n, ok := s.told.Pass(storeTold); ok {
+				s.log.Error("store failed", "op", what, "jobs", jobs, "failures", n, "err", err)
+			}
 		}
 	}()
 	return f(ctx)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"wheelhouse/internal/accept"
+	"wheelhouse/internal/pace"
 )
 
 // Server is a job server. Its methods are safe for concurrent use.
@@ -20,6 +21,7 @@ type Server struct {
 	epoch  string       // of the keys in the store: another one for each process
 	memory atomic.Int64 // bytes, see MaxMemory
 	counts counters
+	told   pace.Gate // of a store that fails
 
 	tick    chan struct{} // for clock
 	work    chan struct{} // for keep

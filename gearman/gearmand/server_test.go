@@ -473,3 +473,14 @@ func TestLargeResultForMany(t *testing.T) {
 	w.Close()
 	eventually(t, "all memory is given back", func() bool { return s.Stats().Memory == 0 })
 }
+
+// Names are listed as they were given, also where they are no UTF-8: the other commands want them so.
+func TestListsNamesAsGiven(t *testing.T) {
+	t.Parallel()
+	c := serve(t, gearmand.Options{}).dial(t)
+	c.Raw("create function caf\xe9\n")
+	c.Line()
+	if got := c.Command("status"); len(got) != 1 || got[0] != "caf\xe9\t0\t0\t0" {
+		t.Errorf("status: %q", got)
+	}
+}

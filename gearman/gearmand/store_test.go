@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -517,4 +519,76 @@ func TestLargeJobsAreStoredAlone(t *testing.T) {
 	c.Expect(packet.JobCreated)
 	c.Expect(packet.Error, "QUEUE_ERROR")
 	c.Expect(packet.JobCreated)
+}
+
+// A store that fails at once is not asked to forget again before a second is over, however many submissions it refuses, nor does
+// each of its failures fill the log.
+func TestStoreFailsFast(t *testing.T) {
+	m := newMemStore()
+	var removes, lines atomic.Int32
+	log := slog.New(slog.NewTextHandler(countingWriter{&lines}, nil))
+	inBubble(t, gearmand.Options{Store: countingStore{m, &removes}, Log: log}, func(t *testing.T, dial func() *gearmantest.Conn) {
+		m.set(func() { m.fail, m.stuck = errors.New("connection refused"), errors.New("connection refused") })
+		c := dial()
+		for range 100 {
+			c.Send(packet.SubmitJobBG, "f", "", "x")
+			c.Expect(packet.Error, "QUEUE_ERROR")
+		}
+		synctest.Wait()
+		if n := removes.Load(); n != 1 {
+			t.Errorf("%d calls of Remove; want 1", n)
+		}
+		if n := lines.Load(); n != 1 {
+			t.Errorf("%d lines of log; want 1", n)
+		}
+		time.Sleep(1100 * time.Millisecond)
+		synctest.Wait()
+		if n := removes.Load(); n != 2 {
+			t.Errorf("%d calls of Remove after a second; want 2", n)
+		}
+	})
+}
+
+type countingStore struct {
+	*memStore
+	removes *atomic.Int32
+}
+
+func (s countingStore) Remove(ctx context.Context, keys []string) error {
+	s.removes.Add(1)
+	return s.memStore.Remove(ctx, keys)
+}
+
+type countingWriter struct{ n *atomic.Int32 }
+
+func (w countingWriter) Write(p []byte) (int, error) {
+	w.n.Add(1)
+	return len(p), nil
+}
+
+// A background submission that meets a cancelled job that still runs is promised like any other.
+func TestCancelledAndSubmittedAgain(t *testing.T) {
+	t.Parallel()
+	for name, store := range map[string]gearmand.Store{"memory": nil, "store": newMemStore()} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, gearmand.Options{Store: store})
+			c, w := s.dial(t), s.dial(t).Worker("f")
+			h := c.Submit(packet.SubmitJobBG, "f", "u", "x")
+			w.Grab()
+			c.Raw("cancel job " + h + "\n")
+			if l := c.Line(); l != "OK\r" {
+				t.Fatalf("cancel: %q", l)
+			}
+			if again := c.Submit(packet.SubmitJobBG, "f", "u", "x"); again != h {
+				t.Errorf("handle %s; want %s", again, h)
+			}
+			if m, ok := store.(*memStore); ok && len(m.list()) != 1 {
+				t.Errorf("%d jobs are in the store; want 1", len(m.list()))
+			}
+			w.Close()
+			other := s.dial(t).Worker("f")
+			eventually(t, "it is queued again", func() bool { return s.Stats().Requeued == 1 })
+			other.Grab()
+		})
+	}
 }

@@ -138,6 +138,9 @@ func (s *Server) submit(c *conn, u *submission) {
 // join has a submission be merged with a job that is there. Its data and priority are lost; a client that waits gets all
 // that comes, and a background submission makes sure that the job is run. s.mu is held.
 func (s *Server) join(c *conn, j *job, background bool) {
+	if background && j.cancelled { // it is promised anew
+		j.cancelled, j.background = false, false
+	}
 	if !background {
 		s.listen(c, j)
 	} else if !j.background {

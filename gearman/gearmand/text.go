@@ -82,14 +82,15 @@ func incomplete(name string) string {
 	return "ERR INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+" + name + "\r\n"
 }
 
-// textSafe is a name as it may stand in a line: one with a line end would be a line of its own.
+// textSafe is a name as it may stand in a line: one with a line end would be a line of its own. Bytes that are no UTF-8 stay.
 func textSafe[S []byte | string](name S) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '?'
+	b := []byte(name)
+	for i, v := range b {
+		if v < ' ' || v == 0x7f {
+			b[i] = '?'
 		}
-		return r
-	}, string(name))
+	}
+	return string(b)
 }
 
 // functionsByName is a list of all functions. s.mu is held.
