@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,6 +101,14 @@ func TestStores(t *testing.T) {
 		{200, nil, []string{"Cache-Control: max-age=60", "Vary: *"}, false},
 		{200, nil, []string{"Cache-Control: max-age=60", "Vary: Accept, *"}, false},
 		{200, nil, []string{"Cache-Control: max-age=60", "Vary: X-Forwarded-For"}, false},
+		{200, []string{"Accept-Encoding: deflate, gzip"}, []string{"Cache-Control: max-age=60", "Vary: Accept-Encoding", "Content-Encoding: gzip"}, true},
+		{200, []string{"Accept-Encoding: *"}, []string{"Cache-Control: max-age=60", "Vary: Accept-Encoding", "Content-Encoding: zstd"}, true},
+		{200, nil, []string{"Cache-Control: max-age=60", "Vary: Accept-Encoding", "Content-Encoding: identity"}, true},
+		{200, []string{"Accept-Encoding: deflate, gzip"}, []string{"Cache-Control: max-age=60", "Vary: Accept-Encoding", "Content-Encoding: deflate"}, false},
+		{200, []string{"Accept-Encoding: gzip;q=0"}, []string{"Cache-Control: max-age=60", "Vary: Accept-Encoding", "Content-Encoding: gzip"}, false},
+		{200, []string{"Accept-Encoding: x-gzip"}, []string{"Cache-Control: max-age=60", "Vary: Accept-Encoding", "Content-Encoding: gzip"}, false},
+		{200, nil, []string{"Cache-Control: max-age=60", "Vary: Accept, Accept-Encoding", "Content-Encoding: br"}, false},
+		{200, nil, []string{"Cache-Control: max-age=60", "Content-Encoding: br"}, true}, // the origin sends nothing else
 		{200, []string{auth}, []string{"Cache-Control: max-age=60"}, false},
 		{200, []string{auth}, []string{"Cache-Control: public, max-age=60"}, true},
 		{200, []string{auth}, []string{"Cache-Control: s-maxage=60"}, true},
@@ -113,7 +122,7 @@ func TestStores(t *testing.T) {
 		w.reply = reply{tt.status, tt.fields, "body"}
 		path := fmt.Sprint("/", i)
 		w.ask("GET", path, tt.request...)
-		if kept := w.kept(path); kept != tt.kept {
+		if kept := w.kept(path, coding(tt.request)...); kept != tt.kept {
 			t.Errorf("%d %v to %v: given again %v; want %v", tt.status, tt.fields, tt.request, kept, tt.kept)
 		}
 	}
@@ -265,6 +274,14 @@ func TestPrivacyWhenAskingAlways(t *testing.T) {
 	if st := w.c.Stats(); st.Entries != 0 {
 		t.Error("an answer without a tag was kept")
 	}
+}
+
+// coding is the part of a request's fields that says which codings it takes, if an answer may be given for it.
+func coding(fields []string) []string {
+	if len(fields) > 0 && strings.HasPrefix(fields[0], "Accept-Encoding: ") {
+		return fields[:1]
+	}
+	return nil
 }
 
 // Vary chooses between answers; of two that fit the newer is given; variants are bounded.

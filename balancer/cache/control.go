@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -151,7 +152,7 @@ func httpTime(v string, otherwise time.Time) time.Time {
 // mayStore reports whether a shared cache may keep an answer to a request (RFC 9111 §3).
 func mayStore(q *http1.Request, status int, h *http1.Header, req, res *directives, ask bool) bool {
 	switch {
-	case dependsOnUs(h):
+	case dependsOnUs(h) || !codingAsked(q, h):
 		return false
 	case ask: // whoever gets it was let in by the origin, which knows it by its tag
 		return q.Method == "GET" && status == 200 && !req.noStore && !res.noStore && !h.Has("Set-Cookie") && h.Has("ETag")
@@ -166,6 +167,27 @@ func mayStore(q *http1.Request, status int, h *http1.Header, req, res *directive
 	}
 	if !understood(status) && res.maxAge < 0 && res.sMaxAge < 0 && !h.Has("Expires") {
 		return false
+	}
+	return true
+}
+
+// codingAsked reports whether the codings of an answer that varies by them are of those that the request is known to take. An origin that
+// sends others, because it reads Accept-Encoding otherwise than variant does, would have them given to those who do not take them.
+func codingAsked(q *http1.Request, h *http1.Header) bool {
+	codings := h.Joined("Content-Encoding")
+	if codings == "" {
+		return true
+	}
+	for name := range splitList(h.Joined("Vary")) {
+		if !strings.EqualFold(name, "Accept-Encoding") {
+			continue
+		}
+		taken := strings.Fields(variant(name, &q.Header))
+		for coding := range splitList(codings) {
+			if coding = strings.ToLower(coding); coding != "identity" && !slices.Contains(taken, coding) {
+				return false
+			}
+		}
 	}
 	return true
 }
