@@ -61,7 +61,7 @@ var _ balancer.Service = (*Service)(nil)
 func newService(b *Balancer, name string) *Service {
 	s := &Service{b: b, name: name, log: b.log.With("service", name)}
 	s.queue = backend.NewQueue(b.ctx, s.log, s.dial)
-	s.cache, s.limit = cache.New(b.ctx, s.log), ratelimit.New()
+	s.cache, s.limit = cache.New(b.ctx, name, s.log), ratelimit.New()
 	s.proxy = &proxy.Proxy{
 		Log: s.log, Pool: s.Pool, Queue: s.queue, Fetcher: b.fetcher, Local: func(name string) http1.Handler { return b.o.Local[name] },
 		File: b.o.File, Progress: s.progress,

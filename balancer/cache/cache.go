@@ -9,6 +9,7 @@ import (
 	"context"
 	"hash/maphash"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,7 +26,9 @@ const collapseTime = 10 * time.Second
 
 // Cache is a service's cache. It is safe for concurrent use.
 type Cache struct {
-	log *slog.Logger
+	name string
+	log  *slog.Logger
+
 	set atomic.Pointer[balancer.Cache]
 	mem *memory
 	dsk atomic.Pointer[disk]
@@ -44,26 +47,32 @@ type Cache struct {
 
 // flight is a fetch that others may wait for.
 type flight struct {
-	key  string
-	done chan struct{}
+	key   string
+	cut   bool // it ended before it was known what would come of it: another of those who wait is to ask. Written before done is closed
+	taken bool // by keep, which lands it
+	done  chan struct{}
 }
 
-// New makes a cache. ctx ends what it does in the background.
-func New(ctx context.Context, log *slog.Logger) *Cache {
-	c := &Cache{log: log, mem: newMemory(0), ctx: ctx, seed: maphash.MakeSeed(), flights: map[string]*flight{}}
+// New makes the cache of a service, by whose name its files lie apart from those of others in the same directory. ctx ends what it does in the
+// background.
+func New(ctx context.Context, name string, log *slog.Logger) *Cache {
+	c := &Cache{name: name, log: log, mem: newMemory(0), ctx: ctx, seed: maphash.MakeSeed(), flights: map[string]*flight{}}
 	c.set.Store(&balancer.Cache{})
 	return c
 }
 
 // Update puts settings in force. It fails when the directory cannot be used; the settings before stay then.
 func (c *Cache) Update(set balancer.Cache) error {
-	d := c.dsk.Load()
+	d, dir := c.dsk.Load(), filepath.Join(set.Disk, c.name)
 	switch {
 	case set.Disk == "":
 		d = nil
-	case d == nil || d.dir != set.Disk:
+	case d == nil || d.dir != dir:
+		if err := CheckDir(set.Disk); err != nil {
+			return err
+		}
 		var err error
-		if d, err = openDisk(set.Disk, set.DiskSize, c.log); err != nil {
+		if d, err = openDisk(dir, set.DiskSize, c.log); err != nil {
 			return err
 		}
 	default:
@@ -225,26 +234,47 @@ func (c *Cache) find(key string, h *http1.Header) *entry {
 	return nil
 }
 
+// largest is how much there is room for in one entry.
+func (c *Cache) largest() int64 {
+	n := c.mem.most()
+	if d := c.dsk.Load(); d != nil {
+		n = max(n, d.index.most())
+	}
+	return n
+}
+
 // keep puts an entry where there is room for it, unless its resource was forgotten since it was asked for: generation is what it was
-// then.
-func (c *Cache) keep(e *entry, generation uint64) {
+// then. Whoever waits for f, which may be nil, finds it.
+func (c *Cache) keep(e *entry, generation uint64, f *flight) {
 	now := c.generation(e.key)
 	if now.Load() != generation {
 		return
 	}
-	c.mem.put(e)
+	inMemory := c.mem.put(e)
 	if now.Load() != generation { // forgotten while it was put
 		c.mem.remove(e.key)
 		return
 	}
-	if d := c.dsk.Load(); d != nil {
-		c.bg.Go(func() {
-			d.put(e)
-			if now.Load() != generation {
-				d.remove(e.key)
-			}
-		})
+	d := c.dsk.Load()
+	if d == nil || e.file != "" { // it came from there, and was only asked about
+		return
 	}
+	if !d.begin(e) {
+		c.bg.Go(func() { d.index.supersede(e) }) // an older answer is none
+		return
+	}
+	if f != nil && !inMemory {
+		f.taken = true
+	} else {
+		f = nil
+	}
+	c.bg.Go(func() {
+		defer c.land(f)
+		d.put(e)
+		if now.Load() != generation {
+			d.remove(e.key)
+		}
+	})
 }
 
 // standsApart reports whether the last answer for a key could not be kept, so that to wait for another would be in vain.
@@ -272,24 +302,34 @@ func (c *Cache) depart(key string) *flight {
 	return f
 }
 
-// join waits for a fetch of the same resource that is under way. If there is none it returns one, and land must be called.
+// join waits for a fetch of the same resource that is under way. If there is none, or the one that there was ended before it was known what
+// would come of it, it returns one, and land must be called.
 func (c *Cache) join(ctx context.Context, key string) *flight {
-	c.mu.Lock()
-	if f := c.depart(key); f != nil {
+	var timer *time.Timer
+	for {
+		c.mu.Lock()
+		if f := c.depart(key); f != nil {
+			c.mu.Unlock()
+			return f
+		}
+		f := c.flights[key]
 		c.mu.Unlock()
-		return f
+		if timer == nil {
+			c.Collapsed.Add(1)
+			timer = time.NewTimer(collapseTime)
+			defer timer.Stop()
+		}
+		select {
+		case <-f.done:
+			if !f.cut {
+				return nil
+			}
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
 	}
-	f := c.flights[key]
-	c.mu.Unlock()
-	c.Collapsed.Add(1)
-	timer := time.NewTimer(collapseTime)
-	defer timer.Stop()
-	select {
-	case <-f.done:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return nil
 }
 
 // land ends a fetch for those who wait: its answer is kept, or will not be. A second time, and without a fetch, it does nothing.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"wheelhouse/internal/http1"
@@ -25,8 +27,14 @@ type disk struct {
 	log   *slog.Logger
 	index *memory // of entries without bodies
 
-	unkept pace.Gate // answers that could not be written
+	unkept  pace.Gate    // answers that could not be written
+	pending atomic.Int64 // bytes that are to be written
 }
+
+// maxPending is how much may wait to be written: what a disk that is slow, or hangs, keeps in memory.
+const maxPending = 64 << 20
+
+var errSlow = errors.New("the disk does not keep up")
 
 // warnTime is how often at most it is said that answers cannot be kept: on a full disk none can.
 const warnTime = time.Minute
@@ -69,10 +77,10 @@ func CheckDir(dir string) error {
 	return nil
 }
 
-// openDisk takes in what an earlier process has left in a directory.
+// openDisk takes in what an earlier process has left in a directory, which it makes if need be.
 func openDisk(dir string, limit int64, log *slog.Logger) (*disk, error) {
-	if err := CheckDir(dir); err != nil {
-		return nil, err
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("cache_disk: %w", err)
 	}
 	d := &disk{dir: dir, log: log, index: newMemory(limit)}
 	d.index.gone = func(e *entry) { os.Remove(e.file) }
@@ -148,11 +156,19 @@ func headOf(e *entry) *diskHead {
 // bodyAt is where in its file an entry's body begins.
 func (e *entry) bodyAt() int64 { return e.at }
 
-// put writes an entry to a file of its own.
-func (d *disk) put(e *entry) {
-	if e.file != "" { // it came from disk and was only asked about
-		return
+// begin reports whether an entry may wait to be put.
+func (d *disk) begin(e *entry) bool {
+	if d.pending.Add(e.size) > maxPending+e.size {
+		d.pending.Add(-e.size)
+		d.warn(errSlow)
+		return false
 	}
+	return true
+}
+
+// put writes an entry, which was begun with, to a file of its own.
+func (d *disk) put(e *entry) {
+	defer d.pending.Add(-e.size)
 	line, err := json.Marshal(headOf(e))
 	if err != nil {
 		return
@@ -168,6 +184,7 @@ func (d *disk) put(e *entry) {
 	}
 	if err != nil {
 		d.warn(err)
+		d.index.supersede(e) // an older answer is none
 		return
 	}
 	d.index.put(headOf(e).entry(file, int64(len(line))))

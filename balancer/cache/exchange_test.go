@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"wheelhouse/balancer"
 	"wheelhouse/internal/http1"
@@ -22,6 +23,7 @@ type exchange struct {
 	status  int
 	body    bytes.Buffer
 	aborted bool
+	slow    time.Duration // for which a write waits
 }
 
 var _ http1.Exchange = (*exchange)(nil)
@@ -54,7 +56,11 @@ func (x *exchange) Reply(status int, body []byte) error {
 	return err
 }
 
-func (x *exchange) Write(p []byte) (int, error)         { return x.body.Write(p) }
+func (x *exchange) Write(p []byte) (int, error) {
+	time.Sleep(x.slow)
+	return x.body.Write(p)
+}
+
 func (x *exchange) ReadFrom(r io.Reader) (int64, error) { return x.body.ReadFrom(r) }
 func (x *exchange) SendFile(f *os.File, off, n int64) (int64, error) {
 	return x.body.ReadFrom(io.NewSectionReader(f, off, n))
@@ -78,7 +84,7 @@ type world struct {
 
 func newWorld(t *testing.T, set balancer.Cache) *world {
 	t.Helper()
-	w := &world{t: t, c: New(t.Context(), slog.New(slog.DiscardHandler))}
+	w := &world{t: t, c: New(t.Context(), "svc", slog.New(slog.DiscardHandler))}
 	set.Enabled = true
 	if set.Memory == 0 {
 		set.Memory = 1 << 20
@@ -127,7 +133,12 @@ func (w *world) origin(r *balancer.Request) {
 // ask sends a request through the cache: method, path, fields.
 func (w *world) ask(method, path string, fields ...string) *exchange {
 	w.t.Helper()
-	x := &exchange{ctx: w.t.Context()}
+	return w.take(&exchange{ctx: w.t.Context()}, method, path, fields...)
+}
+
+// take is ask of an exchange that was made before.
+func (w *world) take(x *exchange, method, path string, fields ...string) *exchange {
+	w.t.Helper()
 	p, query, _ := strings.Cut(path, "?")
 	x.req = http1.Request{Method: method, Target: []byte(path), Path: []byte(p), Host: []byte("Site.example"), Minor: 1}
 	if query != "" {

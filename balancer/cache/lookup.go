@@ -49,12 +49,19 @@ func (l *lookup) run() {
 		l.fetch()
 		return
 	}
-	if l.flight = l.c.join(l.r.X.Context(), l.key); l.flight != nil {
-		defer l.c.land(l.flight)
-	} else if l.serveKept() {
+	l.flight = l.c.join(l.r.X.Context(), l.key)
+	defer l.land()
+	if l.serveKept() { // it was waited for, or has come since the look above
 		return
 	}
 	l.fetch()
+}
+
+// land ends the fetch that others wait for, unless that is for whoever keeps its answer to do.
+func (l *lookup) land() {
+	if f := l.flight; f != nil && !f.taken {
+		l.c.land(f)
+	}
 }
 
 // serveKept answers from the cache if that may be, and starts to renew what is stale. It sets old to what must be asked about.
@@ -146,8 +153,9 @@ func (l *lookup) condition(r *balancer.Request) {
 	}
 }
 
-// serve answers with an entry.
+// serve answers with an entry. Nobody waits until the client has all of it.
 func (l *lookup) serve(e *entry, how string, now time.Time) {
+	l.land()
 	r := l.r
 	r.CacheHit = how
 	h := r.X.Header()
@@ -240,8 +248,8 @@ func (c *Cache) renew(e *entry, r *balancer.Request, next func(*balancer.Request
 	}
 	alone := newQuiet(c.ctx, r)
 	c.bg.Go(func() {
-		defer c.land(f)
 		l := &lookup{c: c, r: alone, q: alone.X.Request(), next: next, key: e.key, old: e, flight: f}
+		defer l.land()
 		l.req = directives{maxAge: -1, maxStale: -1}
 		t := newTee(l, alone.X)
 		l.condition(alone)

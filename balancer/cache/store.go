@@ -87,12 +87,13 @@ type memory struct {
 	limit int64
 	used  int64
 	keys  map[string][]*list.Element
-	order list.List // of *kept, the newest in front
+	order list.List // of *keptEntry, the newest in front
 	hand  *list.Element
-	gone  func(*entry) // told of each entry that goes, with mu held; may be nil
+	gone  func(*entry) // told of each entry that goes, without mu; may be nil
+	dead  []*entry     // that it is to be told of
 }
 
-type kept struct {
+type keptEntry struct {
 	e    *entry
 	used bool
 }
@@ -101,12 +102,29 @@ func newMemory(limit int64) *memory {
 	return &memory{limit: limit, keys: map[string][]*list.Element{}}
 }
 
+// unlock gives mu back. What has to be done about entries that went takes as long as the disk takes.
+func (m *memory) unlock() {
+	dead := m.dead
+	m.dead = nil
+	m.mu.Unlock()
+	for _, e := range dead {
+		m.gone(e)
+	}
+}
+
+// bury notes that an entry has gone. m.mu is held.
+func (m *memory) bury(e *entry) {
+	if m.gone != nil {
+		m.dead = append(m.dead, e)
+	}
+}
+
 // get finds the entry that answers a request for a key; of several the newest (RFC 9111 §4.1).
 func (m *memory) get(key string, h *http1.Header) *entry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, el := range slices.Backward(m.keys[key]) {
-		k := el.Value.(*kept)
+		k := el.Value.(*keptEntry)
 		if k.e.fits(h) {
 			k.used = true
 			return k.e
@@ -115,33 +133,59 @@ func (m *memory) get(key string, h *http1.Header) *entry {
 	return nil
 }
 
-// put keeps an entry in the place of the one that answered the same requests.
-func (m *memory) put(e *entry) {
+// put keeps an entry in the place of the one that answered the same requests, if there is room for it at all.
+func (m *memory) put(e *entry) (kept bool) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e.cost() > m.limit { // then what it comes in place of must not be given either
+	defer m.unlock()
+	if m.cost(e) > m.limit { // then what it comes in place of must not be given either
 		for _, el := range slices.Clone(m.keys[e.key]) {
 			m.drop(el)
 		}
-		if m.gone != nil {
-			m.gone(e)
-		}
-		return
+		m.bury(e)
+		return false
 	}
-	for _, el := range m.keys[e.key] {
-		if sameVariant(el.Value.(*kept).e, e) {
-			m.drop(el)
-			break
-		}
-	}
+	m.replace(e)
 	if all := m.keys[e.key]; len(all) >= maxVariants {
 		m.drop(all[0])
 	}
-	m.keys[e.key] = append(m.keys[e.key], m.order.PushFront(&kept{e: e}))
-	m.used += e.cost()
-	for m.used > m.limit {
+	for m.used+m.cost(e) > m.limit { // before it is in, since nobody has used it yet
 		m.evict()
 	}
+	m.keys[e.key] = append(m.keys[e.key], m.order.PushFront(&keptEntry{e: e}))
+	m.used += m.cost(e)
+	return true
+}
+
+// replace drops the entry that e comes in the place of. m.mu is held.
+func (m *memory) replace(e *entry) {
+	for _, el := range m.keys[e.key] {
+		if sameVariant(el.Value.(*keptEntry).e, e) {
+			m.drop(el)
+			return
+		}
+	}
+}
+
+// supersede forgets the entry in whose place another was to come that could not be put.
+func (m *memory) supersede(e *entry) {
+	m.mu.Lock()
+	defer m.unlock()
+	m.replace(e)
+}
+
+// cost is what an entry takes here: memory does not hold the body of what came from disk.
+func (m *memory) cost(e *entry) int64 {
+	if e.file != "" && m.gone == nil {
+		return e.cost() - e.size
+	}
+	return e.cost()
+}
+
+// most is how much there is room for in one entry.
+func (m *memory) most() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.limit
 }
 
 func sameVariant(a, b *entry) bool {
@@ -162,8 +206,8 @@ func (m *memory) evict() {
 	if el == nil {
 		el = m.order.Back()
 	}
-	for el != nil && el.Value.(*kept).used {
-		el.Value.(*kept).used = false
+	for el != nil && el.Value.(*keptEntry).used {
+		el.Value.(*keptEntry).used = false
 		if el = el.Prev(); el == nil {
 			el = m.order.Back()
 		}
@@ -179,23 +223,21 @@ func (m *memory) drop(el *list.Element) {
 	if m.hand == el {
 		m.hand = el.Prev()
 	}
-	e := m.order.Remove(el).(*kept).e
-	m.used -= e.cost()
+	e := m.order.Remove(el).(*keptEntry).e
+	m.used -= m.cost(e)
 	left := slices.DeleteFunc(slices.Clone(m.keys[e.key]), func(o *list.Element) bool { return o == el })
 	if len(left) == 0 {
 		delete(m.keys, e.key)
 	} else {
 		m.keys[e.key] = left
 	}
-	if m.gone != nil {
-		m.gone(e)
-	}
+	m.bury(e)
 }
 
 // remove forgets all answers of a resource, and reports whether there were any.
 func (m *memory) remove(key string) bool {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	all := slices.Clone(m.keys[key])
 	for _, el := range all {
 		m.drop(el)
@@ -224,7 +266,7 @@ func (m *memory) removeAll(prefix string) bool {
 // clear forgets everything.
 func (m *memory) clear() {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	for el := m.order.Back(); el != nil; el = m.order.Back() {
 		m.drop(el)
 	}
@@ -233,7 +275,7 @@ func (m *memory) clear() {
 // resize changes the limit.
 func (m *memory) resize(limit int64) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	m.limit = limit
 	for m.used > m.limit && m.order.Len() > 0 {
 		m.evict()

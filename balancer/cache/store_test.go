@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,6 +57,14 @@ func TestMemory(t *testing.T) {
 	m.clear()
 	if n, bytes := m.stats(); n != 0 || bytes != 0 || len(m.keys) != 0 {
 		t.Errorf("after clear %d entries, %d bytes, %d keys", n, bytes, len(m.keys))
+	}
+	// One that comes when all are used is not the first to go.
+	m.resize(4000)
+	for _, k := range []string{"a", "b", "c", "d"} {
+		m.put(sized(k, 1000))
+		if m.get(k, &h) == nil {
+			t.Errorf("%s is not there after it was put", k)
+		}
 	}
 	// One that is too large is not kept, and neither is what it comes in place of.
 	m.put(sized("big", 100))
@@ -145,7 +154,7 @@ func TestDisk(t *testing.T) {
 	if files := answers(t, dir); len(files) != 1 {
 		t.Errorf("left: %v", files)
 	}
-	if _, err := openDisk(filepath.Join(dir, "nowhere"), 1, log); err == nil || !strings.HasPrefix(err.Error(), "cache_disk: ") {
+	if _, err := openDisk(filepath.Join(dir, "no", "where"), 1, log); err == nil || !strings.HasPrefix(err.Error(), "cache_disk: ") {
 		t.Errorf("a directory that is not there: %v", err)
 	}
 }
@@ -176,10 +185,11 @@ func TestDiskFileIsGone(t *testing.T) {
 			w.reply = reply{200, []string{"Cache-Control: " + control, `ETag: "1"`}, body}
 			w.ask("GET", "/")
 			w.c.Wait()
-			if files := answers(t, dir); len(files) != 1 {
+			files := answers(t, filepath.Join(dir, "svc"))
+			if len(files) != 1 {
 				t.Fatalf("%v", files)
 			}
-			if err := spoil(answers(t, dir)[0]); err != nil {
+			if err := spoil(files[0]); err != nil {
 				t.Fatal(err)
 			}
 			x := w.ask("GET", "/")
@@ -263,4 +273,228 @@ func testNobodyWaits(t *testing.T) {
 	}
 	close(end)
 	leader.Wait()
+}
+
+// origin answers a first request in some way and all others in another, and says when the first has begun.
+type origin struct {
+	first, others func(r *balancer.Request)
+	began         chan struct{}
+	asked         atomic.Int64
+}
+
+func (o *origin) serve(r *balancer.Request) {
+	if o.asked.Add(1) > 1 {
+		o.others(r)
+		return
+	}
+	close(o.began)
+	synctest.Wait() // until all others wait
+	o.first(r)
+}
+
+// get asks c for a path.
+func (o *origin) get(t *testing.T, c *Cache, path string) *exchange {
+	x := &exchange{ctx: t.Context()}
+	x.req.Method, x.req.Path, x.req.Host = "GET", []byte(path), []byte("h")
+	r := new(balancer.Request)
+	r.Reset(x, nil, &balancer.Settings{}, nil, nil)
+	c.Serve(r, o.serve)
+	return x
+}
+
+// crowd asks for a path, and n times more while the first waits for its answer. It gives how long the slowest of those waited, and what they
+// got.
+func (o *origin) crowd(t *testing.T, c *Cache, path string, n int) (slowest time.Duration, got []string) {
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	all.Go(func() { o.get(t, c, path) })
+	<-o.began
+	began := time.Now() // by the bubble's clock
+	for range n {
+		all.Go(func() {
+			x := o.get(t, c, path)
+			mu.Lock()
+			defer mu.Unlock()
+			slowest, got = max(slowest, time.Since(began)), append(got, x.body.String())
+		})
+	}
+	all.Wait()
+	return slowest, got
+}
+
+// Whoever waits for an answer goes on as soon as it turns out to be too long to be kept, and the next ones do not wait.
+func TestNobodyWaitsForWhatIsTooLong(t *testing.T) {
+	const large = 1 << 16
+	for name, set := range map[string]balancer.Cache{"over cache_max_object": {}, "over cache_memory": {Memory: large / 2, MaxObject: 2 * large}} {
+		for _, size := range []int64{-1, large + 1} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, set)
+				answer := func(r *balancer.Request) {
+					r.X.Header().Set("Cache-Control", "max-age=60")
+					r.Begin(200, size)
+					if size > 0 {
+						time.Sleep(5 * time.Second) // what comes is slow
+					}
+					r.X.Write(make([]byte, large))
+					r.X.Write(make([]byte, 1))
+					time.Sleep(5 * time.Second)
+				}
+				o := &origin{first: answer, others: func(r *balancer.Request) { r.Reply(200, []byte("own")) }, began: make(chan struct{})}
+				if slowest, got := o.crowd(t, w.c, "/", 2); slowest > 0 || !slices.Equal(got, []string{"own", "own"}) {
+					t.Errorf("%s, size %d: %v after %v", name, size, got, slowest)
+				}
+				var all sync.WaitGroup
+				for range 3 {
+					o := &origin{began: make(chan struct{}), first: func(r *balancer.Request) {
+						r.X.Header().Set("Cache-Control", "max-age=60")
+						r.Begin(200, size)
+						time.Sleep(5 * time.Second)
+						r.X.Write(make([]byte, large+1))
+					}}
+					all.Go(func() { o.get(t, w.c, "/") })
+					time.Sleep(time.Second)
+				}
+				all.Wait()
+				if n := w.c.Collapsed.Load(); n != 2 {
+					t.Errorf("%s, size %d: the next ones wait for it again: %d have", name, size, n)
+				}
+			})
+		}
+	}
+}
+
+// When an answer breaks off that others wait for, because its client has gone or its origin failed, one of those asks in its place, not all.
+func TestOneOfThoseWhoWaitAsksAgain(t *testing.T) {
+	for name, first := range map[string]func(r *balancer.Request){
+		"in its body": func(r *balancer.Request) {
+			r.X.Header().Set("Cache-Control", "max-age=60")
+			r.Begin(200, 8)
+			r.X.Write([]byte("half"))
+			r.X.Abort()
+		},
+		"a body of unknown length": func(r *balancer.Request) {
+			r.X.Header().Set("Cache-Control", "max-age=60")
+			r.Begin(200, -1)
+			r.X.Write([]byte("half"))
+			r.Reason = "the client is gone"
+			r.X.Abort()
+		},
+		"before it begins": func(r *balancer.Request) { r.X.Abort() },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, balancer.Cache{})
+			o := &origin{first: first, began: make(chan struct{}), others: func(r *balancer.Request) {
+				r.X.Header().Set("Cache-Control", "max-age=60")
+				time.Sleep(time.Second)
+				r.Reply(200, []byte("whole"))
+			}}
+			slowest, got := o.crowd(t, w.c, "/", 5)
+			if o.asked.Load() != 2 || slowest != time.Second || len(slices.Compact(got)) != 1 || got[0] != "whole" {
+				t.Errorf("%s: asked %d times, %v, %v", name, o.asked.Load(), slowest, got)
+			}
+		})
+	}
+}
+
+// What only the disk has room for is found by those who have waited for it.
+func TestThoseWhoWaitFindItOnDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, balancer.Cache{Memory: 1, Disk: t.TempDir(), DiskSize: 1 << 20})
+		answer := func(r *balancer.Request) {
+			r.X.Header().Set("Cache-Control", "max-age=60")
+			r.Reply(200, []byte("body"))
+		}
+		o := &origin{first: answer, others: answer, began: make(chan struct{})}
+		if _, got := o.crowd(t, w.c, "/", 5); o.asked.Load() != 1 || len(slices.Compact(got)) != 1 || got[0] != "body" {
+			t.Errorf("asked %d times, %v", o.asked.Load(), got)
+		}
+		w.c.Wait()
+	})
+}
+
+// When an answer cannot be written, or the disk is too slow for it, the older one that it was to take the place of is not given in its place.
+func TestDiskGivesNoOlderAnswer(t *testing.T) {
+	for name, spoil := range map[string]func(d *disk){
+		"it takes none": func(d *disk) {
+			for i := range 256 { // no place for its directories but that of the old one
+				os.WriteFile(fmt.Sprintf("%s/%02x", d.dir, i), nil, 0o600)
+			}
+		},
+		"it is too slow": func(d *disk) { d.pending.Store(maxPending + 1) },
+	} {
+		w := newWorld(t, balancer.Cache{Memory: 1, Disk: t.TempDir(), DiskSize: 1 << 20})
+		w.reply = reply{200, []string{"Cache-Control: max-age=100"}, "old"}
+		w.ask("GET", "/")
+		w.c.Wait()
+		if x := w.ask("GET", "/"); len(w.asked) != 1 || x.body.String() != "old" {
+			t.Fatalf("asked %d times, %q", len(w.asked), &x.body)
+		}
+		spoil(w.c.dsk.Load())
+		w.reply.body = "new"
+		w.ask("GET", "/", "Cache-Control: no-cache")
+		w.c.Wait()
+		if x := w.ask("GET", "/"); x.body.String() != "new" {
+			t.Errorf("%s: %q", name, &x.body)
+		}
+		w.c.Wait()
+	}
+}
+
+// A disk that hangs keeps a bounded number of answers in memory, and nobody waits for it.
+func TestDiskThatHangs(t *testing.T) {
+	var log bytes.Buffer
+	d, err := openDisk(t.TempDir(), 1<<30, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := sized("k", 1<<20)
+	n := 0
+	for n < 1000 && d.begin(e) {
+		n++
+	}
+	if n > 65 || !strings.Contains(log.String(), "the disk does not keep up") {
+		t.Errorf("%d answers of 1 MiB wait; %s", n, &log)
+	}
+	d.put(e)
+	if !d.begin(e) {
+		t.Error("there is no room after one was written")
+	}
+}
+
+// Services whose caches have one directory do not take each other's answers for theirs.
+func TestDiskOfSeveralServices(t *testing.T) {
+	dir := t.TempDir()
+	set := balancer.Cache{Memory: 1, Disk: dir, DiskSize: 1 << 20, MaxObject: 1 << 16}
+	w := newWorld(t, set)
+	w.reply = reply{200, []string{"Cache-Control: max-age=100"}, "of svc"}
+	w.ask("GET", "/")
+	w.c.Wait()
+	for name, own := range map[string]bool{"other": false, "svc": true} {
+		c := New(t.Context(), name, slog.New(slog.DiscardHandler))
+		if err := c.Update(set); err != nil {
+			t.Fatal(err)
+		}
+		if n := c.Stats().DiskEntries; (n == 1) != own {
+			t.Errorf("%s finds %d", name, n)
+		}
+	}
+}
+
+// Nobody waits for a slow client to take an answer that is kept.
+func TestNobodyWaitsForASlowClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, balancer.Cache{})
+		w.reply = reply{200, []string{"Cache-Control: max-age=1, stale-if-error=60", `ETag: "1"`}, "stale"}
+		w.ask("GET", "/")
+		time.Sleep(2 * time.Second)
+		w.reply = reply{503, nil, "failed"}
+		var all sync.WaitGroup
+		all.Go(func() { w.take(&exchange{ctx: t.Context(), slow: 5 * time.Second}, "GET", "/") })
+		synctest.Wait()
+		began := time.Now()
+		if x := w.ask("GET", "/"); x.body.String() != "stale" || time.Since(began) > 0 {
+			t.Errorf("%q after %v", &x.body, time.Since(began))
+		}
+		all.Wait()
+	})
 }

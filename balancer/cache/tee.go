@@ -29,11 +29,13 @@ type tee struct {
 	refreshed *entry
 	keepIt    bool   // refreshed may be kept
 	e         *entry // being made; nil when the answer is not kept
+	cut       bool   // what is being made may come to an end too early, and then somebody else is to try
 	size      int64
+	limit     int64 // of the body of e
 }
 
 func newTee(l *lookup, x http1.Exchange) *tee {
-	return &tee{Exchange: x, l: l, asked: time.Now(), generation: l.c.generation(l.key).Load()}
+	return &tee{Exchange: x, l: l, asked: time.Now(), generation: l.c.generation(l.key).Load(), cut: true}
 }
 
 func (t *tee) swallow() bool { return t.err304 || t.other || t.failed }
@@ -67,15 +69,28 @@ func (t *tee) Start(status int, size int64) error {
 		t.e = newEntry(l, status, h, &res, t.asked, now, set)
 	}
 	if t.e != nil {
-		h.Set("Cache-Status", "wheelhouse; fwd=miss; stored")
-		l.c.setApart(l.key, false)
-	} else {
-		if status < 500 {
-			l.c.setApart(l.key, true)
+		if t.limit = min(set.MaxObject, l.c.largest()-t.e.cost()); size > t.limit {
+			t.e = nil
 		}
-		l.c.land(l.flight) // whoever waits does so in vain
+	}
+	if t.e != nil {
+		h.Set("Cache-Status", "wheelhouse; fwd=miss; stored")
+		if size >= 0 { // else it may still turn out to be too long
+			l.c.setApart(l.key, false)
+		}
+	} else {
+		t.giveUp(status < 500)
 	}
 	return t.Exchange.Start(status, size)
+}
+
+// giveUp lets those go on who wait for an answer that is not kept. apart says that the next one will not be, either.
+func (t *tee) giveUp(apart bool) {
+	t.e, t.cut = nil, false
+	if apart {
+		t.l.c.setApart(t.l.key, true)
+	}
+	t.l.c.land(t.l.flight)
 }
 
 // isFailure are the statuses for which a stale answer may stand in (RFC 5861 §4).
@@ -99,7 +114,7 @@ func (t *tee) keepRefreshed() {
 		t.l.c.Purge(t.l.key)
 		return
 	}
-	t.l.c.keep(t.refreshed, t.generation)
+	t.l.c.keep(t.refreshed, t.generation, t.l.flight)
 }
 
 // Reply implements http1.Exchange.
@@ -126,8 +141,8 @@ func (t *tee) copy(p []byte) {
 	if t.e == nil {
 		return
 	}
-	if int64(len(t.e.body)+len(p)) > t.l.c.set.Load().MaxObject {
-		t.e = nil // longer than it said, or than it could say
+	if int64(len(t.e.body)+len(p)) > t.limit { // longer than it said, or than it could say
+		t.giveUp(true)
 		return
 	}
 	t.e.body = append(t.e.body, p...)
@@ -189,14 +204,15 @@ func (t *tee) Unwrap() http1.Exchange { return t.Exchange }
 // finish keeps the answer, if it is whole.
 func (t *tee) finish() {
 	e := t.e
-	if e == nil || !t.started || t.size >= 0 && int64(len(e.body)) != t.size {
-		return
-	}
-	if t.size < 0 && t.l.r.Reason != "" { // it broke off
+	if e == nil || t.size >= 0 && int64(len(e.body)) != t.size || t.size < 0 && t.l.r.Reason != "" { // it broke off
+		if f := t.l.flight; f != nil && t.cut {
+			f.cut = true
+		}
 		return
 	}
 	e.size = int64(len(e.body))
-	t.l.c.keep(e, t.generation)
+	t.l.c.setApart(t.l.key, false)
+	t.l.c.keep(e, t.generation, t.l.flight)
 }
 
 // newEntry begins an entry; nil when its answer could not be used.

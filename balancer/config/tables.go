@@ -218,7 +218,7 @@ func answerTunables() []Tunable {
 		{Name: "compress_types", Default: "text/html,text/css,text/plain,text/xml,text/javascript,application/javascript,application/json,application/xml,image/svg+xml", Doc: "media types that are compressed", apply: asList(func(s *settings) *[]string { return &s.CompressTypes })},
 		boolean(Tunable{Name: "cache", Default: "off", Doc: "keep answers that may be shared (RFC 9111)"}, func(s *settings) *bool { return &s.Cache.Enabled }),
 		{Name: "cache_memory", Default: "64m", Doc: "memory for them", apply: asSize(func(s *settings) *int64 { return &s.Cache.Memory })},
-		{Name: "cache_disk", Doc: "directory for what memory does not hold", apply: asDir(func(s *settings) *string { return &s.Cache.Disk })},
+		{Name: "cache_disk", Doc: "directory for what memory does not hold; each service has one of its own name in it", apply: asDir(func(s *settings) *string { return &s.Cache.Disk })},
 		{Name: "cache_disk_size", Default: "1g", Doc: "room in that directory", apply: asSize(func(s *settings) *int64 { return &s.Cache.DiskSize })},
 		{Name: "cache_max_object", Default: "8m", Doc: "largest answer that is kept", apply: asSize(func(s *settings) *int64 { return &s.Cache.MaxObject })},
 		boolean(Tunable{Name: "cache_ask_always", Default: "off", Doc: "ask the backend about each answer before it is given again, whatever it says of itself: for backends that decide who may see what and answer conditional requests cheaply; what is private is then kept too, if it has an ETag"},
