@@ -3,6 +3,7 @@
 package transport
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -21,9 +22,9 @@ import (
 const (
 	// handshakeTime is how long a client may take for the PROXY header and the TLS handshake.
 	handshakeTime = 15 * time.Second
-	// maxHandshakes is how many may be under way at once; beyond it, accepting waits.
+	// maxHandshakes is how many may be under way at once; beyond it the oldest is cut: who comes must not wait for thousands that say nothing.
 	maxHandshakes = 4096
-	// refusedPause is between two lines of the log about connections without a PROXY header: there may be thousands a second.
+	// refusedPause is between two lines of the log about connections without a PROXY header, or that were cut: there may be thousands a second.
 	refusedPause = time.Minute
 	h2Header     = 100 << 10 // bytes of a request's head over HTTP/2
 	h2Streams    = 250       // requests at once on one connection
@@ -39,20 +40,27 @@ type Front struct {
 	feed *feed // connections for h2
 
 	headless  pace.Gate // connections without a PROXY header
+	crowded   pace.Gate // handshakes that were cut
 	shaking   sync.WaitGroup
 	room      chan struct{}
 	h2serving sync.WaitGroup
 
 	mu     sync.Mutex // guards all below
-	conns  map[net.Conn]struct{}
+	conns  list.List  // of *shake, the oldest in front
 	closed bool
+}
+
+// shake is a handshake under way.
+type shake struct {
+	nc  net.Conn
+	cut bool // there were too many
 }
 
 // New makes a front for the settings of a service of that name; over takes the connections of protocols that srv does not speak: srv's Others.
 // Keys and certificates are read: what is wrong with them is an error. Sessions that clients have with another front of this name can be
 // resumed if that has the same tickets and demands the same of clients.
 func New(name string, set *balancer.Settings, srv *http1.Server, over *H2Conns, tickets *Tickets, logger *slog.Logger) (*Front, error) {
-	f := &Front{set: set, srv: srv, log: logger, room: make(chan struct{}, maxHandshakes), conns: map[net.Conn]struct{}{}}
+	f := &Front{set: set, srv: srv, log: logger, room: make(chan struct{}, maxHandshakes)}
 	if !set.TLS.Enabled {
 		return f, nil
 	}
@@ -142,14 +150,20 @@ func (f *Front) Serve(ln net.Listener) error {
 		}
 		pause = 0
 		f.srv.Admit()
-		f.room <- struct{}{}
-		if !f.add(nc) {
+		select {
+		case f.room <- struct{}{}:
+		default:
+			f.cutOldest()
+			f.room <- struct{}{} // it ends at once
+		}
+		place := f.add(nc)
+		if place == nil {
 			nc.Close()
 			<-f.room
 			return http1.ErrServerClosed
 		}
 		f.shaking.Go(func() {
-			f.shake(nc)
+			f.shake(nc, place)
 			<-f.room
 		})
 	}
@@ -177,27 +191,44 @@ func (f *Front) isClosed() bool {
 	return f.closed
 }
 
-func (f *Front) add(nc net.Conn) bool {
+// add notes a handshake; nil when the front is closed.
+func (f *Front) add(nc net.Conn) *list.Element {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
-		return false
+		return nil
 	}
-	f.conns[nc] = struct{}{}
-	return true
+	return f.conns.PushBack(&shake{nc: nc})
 }
 
-func (f *Front) remove(nc net.Conn) {
+func (f *Front) remove(place *list.Element) (cut bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.conns, nc)
+	return f.conns.Remove(place).(*shake).cut
+}
+
+// cutOldest ends the handshake that has taken longest.
+func (f *Front) cutOldest() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for e := f.conns.Front(); e != nil; e = e.Next() {
+		if s := e.Value.(*shake); !s.cut {
+			s.cut = true
+			s.nc.Close()
+			return
+		}
+	}
 }
 
 // shake reads what comes before HTTP on a connection, and gives it to the engine for what the client speaks.
-func (f *Front) shake(nc net.Conn) {
+func (f *Front) shake(nc net.Conn, place *list.Element) {
 	ok := false
 	defer func() {
-		f.remove(nc)
+		if f.remove(place) {
+			if n, ok := f.crowded.Pass(refusedPause); ok {
+				f.log.Warn("handshakes are cut: too many are under way", "addr", nc.RemoteAddr(), "count", n)
+			}
+		}
 		if !ok {
 			nc.Close()
 		}
@@ -308,8 +339,8 @@ func plainHTTP(err error) bool {
 func (f *Front) Shutdown(ctx context.Context) error {
 	f.mu.Lock()
 	f.closed = true
-	for nc := range f.conns {
-		nc.Close()
+	for e := f.conns.Front(); e != nil; e = e.Next() {
+		e.Value.(*shake).nc.Close()
 	}
 	f.mu.Unlock()
 	if f.keys != nil {
