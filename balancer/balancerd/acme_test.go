@@ -47,9 +47,21 @@ func resolver(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-// A certificate is had from Let's Encrypt's own test server, by a challenge that is answered on the service's own port; a second
-// balancer finds it where the first has kept it.
+// A certificate is had from Let's Encrypt's own test server, by a challenge that is answered on the service's own port. Nobody is asked for an
+// address on the terminal where none is configured.
 func TestACME(t *testing.T) {
+	out, err := os.Create(filepath.Join(t.TempDir(), "stdout"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout := os.Stdout
+	os.Stdout = out
+	defer func() {
+		os.Stdout = stdout
+		if text, err := os.ReadFile(out.Name()); err != nil || len(text) > 0 {
+			t.Errorf("on standard output: %q, %v", text, err)
+		}
+	}()
 	b, dir, addr := startACME(t, "")
 	balancertest.Eventually(t, "the certificate is there", func() bool {
 		c, err := tls.Dial("tcp", addr, &tls.Config{ServerName: "www.acme.test", InsecureSkipVerify: true})
@@ -62,6 +74,14 @@ func TestACME(t *testing.T) {
 	})
 	if !strings.Contains(b.Log.String(), "certificate obtained") {
 		t.Error("no word of it in the log")
+	}
+	for _, name := range []string{"", "other.test"} { // clients that ask for no name, or for one that there is no certificate for, get an answer
+		c, err := tls.Dial("tcp", addr, &tls.Config{ServerName: name, InsecureSkipVerify: true})
+		if err != nil {
+			t.Errorf("name %q: %v", name, err)
+			continue
+		}
+		c.Close()
 	}
 	if files, _ := filepath.Glob(dir + "/acme/certificates/*/*/*.crt"); len(files) != 1 {
 		t.Errorf("kept: %v", files)
@@ -105,7 +125,7 @@ func startACME(t *testing.T, more string) (b *balancertest.Balancer, dir, addr s
 	if err := os.WriteFile(trust, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	conf := strings.Replace(balancertest.Proxy(names(t, 1), "SET enable_ssl = on\nSET acme_domains = www.acme.test\nSET acme_email = operator@acme.test\nSET acme_storage = "+dir+
+	conf := strings.Replace(balancertest.Proxy(names(t, 1), "SET enable_ssl = on\nSET acme_domains = www.acme.test\nSET acme_storage = "+dir+
 		"/acme\nSET acme_trust = "+trust+"\nSET acme_directory = "+server.URL+wfe.DirectoryPath+"\n"+more), "127.0.0.1:0", addr, 1)
 	return balancertest.Start(t, conf, balancerd.Options{}), dir, addr
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -150,6 +151,9 @@ func TestTLSParameters(t *testing.T) {
 	cert, key := testcert.Pair(t, dir, "server", 1, "server.test")
 	ccert, ckey := testcert.Pair(t, dir, "client", 2, "client.test")
 	other, okey := testcert.Pair(t, dir, "other", 3, "other.test")
+	if err := os.Mkdir(filepath.Join(dir, "java"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	b := balancertest.Start(t, balancertest.Proxy(names(t, 1), fmt.Sprintf("SET enable_ssl = on\nSET ssl_cert_file = %s\nSET ssl_key_file = %s", cert, key)), balancerd.Options{})
 	by := func(c, k string) *tls.Config { // shows its certificate whether the server would have it or not
 		p, err := tls.LoadX509KeyPair(c, k)
@@ -197,7 +201,8 @@ func TestTLSParameters(t *testing.T) {
 		{"SET rp.ssl_verify_mode = 3", &tls.Config{}, ""},
 		{"", by(ccert, ckey), "304 "},
 		{"SET rp.ssl_verify_mode = 0", by(other, okey), "304 "},
-		{"SET rp.ssl_ca_path = " + dir + "\nSET rp.ssl_verify_mode = 3", by(other, okey), "304 "},
+		{"SET rp.ssl_ca_path = " + dir + "\nSET rp.ssl_verify_mode = 3", by(other, okey), "304 "}, // it has a directory in it
+		{"", &tls.Config{}, ""},
 	} {
 		b.Do(tt.conf)
 		st, err := shake(tt.client)

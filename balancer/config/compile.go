@@ -149,6 +149,11 @@ func CheckTLS(t *balancer.TLS) error {
 	case len(t.CertFiles) == 0 && len(t.ACMEDomains) == 0:
 		return Fault("enable_ssl needs ssl_cert_file and ssl_key_file, or acme_domains")
 	}
+	for _, name := range t.ACMEDomains {
+		if strings.Contains(name, "*") { // RFC 8737 has it for single names
+			return fault("acme_domains: %s: there is no certificate for a wildcard without DNS, which the balancer cannot change", name)
+		}
+	}
 	return nil
 }
 

@@ -215,9 +215,11 @@ func TestCheckAll(t *testing.T) {
 		"CREATE SERVICE b\nSET role = selector\nSET default_service = nope\n" +
 		"CREATE SERVICE c\nSET role = selector\nSET listen = 80\nENABLE c\nCREATE SERVICE d\nSET role = selector\nSET listen = 0.0.0.0:80\nENABLE d\n" +
 		"CREATE SERVICE e\nSET role = selector\nSET listen = 80\nCREATE SERVICE f\nSET role = upload_tracker\nSET listen = 80\nENABLE f\n" +
-		"CREATE SERVICE g\nSET role = selector\nSET listen = 127.0.0.1:0\nENABLE g\nCREATE SERVICE h\nSET role = selector\nSET listen = 127.0.0.1:0\nENABLE h\n"
+		"CREATE SERVICE g\nSET role = selector\nSET listen = 127.0.0.1:0\nENABLE g\nCREATE SERVICE h\nSET role = selector\nSET listen = 127.0.0.1:0\nENABLE h\n" +
+		"CREATE SERVICE i\nSET role = selector\nSET enable_ssl = on\nSET acme_domains = a.test, *.a.test\nENABLE i\n"
 	_, err := language().Read(strings.NewReader(text), "x", Expander{}, nil)
 	for _, want := range []string{
+		"x:32: service i: acme_domains: *.a.test: there is no certificate for a wildcard",
 		"x:1: service a: enable_ssl needs ssl_cert_file and ssl_key_file, or acme_domains", "x:1: service a: buffer_uploads needs buffer_uploads_path",
 		"x:6: service b: default_service: service 'nope' does not exist", "x:13: service d: it listens on 0.0.0.0:80, service c on :80: only one can",
 	} {

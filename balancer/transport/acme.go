@@ -51,6 +51,7 @@ func newACME(t balancer.TLS, log *slog.Logger) (*acme, error) {
 	})
 	a.magic = certmagic.New(a.cache, certmagic.Config{
 		Storage: &certmagic.FileStorage{Path: t.ACMEStorage}, Logger: quiet, OnEvent: a.event,
+		DefaultServerName: t.ACMEDomains[0], FallbackServerName: t.ACMEDomains[0], // as of certificates in files
 	})
 	issuer := certmagic.NewACMEIssuer(a.magic, certmagic.ACMEIssuer{
 		CA: t.ACMEDirectory, Email: t.ACMEEmail, Agreed: true, DisableHTTPChallenge: true, TrustedRoots: roots, Logger: quiet,
@@ -78,11 +79,9 @@ func (a *acme) event(_ context.Context, event string, data map[string]any) error
 func (a *acme) start() {
 	a.once.Do(func() {
 		a.work.Go(func() {
-			if err := a.magic.ManageSync(a.ctx, a.domains); err != nil && a.ctx.Err() == nil {
-				a.log.Error("certificates are not all there, it is tried again", "err", err)
-				if err := a.magic.ManageAsync(a.ctx, a.domains); err != nil {
-					a.log.Error("certificates will not be tried again", "err", err)
-				}
+			// Not ManageSync: that asks on standard input for an address where none is configured.
+			if err := a.magic.ManageAsync(a.ctx, a.domains); err != nil && a.ctx.Err() == nil {
+				a.log.Error("certificates cannot be managed", "err", err)
 			}
 		})
 	})

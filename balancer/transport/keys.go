@@ -181,6 +181,9 @@ func readClients(t balancer.TLS) (d clientDemands, err error) {
 	}
 	found, sum := false, sha256.New()
 	for _, f := range files {
+		if fi, err := os.Stat(f); err == nil && fi.IsDir() { // /etc/ssl/certs/java
+			continue
+		}
 		pem, err := os.ReadFile(f)
 		if err != nil {
 			return d, fmt.Errorf("ssl_ca_path: %w", err)
