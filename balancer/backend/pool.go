@@ -222,7 +222,7 @@ func (p *Pool) Refresh() {
 // failed the request already; they are chosen only when there is no other.
 func (p *Pool) pick(now time.Time, key string, exclude []*Node, ok func(*Node) bool) *Node {
 	set, v := p.set.Load(), p.view.Load()
-	if set.Method == balancer.ConsistentHash {
+	if set.Method == balancer.ConsistentHash && key != "" {
 		if n := v.ring.find(key, func(n *Node) bool { return n.usable(now) && ok(n) && !slices.Contains(exclude, n) }); n != nil {
 			return n
 		}

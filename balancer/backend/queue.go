@@ -134,7 +134,7 @@ func (q *Queue) changed() {
 // Want is what a request asks of Get.
 type Want struct {
 	Priority balancer.Priority
-	Key      string  // for ConsistentHash
+	Key      string  // for ConsistentHash; "": the request has none, and belongs to no node more than to another
 	Exclude  []*Node // have failed the request already
 	Node     string  // address of the node that is wanted most, "": none; if it may not be used it is as if none were given
 	Retry    bool    // a node has failed the request already: it counts towards max_retries

@@ -268,6 +268,12 @@ func TestBalanceMethods(t *testing.T) {
 			}
 			return ""
 		}},
+		{"consistent_hash\nSET p.hash_key = cookie:session", func(c map[string]int) string { // the requests have none
+			if c["0"] == 0 || c["1"] == 0 || c["2"] == 0 {
+				return "want some for each"
+			}
+			return ""
+		}},
 	} {
 		b := balancertest.Start(t, balancertest.Proxy(nil, ""), balancerd.Options{})
 		b.Do("POOL p ADD " + back[0] + " weight=2\nPOOL p ADD " + back[1] + "\nPOOL p ADD " + back[2] + "\nSET p.balance_method = " + tt.method)

@@ -36,7 +36,7 @@ func poolTunables() []PoolTunable {
 			p.Method = balancer.Method(i)
 			return nil
 		}},
-		{"hash_key", "uri", "what consistent_hash goes by: uri, path, ip, header:NAME, cookie:NAME", func(p *pool, v string) error {
+		{"hash_key", "uri", "what consistent_hash goes by: uri, path, ip, header:NAME, cookie:NAME; requests that lack the header or cookie go to any node", func(p *pool, v string) error {
 			kind, name, _ := strings.Cut(v, ":")
 			if !slices.Contains([]string{"uri", "path", "ip", "header", "cookie"}, kind) || (kind == "header" || kind == "cookie") != (name != "") {
 				return kindFault("Expecting uri, path, ip, header:NAME or cookie:NAME for parameter '%s'")
