@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -158,6 +159,37 @@ func TestReproxyCache(t *testing.T) {
 	}
 	if st := b.Service("rp").Proxy().ReproxyCache(); st.Size != 2 || st.Hits != 3 {
 		t.Errorf("stats %+v", st)
+	}
+}
+
+// When none of the URLs that are kept can be fetched, the application is asked, which may know better ones: no client sees an error.
+func TestReproxyCacheOfWhatHasGone(t *testing.T) {
+	var url atomic.Pointer[string]
+	set := func(s string) { url.Store(&s) }
+	back := balancertest.Backend(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-REPROXY-URL", "http://"+*url.Load()+"/")
+		w.Header().Set("X-REPROXY-CACHE-FOR", "60; X-Kept")
+		w.Header().Set("X-Kept", *url.Load())
+	})
+	b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET enable_reproxy = on\nSET reproxy_cache_maxsize = 2"), balancerd.Options{})
+	var n atomic.Int64
+	gone := balancertest.Engine(t, func(x http1.Exchange) {
+		if n.Add(1) == 1 {
+			x.Reply(200, []byte("old"))
+			return
+		}
+		x.Reply(404, nil)
+	})
+	set(gone)
+	if _, got := get(t, b.URL("rp", "/")); got != "old" {
+		t.Fatalf("%q", got)
+	}
+	now := storage(t, "new", 0)
+	set(now)
+	for range 2 {
+		if res, got := get(t, b.URL("rp", "/")); res.StatusCode != 200 || got != "new" || !slices.Equal(res.Header.Values("X-Kept"), []string{now}) {
+			t.Errorf("%d %q %v", res.StatusCode, got, res.Header)
+		}
 	}
 }
 

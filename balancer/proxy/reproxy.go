@@ -118,6 +118,13 @@ func drain(res *http1.Response) {
 
 // fromURLs answers with the first of several URLs that can be had. When one breaks off, the next goes on where it stopped.
 func (c *call) fromURLs(o order, status int) {
+	if err := c.tryURLs(o, status); err != nil {
+		c.r.Error(503, "", "none of the URLs could be fetched: "+err.Error())
+	}
+}
+
+// tryURLs is fromURLs that does not answer, and says why, if none can be had.
+func (c *call) tryURLs(o order, status int) error {
 	s := stream{c: c, urls: o.urls[:min(len(o.urls), maxURLs)], expected: o.expected, method: "GET"}
 	if c.ctx == nil {
 		s.c.ctx = c.x.Context()
@@ -136,8 +143,7 @@ func (c *call) fromURLs(o order, status int) {
 	}
 	res := s.open(rng)
 	if res == nil {
-		c.r.Error(503, "", "none of the URLs could be fetched: "+errors.Join(s.errs...).Error())
-		return
+		return errors.Join(s.errs...)
 	}
 	h := c.x.Header()
 	if res.Status == 206 || res.Status == 416 {
@@ -149,9 +155,10 @@ func (c *call) fromURLs(o order, status int) {
 	goOn, err := c.r.Begin(status, res.ContentLength)
 	if !goOn || err != nil || bodiless(s.method, status) {
 		s.close(res)
-		return
+		return nil
 	}
 	c.finish(s.copyAll(res))
+	return nil
 }
 
 func copyOne(dst, src *http1.Header, name string) {

@@ -109,7 +109,7 @@ func (c *call) remember(o order, h *http1.Header) {
 	c.p.cache.put(e, c.set.ReproxyCacheMaxSize)
 }
 
-// fromCache answers from the cache; false when it cannot.
+// fromCache answers from the cache; false when it cannot, and the application is to be asked.
 func (c *call) fromCache() bool {
 	q := c.x.Request()
 	if q.Method != "GET" && q.Method != "HEAD" || q.HasBody() {
@@ -131,9 +131,12 @@ func (c *call) fromCache() bool {
 		return true
 	}
 	c.ctx = c.x.Context()
-	c.fromURLs(e.order, 200)
-	if c.r.Status == 503 {
-		c.p.cache.remove(e.key) // the application may know better URLs
+	if err := c.tryURLs(e.order, 200); err != nil {
+		c.p.Log.Debug("kept URLs cannot be fetched, the application is asked", "err", err)
+		c.p.cache.remove(e.key) // it may know better ones
+		h.Reset()
+		c.r.CacheHit, c.r.Backend = "", ""
+		return false
 	}
 	return true
 }
