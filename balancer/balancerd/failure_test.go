@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"wheelhouse/balancer"
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/balancertest"
 	"wheelhouse/internal/http1"
@@ -103,6 +104,48 @@ func TestResponseBreaksOff(t *testing.T) {
 			t.Errorf("%s: the body ended as if it were whole", head)
 		}
 		res.Body.Close()
+	}
+}
+
+// A backend is not blamed for an answer that its client did not wait for.
+func TestClientGoesDuringTheResponse(t *testing.T) {
+	for head, status := range map[string]int{"Content-Length: 100000000\r\n": 200, "Content-Length: 5000\r\n": 0, "Transfer-Encoding: chunked\r\n": 200} {
+		for _, reproxied := range []bool{false, true} {
+			sent := make(chan struct{}, 9)
+			back := balancertest.Raw(t, func(nc net.Conn) {
+				bufio.NewReader(nc).ReadString('\n')
+				fmt.Fprintf(nc, "HTTP/1.1 200 OK\r\n%s\r\nfffff\r\nsome", head)
+				sent <- struct{}{}
+				io.Copy(io.Discard, nc)
+			})
+			if reproxied {
+				back = app(t, 200, "", "X-REPROXY-URL", "http://"+back+"/ http://"+back+"/")
+			}
+			type end struct {
+				status int
+				reason string
+			}
+			ended := make(chan end, 1)
+			b := balancertest.Start(t, balancertest.Proxy([]string{back}, "SET enable_reproxy = on"), balancerd.Options{Finished: func(r *balancer.Request) {
+				ended <- end{r.Status, r.Reason}
+			}})
+			nc, err := net.Dial("tcp", b.Addr("rp"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprint(nc, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+			<-sent
+			if status != 0 {
+				nc.Read(make([]byte, 4096)) // the head has come through
+			}
+			nc.Close()
+			if e := <-ended; !strings.HasPrefix(e.reason, "the client is gone") || e.status != status && !reproxied {
+				t.Errorf("%s, reproxied %v: status %d, reason %q", head, reproxied, e.status, e.reason)
+			}
+			if log := b.Log.String(); strings.Contains(log, "broke off") {
+				t.Errorf("%s, reproxied %v: %s", head, reproxied, log)
+			}
+		}
 	}
 }
 

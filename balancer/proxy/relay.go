@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync"
@@ -64,6 +65,10 @@ func (c *call) relaySmall(res *http1.Response, status int) {
 		n += m
 		if err != nil && int64(n) < size {
 			res.Body.Close()
+			if c.clientGone(err) {
+				c.finish(err)
+				return
+			}
 			c.r.Error(502, "", "backend "+c.r.Backend+" broke off its response: "+err.Error())
 			return
 		}
@@ -77,13 +82,19 @@ func bodiless(method string, status int) bool {
 	return method == "HEAD" || status == 204 || status == 304
 }
 
+// clientGone reports whether a backend's response could not be read on because nobody waits for it any more.
+func (c *call) clientGone(err error) bool {
+	gone := context.Cause(c.x.Context())
+	return gone != nil && errors.Is(err, gone)
+}
+
 // finish ends an answer whose body was copied, or broke off.
 func (c *call) finish(err error) {
 	if err == nil {
 		return
 	}
 	var read *http1.BodyReadError
-	if errors.As(err, &read) {
+	if errors.As(err, &read) && !c.clientGone(err) {
 		c.r.Reason = "backend " + c.r.Backend + " broke off its response: " + read.Err.Error()
 	} else {
 		c.r.Reason = "the client is gone: " + err.Error()

@@ -271,7 +271,7 @@ func (s *stream) copyAll(res *http1.Response) error {
 		err := s.c.copyBody(res, s.c.set.BufferSizeReproxyURL)
 		s.done()
 		var read *http1.BodyReadError
-		if err == nil || !errors.As(err, &read) || s.total < 0 || s.size < 0 {
+		if err == nil || !errors.As(err, &read) || s.c.clientGone(err) || s.total < 0 || s.size < 0 {
 			return err
 		}
 		got := s.c.r.Sent - sent
