@@ -2,6 +2,7 @@ package balancerd_test
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -197,9 +198,16 @@ func TestReproxyService(t *testing.T) {
 	back := balancertest.Backend(t, echo)
 	conf := balancertest.Proxy([]string{app(t, 200, "", "X-REPROXY-SERVICE", "Second")}, "SET enable_reproxy = on") +
 		"CREATE POOL q\nPOOL q ADD " + back + "\nCREATE SERVICE second\nSET role = reverse_proxy\nSET pool = q\nENABLE second\n"
-	b := balancertest.Start(t, conf, balancerd.Options{})
+	b := balancertest.Start(t, conf, balancerd.Options{Local: map[string]http1.Handler{"echo": http1.HandlerFunc(func(x http1.Exchange) {
+		body, _ := io.ReadAll(x.Body())
+		x.Reply(200, body)
+	})}})
 	if _, got := do(t, "PUT", b.URL("rp", "/x"), strings.NewReader("body")); !strings.Contains(got, "PUT "+b.Addr("rp")+" /x len=4") || !strings.HasSuffix(got, "\n\nbody") {
 		t.Errorf("the second service's backend: %s", got)
+	}
+	b.Do("POOL q REMOVE " + back + "\nPOOL q ADD local:echo")
+	if _, got := do(t, "PUT", b.URL("rp", "/x"), strings.NewReader("body")); got != "body" {
+		t.Errorf("the second service's handler in this process: %q", got)
 	}
 	b.Do("SET second.pool = p\nSET second.enable_reproxy = on") // the two now send each other round
 	if res, _ := get(t, b.URL("rp", "/x")); res.StatusCode != 404 {

@@ -50,6 +50,9 @@ func (x *localExchange) Request() *http1.Request {
 	return x.Exchange.Request()
 }
 
+// Body is the client's, from its beginning.
+func (x *localExchange) Body() io.Reader { return x.c.r.Body() }
+
 // edited is a request with changed fields; nil when nothing is to be changed.
 func (c *call) edited() *http1.Request {
 	r, q := c.r, c.x.Request()

@@ -203,8 +203,8 @@ func (u *upload) limit() int64 {
 
 // copy writes the body.
 func (u *upload) copy(f *atomicfile.File) error {
-	limit := u.limit()
-	body := u.r.X.Body()
+	limit, want := u.limit(), u.r.X.Request().ContentLength
+	body := u.r.Body()
 	buf := make([]byte, 64<<10)
 	for total := int64(0); ; {
 		n, err := body.Read(buf)
@@ -220,6 +220,9 @@ func (u *upload) copy(f *atomicfile.File) error {
 			}
 		}
 		if errors.Is(err, io.EOF) {
+			if want >= 0 && total != want { // not even of a service that has handed the request on
+				return bodyError{io.ErrUnexpectedEOF}
+			}
 			return nil
 		}
 		if err != nil {

@@ -295,3 +295,28 @@ func TestOneOfSeveralPutsSucceeds(t *testing.T) {
 		t.Errorf("%v, %v; want the one file", entries, err)
 	}
 }
+
+// A PUT that another service has handed on, after it had read the body, writes that body.
+func TestPutHandedOn(t *testing.T) {
+	dir := docroot(t, nil)
+	app := balancertest.Backend(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.Header().Set("X-REPROXY-SERVICE", "w")
+	})
+	b := startWith(t, "CREATE SERVICE w\nSET role = web_server\nSET docroot = "+dir+"\nSET enable_put = on\nENABLE w\n"+
+		balancertest.Proxy([]string{app}, "SET enable_reproxy = on\nSET buffer_uploads_path = "+t.TempDir()+"\nSET buffer_uploads = on"), balancerd.Options{})
+	for name, n := range map[string]int{"empty": 0, "in memory": 1000, "in a file": 300000, "chunked": 1000} {
+		body := strings.Repeat("b", n)
+		var in io.Reader = strings.NewReader(body)
+		if name == "chunked" {
+			in = io.MultiReader(in) // of a length that nobody knows
+		}
+		file := strings.ReplaceAll(name, " ", "-")
+		if a := askReader(t, "PUT", b.URL("rp", "/"+file), in); a.status != 201 {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+		if got, err := os.ReadFile(filepath.Join(dir, file)); err != nil || string(got) != body {
+			t.Errorf("%s: the file has %d bytes, %v; want %d", name, len(got), err, n)
+		}
+	}
+}
