@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,5 +171,39 @@ func TestProxySlowBody(t *testing.T) {
 	}
 	if res, err := http.ReadResponse(bufio.NewReader(nc), nil); err != nil || res.StatusCode != 200 {
 		t.Errorf("= %+v, %v", res, err)
+	}
+}
+
+// A client whose upload stalls is told so, also where the body goes through the kernel alone; one whose connection was only woken goes on.
+func TestProxyStalledBody(t *testing.T) {
+	up, _ := upstream(t)
+	c := NewClient(ClientOptions{})
+	defer c.Close()
+	s, addr := serve(t, proxy(t, c, up), Options{Limits: Limits{BodyTimeout: 500 * time.Millisecond}})
+	nc := dialTest(t, addr)
+	const size = 3000000
+	mustWrite(t, nc, fmt.Sprintf("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", size))
+	mustWrite(t, nc, string(make([]byte, size/2)))
+	eventually(t, "some of it is spliced", func() bool { return c.Stats().SpliceBytes > size/4 })
+	s.mu.Lock()
+	for c := range s.conns {
+		c.nc.SetReadDeadline(past)
+	}
+	s.mu.Unlock()
+	mustWrite(t, nc, string(make([]byte, size/2)))
+	r := bufio.NewReader(nc)
+	if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 200 {
+		t.Fatalf("woken: %+v, %v", res, err)
+	} else if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, nc, fmt.Sprintf("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", size))
+	mustWrite(t, nc, string(make([]byte, size/2)))
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatalf("stalled: %v", err)
+	}
+	if why, _ := io.ReadAll(res.Body); !strings.Contains(string(why), "the body stopped arriving") {
+		t.Errorf("stalled: %d %s", res.StatusCode, why)
 	}
 }

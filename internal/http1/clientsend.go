@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"time"
 )
 
 // send writes the request. When the server answers before it has all of it, res is filled in.
@@ -301,7 +302,17 @@ func (cc *clientConn) spliceFrom(b *reqBody, size int64) error {
 			armed = cc.armWrite()
 		},
 	}
-	moved, eof, rerr, werr := s.run(cc.raw, c.raw, size-n)
+	left := size - n
+	moved, eof, rerr, werr := s.run(cc.raw, c.raw, left)
+	for rerr != armed && errors.Is(rerr, os.ErrDeadlineExceeded) { // as in conn.read
+		b.took(moved)
+		left -= moved
+		if c.late || c.word.Load()&claimed != 0 {
+			return readError(b.fail(errLate))
+		}
+		c.nc.SetReadDeadline(time.Time{}) // it was to wake the connection while it was idle
+		moved, eof, rerr, werr = s.run(cc.raw, c.raw, left)
+	}
 	c.enter(phaseHandle)
 	b.took(moved)
 	switch {
