@@ -279,9 +279,28 @@ func (c *conn) Context() context.Context {
 func (c *conn) watch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cancel != nil && !c.gone && c.raw != nil && c.ctx.Err() == nil && peerClosed(c.raw) {
+	if c.cancel != nil && !c.gone && c.ctx.Err() == nil && c.peerClosed() {
 		c.cancel(ErrClientGone)
 	}
+}
+
+func (c *conn) peerClosed() bool {
+	if c.raw != nil {
+		return peerClosed(c.raw)
+	}
+	raw := c.socket()
+	return raw != nil && tlsPeerClosed(raw)
+}
+
+// onlyAlert reports whether b is nothing, or one record of TLS which is, or in TLS 1.3 may be, an alert (RFC 8446 §5.2, §6): nothing that is as
+// short is a request.
+func onlyAlert(b []byte) bool {
+	const alert, data, header, tls13 = 21, 23, 5, 2 + 1 + 16
+	if len(b) < header {
+		return len(b) == 0
+	}
+	n := int(b[3])<<8 | int(b[4])
+	return len(b) == header+n && (b[0] == alert || b[0] == data && n <= tls13)
 }
 
 func (c *conn) Request() *Request   { return &c.req }

@@ -298,6 +298,41 @@ func peerClosed(raw rawConn) (gone bool) {
 	return gone
 }
 
+// tlsPeerClosed is peerClosed for a connection that TLS lies upon: the last that a peer sends is an alert that says so, which nobody has read
+// while a handler runs.
+func tlsPeerClosed(raw rawConn) (gone bool) {
+	raw.Control(func(fd uintptr) {
+		if !hungUp(fd) {
+			return
+		}
+		var b [64]byte
+		for {
+			n, err := rawio.Peek(fd, b[:])
+			switch {
+			case err == syscall.EINTR:
+				continue
+			case err == syscall.EAGAIN:
+			default:
+				gone = err != nil || onlyAlert(b[:n])
+			}
+			return
+		}
+	})
+	return gone
+}
+
+// hungUp reports whether the peer has closed its side, whatever there is to read.
+func hungUp(fd uintptr) bool {
+	const errHup, rdHup = 0x8 | 0x10, 0x2000 // POLLERR, POLLHUP; POLLRDHUP: include/uapi/asm-generic/poll.h
+	p := struct {
+		fd              int32
+		events, revents int16
+	}{fd: int32(fd), events: rdHup}
+	var now syscall.Timespec
+	n, _, _ := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	return n == 1 && p.revents&(rdHup|errHup) != 0
+}
+
 // readable reports whether there is anything to read, the end of the stream included: on an idle connection to a server
 // either means that it cannot be used any more.
 func readable(raw rawConn) (is bool) {

@@ -42,6 +42,8 @@ func readPooled(rawConn) (*buffer, error) { return nil, errors.ErrUnsupported }
 
 func peerClosed(rawConn) bool { return false }
 
+func tlsPeerClosed(rawConn) bool { return false }
+
 func awaitAnswer(rawConn) bool { return false }
 
 func readable(rawConn) bool { return false }

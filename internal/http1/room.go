@@ -16,14 +16,7 @@ var _ Pacer = (*conn)(nil)
 
 // Room implements [Pacer].
 func (c *conn) Room(n int) bool {
-	raw := c.raw
-	for nc := c.nc; raw == nil; raw = rawConnOf(nc) {
-		t, ok := nc.(interface{ NetConn() net.Conn }) // TLS, and what it may lie upon
-		if !ok {
-			break
-		}
-		nc = t.NetConn()
-	}
+	raw := c.socket()
 	if raw == nil {
 		return false
 	}
@@ -34,6 +27,19 @@ func (c *conn) Room(n int) bool {
 	raw.Control(func(fd uintptr) { size, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF) })
 	// The kernel counts its own bookkeeping against the buffer: half of it is what surely fits.
 	return unsent(raw)+n <= size/2
+}
+
+// socket gives access to the descriptor, be it one that TLS lies upon; nil where there is none.
+func (c *conn) socket() rawConn {
+	raw := c.raw
+	for nc := c.nc; raw == nil; raw = rawConnOf(nc) {
+		t, ok := nc.(interface{ NetConn() net.Conn }) // TLS, and what it may lie upon
+		if !ok {
+			break
+		}
+		nc = t.NetConn()
+	}
+	return raw
 }
 
 // Looper is an [Exchange] that knows which event loop its connection waits in. Those of this package's server are.

@@ -2,10 +2,12 @@ package http1
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -260,6 +262,58 @@ func TestClientGone(t *testing.T) {
 	case <-cause:
 	case <-time.After(wait):
 		t.Error("the context did not end with the client")
+	}
+}
+
+// The same over TLS, whose last word lies unread in the socket.
+func TestClientGoneTLS(t *testing.T) {
+	if !haveRaw {
+		t.Skip("the socket cannot be looked at")
+	}
+	h := httptest.NewTLSServer(nil) // its certificate serves
+	defer h.Close()
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		entered, ended := make(chan bool, 1), make(chan bool, 1)
+		s := NewServer(HandlerFunc(func(x Exchange) {
+			ctx := x.Context()
+			entered <- true
+			<-ctx.Done()
+			ended <- true
+		}), Options{})
+		t.Cleanup(func() { s.Close() })
+		ln := listen(t)
+		go s.Serve(tls.NewListener(ln, h.TLS))
+		c, err := tls.Dial("tcp", ln.Addr().String(), &tls.Config{InsecureSkipVerify: true, MinVersion: version, MaxVersion: version, NextProtos: []string{"http/1.1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustWrite(t, c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		<-entered
+		c.Close()
+		select {
+		case <-ended:
+		case <-time.After(wait):
+			t.Errorf("TLS %#x: the context did not end with the client", version)
+		}
+	}
+}
+
+// A client that has sent another request before it closed its side has not gone.
+func TestLastWordOfTLS(t *testing.T) {
+	record := func(kind byte, n int) []byte {
+		return append([]byte{kind, 3, 3, byte(n >> 8), byte(n)}, make([]byte, n)...)
+	}
+	alert := record(23, 19)
+	for name, v := range map[string]struct {
+		b    []byte
+		last bool
+	}{
+		"nothing": {nil, true}, "alert": {record(21, 26), true}, "alert of TLS 1.3": {alert, true},
+		"data": {record(23, 40), false}, "two records": {append(record(23, 30), alert...), false}, "half a record": {alert[:10], false}, "half a head": {alert[:3], false},
+	} {
+		if got := onlyAlert(v.b); got != v.last {
+			t.Errorf("%s: %v; want %v", name, got, v.last)
+		}
 	}
 }
 
