@@ -199,6 +199,8 @@ type Totals struct {
 type Administration interface {
 	// Topology returns the clusters, storages and classes. It may be up to a second old.
 	Topology(ctx context.Context) (*Topology, error)
+	// TopologyNow is Topology as it is at the moment, for whom an older one did not serve.
+	TopologyNow(ctx context.Context) (*Topology, error)
 	// PutCluster creates a cluster (ID 0: the next free one) or replaces the one with that ID, and returns its ID.
 	PutCluster(ctx context.Context, c Cluster) (ClusterID, error)
 	// RemoveCluster removes a cluster that has neither storages nor objects. ErrInUse, ErrNoCluster.

@@ -25,6 +25,12 @@ func (c *SQLite) Topology(ctx context.Context) (*store.Topology, error) {
 	if have != nil && have.Version >= c.topologyLeast.Load() && now.Sub(have.at) < c.opts.TopologyAge && !now.Before(have.at) {
 		return have.Topology, nil
 	}
+	return c.TopologyNow(ctx)
+}
+
+// TopologyNow is Topology as it is at the moment.
+func (c *SQLite) TopologyNow(ctx context.Context) (*store.Topology, error) {
+	have, now := c.topology.Load(), c.opts.Now()
 	var t *store.Topology
 	err := c.view(ctx, func(conn *sqldb.Conn) error {
 		v, err := topologyVersion(conn)

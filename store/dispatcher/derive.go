@@ -219,7 +219,7 @@ func (d *Dispatcher) derivedBucket(ctx context.Context, t *target, o *store.Obje
 
 // readWhole reads an object into memory that counts like an upload's. The caller releases it.
 func (d *Dispatcher) readWhole(ctx context.Context, o *store.Object, t *target) (*body, error) {
-	v, err := d.views.get(ctx, d.cat)
+	v, err := d.views.holding(ctx, d.cat, o)
 	if err != nil {
 		return nil, err
 	}

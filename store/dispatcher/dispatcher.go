@@ -28,6 +28,7 @@ type Catalog interface {
 	store.Objects
 	store.Buckets
 	Topology(ctx context.Context) (*store.Topology, error)
+	TopologyNow(ctx context.Context) (*store.Topology, error)
 	Key(ctx context.Context, id string) (store.AccessKey, store.Account, error)
 	Accounts(ctx context.Context) ([]store.Account, error)
 	EnqueueRepair(ctx context.Context, id store.ObjectID, storage store.StorageID) error

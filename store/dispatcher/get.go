@@ -174,7 +174,7 @@ func (d *Dispatcher) sendWhole(x http1.Exchange, o *store.Object, t *target) *fa
 		}
 	}
 	defer d.waited(time.Now())
-	v, err := d.views.get(x.Context(), d.cat)
+	v, err := d.views.holding(x.Context(), d.cat, o)
 	if err != nil {
 		return fail(err, t)
 	}
@@ -241,7 +241,7 @@ func (d *Dispatcher) sendSmall(x http1.Exchange, o *store.Object, data []byte) {
 // stream sends pieces, each from the first storage that gives it, and from the next one where that breaks off, also in
 // the middle: the client sees one unbroken body.
 func (d *Dispatcher) stream(x http1.Exchange, o *store.Object, status int, size int64, pieces []piece, end []byte, t *target) *failure {
-	v, err := d.views.get(x.Context(), d.cat)
+	v, err := d.views.holding(x.Context(), d.cat, o)
 	if err != nil {
 		return fail(err, t)
 	}

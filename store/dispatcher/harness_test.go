@@ -27,6 +27,7 @@ import (
 type testStore struct {
 	t       *testing.T
 	url     string
+	path    string // of the catalog
 	cat     *catalog.SQLite
 	devices map[store.StorageID]*faultyDevice
 	d       *dispatcher.Dispatcher
@@ -54,11 +55,12 @@ func newStore(t *testing.T, s setup) *testStore {
 	if s.cached {
 		age = time.Hour
 	}
-	cat, err := catalog.OpenSQLite(ctx, filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{TopologyAge: age})
+	path := filepath.Join(t.TempDir(), "catalog.db")
+	cat, err := catalog.OpenSQLite(ctx, path, catalog.Options{TopologyAge: age})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ts := &testStore{t: t, cat: cat, devices: map[store.StorageID]*faultyDevice{}, http: &http.Client{Transport: &http.Transport{}}, local: s.local, inside: s.inside}
+	ts := &testStore{t: t, path: path, cat: cat, devices: map[store.StorageID]*faultyDevice{}, http: &http.Client{Transport: &http.Transport{}}, local: s.local, inside: s.inside}
 	for range max(1, s.clusters) {
 		cluster, err := cat.PutCluster(ctx, store.Cluster{Name: "c"})
 		if err != nil {

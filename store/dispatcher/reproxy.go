@@ -53,7 +53,7 @@ func containsAddr(prefixes []netip.Prefix, a netip.Addr) bool {
 // reproxy answers with the URLs of an object's entities, best first. Conditions have been decided here; ranges are the
 // proxy's to ask the storage for. done is false when no storage is known, so that the ordinary way finds out why.
 func (d *Dispatcher) reproxy(x http1.Exchange, o *store.Object) (done bool, f *failure) {
-	v, err := d.views.get(x.Context(), d.cat)
+	v, err := d.views.holding(x.Context(), d.cat, o)
 	if err != nil {
 		return false, fail(err, &target{})
 	}

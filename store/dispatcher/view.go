@@ -40,8 +40,32 @@ func (c *viewCache) get(ctx context.Context, cat Catalog) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c.of(top), nil
+}
+
+// now is get with the topology as it is at the moment.
+func (c *viewCache) now(ctx context.Context, cat Catalog) (*view, error) {
+	top, err := cat.TopologyNow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.of(top), nil
+}
+
+// holding is a view in which the object's cluster is known: one that another process has just added is not yet in a topology that is a
+// second old.
+func (c *viewCache) holding(ctx context.Context, cat Catalog, o *store.Object) (*view, error) {
+	v, err := c.get(ctx, cat)
+	if err != nil || v.clusters[o.Cluster] != nil {
+		return v, err
+	}
+	return c.now(ctx, cat)
+}
+
+// of is the view of a topology.
+func (c *viewCache) of(top *store.Topology) *view {
 	if v := c.current.Load(); v != nil && (v.top == top || v.top.Version == top.Version) {
-		return v, nil
+		return v
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -62,7 +86,7 @@ func (c *viewCache) get(ctx context.Context, cat Catalog) (*view, error) {
 		v.classes[top.Classes[i].Name] = &top.Classes[i]
 	}
 	c.current.Store(v)
-	return v, nil
+	return v
 }
 
 // suspicionOf finds what is remembered of a storage, or nil.

@@ -26,7 +26,7 @@ func TestEveryMethodIsJudged(t *testing.T) {
 		"UndeleteBucket", "Settings", "Close",
 	}
 	reads := []string{
-		"Scan", "BucketByID", "ListBuckets", "ObjectByID", "MissingOn", "DeletedObject", "Unknown", "Leases", "Fenced", "NextID", "Gaps", "Totals", "Topology", "Accounts", "Key", "Keys",
+		"Scan", "BucketByID", "ListBuckets", "ObjectByID", "MissingOn", "DeletedObject", "Unknown", "Leases", "Fenced", "NextID", "Gaps", "Totals", "Topology", "TopologyNow", "Accounts", "Key", "Keys",
 		"Deleted", "Owed", "Processes", "IDDigests", "ObjectsByID", "DeletedByID",
 	}
 	harmless := []string{
