@@ -60,9 +60,13 @@ type Commit struct {
 // Written says which storages hold an object that is to be made visible. The catalog then finds out by itself, in the same
 // transaction, whom else the object is owed: every other storage of its cluster that is not dead, and those that were begun to be
 // filled after the topology that the writer went by, as the entity may have been lost with what was there before.
+//
+// Those it goes by must still hold it: where fewer than Durable of On are in the cluster, alive, and not begun anew, as when the cluster
+// was drained and removed meanwhile, nothing becomes visible, and the error is ErrNoWritable.
 type Written struct {
 	On       []StorageID
 	Topology uint64 // version of the topology by which the storages were chosen
+	Durable  int    // how many must hold it; 0: 1
 }
 
 // Condition must hold for the object that is visible at the time, or nothing happens and ErrPrecondition is returned. The
@@ -215,7 +219,8 @@ type Administration interface {
 	SetStorageMode(ctx context.Context, id StorageID, mode StorageMode) error
 	// SetStorageUsage records what a storage last said of itself. ErrNoStorage.
 	SetStorageUsage(ctx context.Context, id StorageID, capacity, used int64) error
-	// RemoveStorage removes a storage: one that is dead, or whose cluster holds no objects. ErrInUse, ErrNoStorage.
+	// RemoveStorage removes a storage: one that is dead and not the last of its cluster, or whose cluster holds no objects. ErrInUse,
+	// ErrNoStorage.
 	RemoveStorage(ctx context.Context, id StorageID) error
 	// PutClass creates or replaces a class.
 	PutClass(ctx context.Context, c Class) error

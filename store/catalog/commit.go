@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,12 +23,15 @@ func (c *SQLite) commitFresh(ctx context.Context, cm store.Commit) (replaced sto
 		return store.Object{}, nil, false, err
 	}
 	err = c.write(ctx, func(t *txn) (err error) {
+		var gone error
 		if cm.Written != nil {
-			if cm.Object.Missing, err = t.owing(cm.Object.Cluster, cm.Written); err != nil {
+			if cm.Object.Missing, err = t.owing(cm.Object.Cluster, cm.Written); errors.Is(err, store.ErrNoWritable) {
+				gone = err
+			} else if err != nil {
 				return err
 			}
 		}
-		replaced, fresh, err = t.commit(&cm)
+		replaced, fresh, err = t.commit(&cm, gone)
 		return err
 	})
 	if err != nil {
@@ -54,7 +58,8 @@ func checkName(what, name string, most int) error {
 	return nil
 }
 
-func (t *txn) commit(cm *store.Commit) (replaced store.Object, fresh bool, err error) {
+// commit makes the object visible unless it is so already; where gone says why it must not be, it does not.
+func (t *txn) commit(cm *store.Commit, gone error) (replaced store.Object, fresh bool, err error) {
 	o := &cm.Object
 	if err := t.needLease(o.ID); err != nil {
 		return replaced, false, err
@@ -62,7 +67,7 @@ func (t *txn) commit(cm *store.Commit) (replaced store.Object, fresh bool, err e
 	if err := t.needBucket(o.Bucket); err != nil {
 		return replaced, false, err
 	}
-	if cm.Condition.Holds(nil) {
+	if gone == nil && cm.Condition.Holds(nil) {
 		// Usually there is no object with the name, and then one statement is enough.
 		inserted, err := t.insertObject(o)
 		if err != nil {
@@ -74,13 +79,16 @@ func (t *txn) commit(cm *store.Commit) (replaced store.Object, fresh bool, err e
 	}
 	old, status, err := t.objectNamed(o.Bucket, o.Name)
 	if errors.Is(err, store.ErrNoObject) {
-		return replaced, false, store.ErrPrecondition // or it would have been inserted
+		return replaced, false, cmp.Or(gone, store.ErrPrecondition) // or it would have been inserted
 	}
 	if err != nil {
 		return replaced, false, err
 	}
 	if old.ID == o.ID {
 		return replaced, false, nil
+	}
+	if gone != nil {
+		return replaced, false, gone
 	}
 	if !cm.Condition.Holds(&old) {
 		return replaced, false, store.ErrPrecondition

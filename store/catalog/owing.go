@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"fmt"
 	"slices"
 
 	"wheelhouse/internal/sqldb"
@@ -9,7 +10,7 @@ import (
 
 // owing is what the storages of a cluster are owed of an object that is being committed. It goes by the topology of this
 // transaction, and not by what the writer knew when it chose the storages: between the two a storage may have been added, or begun
-// to be filled again, and nobody else would ever notice that it lacks the object.
+// to be filled again, and nobody else would ever notice that it lacks the object. ErrNoWritable where too few hold it.
 func (t *txn) owing(cluster store.ClusterID, w *store.Written) ([]store.StorageID, error) {
 	g := t.group
 	if g.expecting == nil {
@@ -18,11 +19,17 @@ func (t *txn) owing(cluster store.ClusterID, w *store.Written) ([]store.StorageI
 		}
 	}
 	var missing []store.StorageID
+	held := 0
 	for _, m := range g.expecting.members[cluster] {
 		// What it took before it was begun anew may have gone with its old disk.
 		if !slices.Contains(w.On, m.id) || m.blank > w.Topology {
 			missing = append(missing, m.id)
+		} else {
+			held++
 		}
+	}
+	if least := max(1, w.Durable); held < least {
+		return nil, fmt.Errorf("%w: of storages %d, which took it, %d are in cluster %d and hold it now, and %d must", store.ErrNoWritable, w.On, held, cluster, least)
 	}
 	return missing, nil
 }

@@ -129,7 +129,7 @@ func (t *txn) updateStorage(id store.StorageID, query string, a, b int64) (chang
 
 func noStorage(id store.StorageID) error { return fmt.Errorf("%w: id %d", store.ErrNoStorage, id) }
 
-// RemoveStorage removes a storage that is dead or whose cluster holds nothing, and what it was owed.
+// RemoveStorage removes a storage that is dead and not the last of its cluster, or whose cluster holds nothing, and what it was owed.
 func (c *SQLite) RemoveStorage(ctx context.Context, id store.StorageID) error {
 	err := c.changeTopology(ctx, func(t *txn) (bool, error) {
 		st, err := t.Select("SELECT cluster_id, mode FROM storage WHERE id=?")
@@ -145,7 +145,11 @@ func (c *SQLite) RemoveStorage(ctx context.Context, id store.StorageID) error {
 			return false, noStorage(id)
 		}
 		cluster, mode := store.ClusterID(st.ColumnInt64(0)), store.StorageMode(st.ColumnInt64(1))
-		if mode != store.ModeDead {
+		left, err := t.storagesOf(cluster)
+		if err != nil {
+			return false, err
+		}
+		if mode != store.ModeDead || left == 1 {
 			if err := t.needNoObjects(cluster); err != nil {
 				return false, err
 			}

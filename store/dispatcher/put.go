@@ -40,10 +40,16 @@ func (d *Dispatcher) put(x http1.Exchange, t *target) *failure {
 	d.metrics.BytesIn.Add(stored.size)
 	f = d.commit(x, p, stored)
 	stored.settled()
-	if f == nil || !errors.Is(f.cause, store.ErrLease) || full {
+	if f == nil || full || !errors.Is(f.cause, store.ErrLease) && !errors.Is(f.cause, store.ErrNoWritable) {
 		return f
 	}
-	// This process was taken for dead, as after it was stopped, or the time of day jumped. The body is still here.
+	// This process was taken for dead, as after it was stopped, or the time of day jumped; or the storages that took the object have been
+	// removed meanwhile. The body is still here.
+	v, err := d.views.now(x.Context(), d.cat)
+	if err != nil {
+		return fail(err, t)
+	}
+	p.view, p.class = v, v.class(p.bucket.Class)
 	if stored, f = d.storeBuffered(x.Context(), p, body, stored.etag); f != nil {
 		return f
 	}
@@ -282,7 +288,7 @@ func (d *Dispatcher) commitObject(ctx context.Context, p *upload, s *placed, o *
 	// The bytes are durable: a client that goes away now must not turn a good write into an orphan.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
-	_, err := d.cat.Commit(ctx, store.Commit{Object: *o, Written: &store.Written{On: s.written, Topology: p.view.top.Version}, Condition: p.cond})
+	_, err := d.cat.Commit(ctx, store.Commit{Object: *o, Written: &store.Written{On: s.written, Topology: p.view.top.Version, Durable: p.durable}, Condition: p.cond})
 	if errors.Is(err, store.ErrLease) {
 		d.ids.discard()
 	}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +16,59 @@ import (
 	"wheelhouse/store/catalog"
 	"wheelhouse/store/dispatcher"
 )
+
+// asked is a body that does something when it is asked for: the server has then decided where it goes.
+type asked struct {
+	io.Reader
+	once sync.Once
+	do   func()
+}
+
+func (a *asked) Read(p []byte) (int, error) {
+	a.once.Do(a.do)
+	return a.Reader.Read(p)
+}
+
+// An upload that is under way while its cluster is removed is not lost behind a 201: it goes elsewhere, or the client hears of it.
+func TestClusterRemovedDuringUpload(t *testing.T) {
+	for _, tt := range []struct {
+		size, put, get int
+	}{
+		{10, 201, 200},
+		{3 << 20, 503, 404}, // too large to be held until the catalog has answered
+	} {
+		t.Run(fmt.Sprint(tt.size), func(t *testing.T) {
+			ts := newStore(t, setup{clusters: 2})
+			ts.http.Transport.(*http.Transport).ExpectContinueTimeout = time.Minute
+			ctx := t.Context()
+			to := func(clusters ...store.ClusterID) {
+				if err := ts.cat.PutClass(ctx, store.Class{Name: store.DefaultClass, Clusters: clusters}); err != nil {
+					t.Error(err)
+				}
+			}
+			to(2)
+			ts.bucket("b")
+			body := randomBody(tt.size)
+			a := ts.do("PUT", "/b/o", &asked{Reader: bytes.NewReader(body), do: func() {
+				to(1)
+				for id := store.StorageID(4); id <= 6; id++ {
+					if err := ts.cat.RemoveStorage(ctx, id); err != nil {
+						t.Error(err)
+					}
+				}
+				if err := ts.cat.RemoveCluster(ctx, 2); err != nil {
+					t.Error(err)
+				}
+			}}, "Expect: 100-continue")
+			if a.status != tt.put || tt.put == 503 && a.header.Get("Retry-After") == "" {
+				t.Errorf("PUT = %d %s, %v; want %d", a.status, a.body, a.header, tt.put)
+			}
+			if a := ts.do("GET", "/b/o", nil); a.status != tt.get || tt.get == 200 && a.body != string(body) {
+				t.Errorf("GET = %d %.100q; want %d", a.status, a.body, tt.get)
+			}
+		})
+	}
+}
 
 // What is stored in a cluster that has just been added can be read through a dispatcher that has not heard of the cluster.
 func TestClusterAddedReadElsewhere(t *testing.T) {

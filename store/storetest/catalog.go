@@ -83,6 +83,7 @@ func Catalog(t *testing.T, open func(t *testing.T, now func() time.Time) Catalog
 		{"Inventory", catalogInventory},
 		{"MoveObject", catalogMoveObject},
 		{"Written", catalogWritten},
+		{"WrittenGone", catalogWrittenGone},
 		{"WrittenTogether", catalogWrittenTogether},
 		{"Context", catalogContext},
 		{"ConcurrentAbsent", catalogConcurrentAbsent},

@@ -182,6 +182,8 @@ func catalogRemoveStorage(t *catalogTest) {
 	totals, err := t.Catalog.Totals(t.ctx)
 	t.ok(err)
 	t.equal("missing", totals.Missing, int64(1))
+	t.ok(t.Catalog.SetStorageMode(t.ctx, a, store.ModeDead))
+	t.want(t.Catalog.RemoveStorage(t.ctx, a), store.ErrInUse) // nobody would know that there are objects which cannot be read
 	if again := t.storage(store.Storage{Cluster: c, URI: "http://d"}); again == d {
 		t.Error("the id of a removed storage was used again")
 	}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 
 	"wheelhouse/store"
@@ -76,6 +77,77 @@ func catalogWritten(t *catalogTest) {
 	t.ok(t.Catalog.SetStorageMode(t.ctx, fifth, store.ModeDead))
 	t.ok(t.Catalog.RemoveStorage(t.ctx, fifth))
 	commit("removed", store.Written{On: append(s[:3:3], fourth, fifth), Topology: now})
+}
+
+// catalogWrittenGone: an object becomes visible only if enough of those that took it still are what they were. A client is not told
+// that an object is stored which nobody has.
+func catalogWrittenGone(t *catalogTest) {
+	b := t.bucket("b")
+	c := t.cluster(store.Cluster{Name: "c"})
+	other := t.cluster(store.Cluster{Name: "other"})
+	var s []store.StorageID
+	for i, cluster := range []store.ClusterID{c, c, c, other} {
+		s = append(s, t.storage(store.Storage{Cluster: cluster, URI: fmt.Sprint("http://s", i)}))
+	}
+	begun := t.topology().Version
+	n := 0
+	refused := func(what string, w store.Written) {
+		t.Helper()
+		n++
+		name := fmt.Sprint("o", n)
+		o := t.object(b, name)
+		o.Cluster = c
+		_, err := t.Catalog.Commit(t.ctx, store.Commit{Object: o, Written: &w})
+		if !errors.Is(err, store.ErrNoWritable) {
+			t.Errorf("%s: Commit = %v; want %v", what, err, store.ErrNoWritable)
+		}
+		if _, _, err := t.Catalog.Find(t.ctx, b.Name, name); !errors.Is(err, store.ErrNoObject) {
+			t.Errorf("%s: Find = %v; want %v", what, err, store.ErrNoObject)
+		}
+		// An overwrite leaves the old version, and a move the object where it was.
+		old := t.put(b, name)
+		o = t.object(b, name)
+		o.Cluster = c
+		_, err = t.Catalog.Commit(t.ctx, store.Commit{Object: o, Written: &w})
+		t.want(err, store.ErrNoWritable)
+		t.want(t.Catalog.MoveObject(t.ctx, old.ID, store.Object{ID: t.id(), Cluster: c}, &w), store.ErrNoWritable)
+		t.wantObject(b, old)
+		if tasks := t.Tasks(); len(tasks) > 0 {
+			t.Errorf("%s: tasks are %v", what, tasks)
+		}
+	}
+	taken := func(what string, w store.Written) store.Object {
+		t.Helper()
+		n++
+		o := t.object(b, fmt.Sprint("o", n))
+		o.Cluster = c
+		_, err := t.Catalog.Commit(t.ctx, store.Commit{Object: o, Written: &w})
+		if err != nil {
+			t.Errorf("%s: Commit = %v", what, err)
+		}
+		t.Tasks()
+		return o
+	}
+	two := store.Written{On: s[:2], Topology: begun, Durable: 2}
+	before := taken("as many as must", two)
+	refused("none", store.Written{Topology: begun})
+	refused("fewer than must", store.Written{On: s[:1], Topology: begun, Durable: 2})
+	refused("one of another cluster", store.Written{On: []store.StorageID{s[0], s[3]}, Topology: begun, Durable: 2})
+	t.ok(t.Catalog.SetStorageMode(t.ctx, s[1], store.ModeDown))
+	taken("down is not dead", two)
+	t.ok(t.Catalog.SetStorageMode(t.ctx, s[1], store.ModeDead))
+	refused("dead", two)
+	taken("dead, and one is enough", store.Written{On: s[:2], Topology: begun})
+	// Who repeats a commit is told that it was made, whatever has happened since.
+	_, err := t.Catalog.Commit(t.ctx, store.Commit{Object: before, Written: &two})
+	t.ok(err)
+	t.ok(t.Catalog.SetStorageMode(t.ctx, s[1], store.ModeFilling))
+	refused("begun anew", two)
+	for _, id := range s[1:3] {
+		t.ok(t.Catalog.SetStorageMode(t.ctx, id, store.ModeDead))
+		t.ok(t.Catalog.RemoveStorage(t.ctx, id))
+	}
+	refused("removed", store.Written{On: s[1:3], Topology: begun})
 }
 
 // catalogWrittenTogether: a change of the topology and commits that may share its transaction. Whatever the order, an object that

@@ -229,7 +229,7 @@ func (w *Worker) moveObject(ctx context.Context, r *Running, o *store.Object, id
 		}
 		return 0, fmt.Errorf("move object %d to cluster %d: %d of %d entities: %w", o.ID, target, len(has), durable, errors.Join(problems...))
 	}
-	err = w.cat.MoveObject(ctx, o.ID, store.Object{ID: id, Cluster: target}, &store.Written{On: has, Topology: top.Version})
+	err = w.cat.MoveObject(ctx, o.ID, store.Object{ID: id, Cluster: target}, &store.Written{On: has, Topology: top.Version, Durable: durable})
 	if errors.Is(err, store.ErrNoObject) { // it was overwritten or deleted: there is nothing to move any more
 		w.unmove(ctx, top, id, has)
 		return 0, nil
