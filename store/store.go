@@ -51,6 +51,7 @@ var (
 	ErrInUse         = errors.New("store: still in use")
 	ErrSchemaNewer   = errors.New("store: catalog was written by a newer wheelhouse")
 	ErrCatalogDamage = errors.New("store: catalog is damaged")
+	ErrNoChanges     = errors.New("store: the catalog takes no changes") // nothing was changed; the rest of the text says why
 )
 
 // Access says who may read a bucket's objects without credentials.

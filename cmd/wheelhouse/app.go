@@ -245,7 +245,7 @@ func (a *app) openFleet() {
 }
 
 // dispatcherHandler makes the HTTP API over a catalog, which may be the app's own with a cache around it.
-func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
+func (a *app) dispatcherHandler(cat store.Catalog, role string) (http1.Handler, error) {
 	auth, err := dispatcher.ParseAuth(a.cfg.Dispatcher.Auth)
 	if err != nil {
 		return nil, err
@@ -279,7 +279,7 @@ func (a *app) dispatcherHandler(cat store.Catalog) (http1.Handler, error) {
 	a.foreground = d.Foreground
 	a.metrics.dispatcher(d.Metrics())
 	a.metrics.health("dispatcher", d.Health())
-	operation := control.Options{BackupEvery: time.Duration(a.cfg.Catalog.Every)}
+	operation := control.Options{BackupEvery: time.Duration(a.cfg.Catalog.Every), Worker: role == "up", Changes: a.cat.Unchanged}
 	if lookups, ok := cat.(*metacache.Cache); ok {
 		operation.Lookups = lookups.Status
 	}

@@ -16,6 +16,8 @@ import (
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
+
+	"wheelhouse/store"
 )
 
 // A catalog that cannot be opened is named, with what to do.
@@ -89,6 +91,40 @@ func TestCatalogLockedByAnother(t *testing.T) {
 		t.Errorf("up with a locked catalog = %d %s", status, errOut)
 	}
 	t.Log(errOut)
+}
+
+// A catalog that somebody moves away while it is in use: nothing is acknowledged that would be gone with the process, and status says so.
+func TestCatalogMovedAway(t *testing.T) {
+	dir := t.TempDir()
+	p := start(t, upArgs(dir)...)
+	url := p.ready["http"]
+	createBucket(t, url)
+	put := func(want int) {
+		t.Helper()
+		if status, err := request(http.DefaultClient, "PUT", url+"/b/o", []byte("bytes")); err != nil || status != want {
+			t.Errorf("PUT = %d, %v; want %d", status, err, want)
+		}
+	}
+	put(201)
+	db := filepath.Join(dir, "catalog.db")
+	if err := os.Rename(db, db+".away"); err != nil {
+		t.Fatal(err)
+	}
+	put(503)
+	s := statusOf(t, url)
+	if s.Verdict != store.VerdictCritical || !strings.Contains(s.Problems[0].What, "the catalog takes no changes") || !strings.Contains(s.Problems[0].Do, "put it back") {
+		t.Errorf("status: %s %+v", s.Verdict, s.Problems)
+	}
+	if status, err := request(http.DefaultClient, "GET", url+"/b/o", nil); err != nil || status != 200 {
+		t.Errorf("GET = %d, %v", status, err)
+	}
+	if err := os.Rename(db+".away", db); err != nil {
+		t.Fatal(err)
+	}
+	put(201)
+	if s := statusOf(t, url); s.Verdict != store.VerdictHealthy {
+		t.Errorf("status when it is back: %s %+v", s.Verdict, s.Problems)
+	}
 }
 
 // Two processes that must not share a directory are told about each other.

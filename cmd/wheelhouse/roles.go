@@ -64,7 +64,7 @@ func runDispatcher(ctx context.Context, env *environment, args []string) error {
 			if err := a.ensureRoot(ctx, cat); err != nil {
 				return nil, err
 			}
-			h, err := a.dispatcherHandler(cat)
+			h, err := a.dispatcherHandler(cat, "dispatcher")
 			if err != nil {
 				return nil, err
 			}

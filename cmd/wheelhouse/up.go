@@ -83,7 +83,7 @@ func (a *app) openUp(ctx context.Context, addrs map[string]net.Addr) (*service.O
 	if err := idguard.New(cat, a.fleet, a.log).Meet(ctx); err != nil && !errors.Is(err, store.ErrNoWritable) {
 		return nil, err
 	}
-	front, err := a.dispatcherHandler(cat)
+	front, err := a.dispatcherHandler(cat, "up")
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ var (
 	ErrNewer    = errors.New("sqldb: database has a newer schema")   // use the newer program
 	ErrDiskFull = errors.New("sqldb: no space left for database")    // nothing was changed; make room
 	ErrReadOnly = errors.New("sqldb: database cannot be written to") // check owner, mode, mount
+	ErrMoved    = errors.New("sqldb: database's file is gone")       // removed, moved or replaced while it is open; nothing was changed
 	ErrIO       = errors.New("sqldb: input/output error")            // check the disk
 	ErrClosed   = errors.New("sqldb: database is closed")            // programmer's error, or shutting down
 )
@@ -64,6 +65,8 @@ var kinds = []struct {
 	{sqlite.ResultCantOpen, ErrReadOnly, "check that its directory exists and may be written to"},
 	{sqlite.ResultIOErr, ErrIO, "check the disk and the kernel's log"},
 }
+
+const movedAdvice = "it was removed, moved away or replaced while this process has it open; put it back, or stop all processes that use it; nothing was changed"
 
 const damageAdvice = "keep a copy of it with its -wal file, then restore it from a backup or rebuild it"
 

@@ -16,6 +16,7 @@ import (
 // DB is an open database. Safe for concurrent use.
 type DB struct {
 	path    string
+	file    os.FileInfo // that is open
 	opts    Options
 	readers *pool
 	writer  *writer
@@ -69,6 +70,9 @@ func (db *DB) open(ctx context.Context) error {
 	}
 	w.SetBusyTimeout(0) // from here on inTurn waits
 	db.writer = newWriter(w)
+	if db.file, err = os.Stat(db.path); err != nil {
+		return fileError(db.path, err)
+	}
 	if err := db.inTurn(ctx.Done(), func() error { return useWAL(w) }); err != nil {
 		return err
 	}

@@ -208,6 +208,40 @@ func TestLocked(t *testing.T) {
 	}
 }
 
+// TestFileGone: what is open and no longer at its place is not written to, as nobody would find that again.
+func TestFileGone(t *testing.T) {
+	path := dbPath(t)
+	db := open(t, path, sqldb.Options{})
+	if err := put(db, 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(what string) {
+		t.Helper()
+		err := put(db, 2, 2)
+		if !errors.Is(err, sqldb.ErrMoved) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "put it back") {
+			t.Errorf("%s: Write = %v; want %v with the file and what to do", what, err, sqldb.ErrMoved)
+		}
+		if got := rows(t, db); len(got) != 1 || got[1] != 1 {
+			t.Errorf("%s: read %v", what, got)
+		}
+	}
+	away := path + ".away"
+	if err := os.Rename(path, away); err != nil {
+		t.Fatal(err)
+	}
+	refused("moved away")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("replaced")
+	if err := os.Rename(away, path); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(db, 2, 2); err != nil {
+		t.Errorf("Write when it is back: %v", err)
+	}
+}
+
 // TestTurns: of two that write all the time, as two processes would, none starves.
 func TestTurns(t *testing.T) {
 	path := dbPath(t)

@@ -3,6 +3,7 @@ package sqldb
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"time"
 
@@ -33,7 +34,20 @@ var errTaken = errors.New("taken")
 // begin opens a write transaction on the writer's connection, waiting for other processes up to BusyTimeout, or until done
 // is closed (nil: never).
 func (db *DB) begin(done <-chan struct{}) error {
+	if err := db.moved(); err != nil {
+		return err
+	}
 	return db.inTurn(done, func() error { return db.writer.step("BEGIN IMMEDIATE") })
+}
+
+// moved is ErrMoved when what lies at the path is not the file that is open. SQLite would go on writing to that one, which nobody finds
+// again when the process has ended, and which other processes do not share.
+func (db *DB) moved() error {
+	now, err := os.Stat(db.path)
+	if err == nil && os.SameFile(now, db.file) || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return &Error{Kind: ErrMoved, Path: db.path, Advice: movedAdvice}
 }
 
 // inTurn runs f, which takes a lock of SQLite's, as soon as that lock is free, waiting as begin does.

@@ -24,6 +24,7 @@ type SQLite struct {
 	// topologyLeast is the version of the last change through this handle: an older topology is not handed out.
 	topologyLeast atomic.Uint64
 	expecting     atomic.Pointer[expecting]
+	unchanged     atomic.Pointer[error] // why the last change was not made; nil: it was
 }
 
 var _ store.Catalog = (*SQLite)(nil)
@@ -85,6 +86,8 @@ func translate(err error) error {
 		return fmt.Errorf("%w: %w", store.ErrCatalogDamage, err)
 	case errors.Is(err, sqldb.ErrNewer):
 		return fmt.Errorf("%w: %w", store.ErrSchemaNewer, err)
+	case errors.Is(err, sqldb.ErrBusy), errors.Is(err, sqldb.ErrDiskFull), errors.Is(err, sqldb.ErrReadOnly), errors.Is(err, sqldb.ErrMoved):
+		return fmt.Errorf("%w: %w", store.ErrNoChanges, err)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"wheelhouse/internal/sqldb"
@@ -52,7 +53,7 @@ func (c *SQLite) groupOf(tx *sqldb.Tx) *group {
 
 // write runs f in a transaction that is shared with other calls, and enqueues the tasks that f leaves. f may run twice.
 func (c *SQLite) write(ctx context.Context, f func(t *txn) error) error {
-	return translate(c.db.Write(ctx, func(tx *sqldb.Tx) error {
+	err := translate(c.db.Write(ctx, func(tx *sqldb.Tx) error {
 		t := txn{Tx: tx, c: c, group: c.groupOf(tx)}
 		if err := f(&t); err != nil {
 			return err
@@ -65,6 +66,20 @@ func (c *SQLite) write(ctx context.Context, f func(t *txn) error) error {
 		t.settle() // the last step, see sqldb.Tx.SetValue
 		return nil
 	}))
+	if errors.Is(err, store.ErrNoChanges) {
+		c.unchanged.Store(&err)
+	} else if err == nil && c.unchanged.Load() != nil {
+		c.unchanged.Store(nil)
+	}
+	return err
+}
+
+// Unchanged is why the file did not take the last change: store.ErrNoChanges. nil: it did.
+func (c *SQLite) Unchanged() error {
+	if err := c.unchanged.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // enqueue leaves a task.

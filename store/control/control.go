@@ -53,6 +53,10 @@ type Options struct {
 	Now         func() time.Time // default time.Now
 	// Lookups says how look-ups go through cache servers. nil: they do not.
 	Lookups func(context.Context) *store.LookupStatus
+	// Changes is why the catalog did not take the last change that this process tried to make; nil: it did.
+	Changes func() error
+	// Worker says that this process does the work in the background itself.
+	Worker bool
 }
 
 // Handler serves the API. Whoever calls it has checked that the client is an administrator.
@@ -158,6 +162,7 @@ func statusOf(err error) int {
 		{store.ErrNoObject, 404},
 		{store.ErrExists, 409},
 		{store.ErrInUse, 409},
+		{store.ErrNoChanges, 503},
 	} {
 		if errors.Is(err, s.err) {
 			return s.status

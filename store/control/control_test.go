@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -222,6 +223,54 @@ func TestCatalogProblems(t *testing.T) {
 	}
 	if p := problem("restored"); p != nil {
 		t.Errorf("readopted: %+v", p)
+	}
+}
+
+// What keeps processes from their work is told: that the catalog takes no changes, and that no worker runs.
+func TestStatusOfProcesses(t *testing.T) {
+	now := time.Date(2026, 11, 22, 4, 0, 0, 0, time.UTC)
+	clock := func() time.Time { return now }
+	cat, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cat.Close()
+	queue := func(context.Context) (map[string]store.QueueStats, error) { return nil, nil }
+	var refused error
+	options := control.Options{Now: clock, Changes: func() error { return refused }}
+	split := control.Handler(cat, nowhere{}, queue, options)
+	options.Worker = true
+	alone := control.Handler(cat, nowhere{}, queue, options)
+	wantOf := func(what string, h http.Handler, want string) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/-/status", nil))
+		var s store.Status
+		if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, p := range s.Problems {
+			if !strings.Contains(p.What, "no cluster takes objects") { // there is none
+				got = append(got, p.Severity+" "+p.What+": "+p.Do)
+			}
+		}
+		if text := strings.Join(got, "\n"); (text == "") != (want == "") || !strings.Contains(text, want) {
+			t.Errorf("%s: %q; want %q", what, text, want)
+		}
+	}
+	wantOf("just begun", split, "")
+	now = now.Add(store.ProcessWindow + time.Second)
+	wantOf("no worker", split, "degraded no worker runs")
+	wantOf("no other worker", alone, "")
+	if err := cat.ReportProcess(t.Context(), store.Process{Name: "w", Role: "worker"}); err != nil {
+		t.Fatal(err)
+	}
+	wantOf("a worker", split, "")
+	refused = fmt.Errorf("%w: the disk is full", store.ErrNoChanges)
+	now = now.Add(store.ProcessWindow + time.Second)
+	for _, h := range []http.Handler{split, alone} {
+		wantOf("no changes", h, "critical the catalog takes no changes: nothing can be stored or deleted: the disk is full")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"wheelhouse/store"
@@ -69,6 +70,7 @@ func (a *api) judge(ctx context.Context, s *store.Status) error {
 		s.Problems = append(s.Problems, storageProblems(&s.Storages[i], deadAfter, s.Time)...)
 	}
 	s.Problems = append(s.Problems, clusterProblems(top)...)
+	s.Problems = append(s.Problems, a.processProblems(s)...)
 	catalog, err := a.catalogProblems(ctx, s.Time)
 	if err != nil {
 		return err
@@ -90,6 +92,28 @@ func (a *api) judge(ctx context.Context, s *store.Status) error {
 		s.Problems = []store.Problem{} // a list, in JSON too
 	}
 	return nil
+}
+
+// processProblems finds what keeps the processes from their work.
+func (a *api) processProblems(s *store.Status) (list []store.Problem) {
+	if a.opt.Changes != nil {
+		if err := a.opt.Changes(); err != nil {
+			list = append(list, store.Problem{
+				Severity: store.VerdictCritical, What: "the catalog takes no changes: nothing can be stored or deleted",
+				Do: strings.TrimPrefix(err.Error(), store.ErrNoChanges.Error()+": "),
+			})
+			return list // nor what the processes say of themselves
+		}
+	}
+	// A process that has just begun may not have heard of the others.
+	if !a.opt.Worker && s.Time.Sub(a.begun) > store.ProcessWindow &&
+		!slices.ContainsFunc(s.Processes, func(p store.Process) bool { return p.Role == "worker" || p.Role == "up" }) {
+		list = append(list, store.Problem{
+			Severity: store.VerdictDegraded, What: "no worker runs: nothing is replicated, repaired, cleared away or backed up",
+			Do: "start one on the catalog's machine: wheelhouse worker --config FILE",
+		})
+	}
+	return list
 }
 
 func gravity(verdict string) int {

@@ -48,6 +48,7 @@ var statuses = []struct {
 	{store.ErrLease, http.StatusServiceUnavailable, "the upload was taken for abandoned; send it again"},
 	{store.ErrNoWritable, http.StatusServiceUnavailable, "no cluster can take the object at the moment"},
 	{store.ErrFull, http.StatusInsufficientStorage, "the storages are full"},
+	{store.ErrNoChanges, http.StatusServiceUnavailable, "the catalog takes no changes at the moment"},
 	{store.ErrReadOnly, http.StatusServiceUnavailable, "the storages take no writes at the moment"},
 	{store.ErrNoAccount, http.StatusUnauthorized, "no such access key"},
 	{store.ErrSignature, http.StatusForbidden, "the URL's signature is not valid"},
