@@ -226,7 +226,7 @@ func TestCatalogProblems(t *testing.T) {
 	}
 }
 
-// What keeps processes from their work is told: that the catalog takes no changes, and that no worker runs.
+// What keeps processes from their work is told: that the catalog takes no changes, that no worker runs, that repairs fail.
 func TestStatusOfProcesses(t *testing.T) {
 	now := time.Date(2026, 11, 22, 4, 0, 0, 0, time.UTC)
 	clock := func() time.Time { return now }
@@ -235,7 +235,8 @@ func TestStatusOfProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cat.Close()
-	queue := func(context.Context) (map[string]store.QueueStats, error) { return nil, nil }
+	var waiting map[string]store.QueueStats
+	queue := func(context.Context) (map[string]store.QueueStats, error) { return waiting, nil }
 	var refused error
 	options := control.Options{Now: clock, Changes: func() error { return refused }}
 	split := control.Handler(cat, nowhere{}, queue, options)
@@ -267,6 +268,9 @@ func TestStatusOfProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantOf("a worker", split, "")
+	waiting = map[string]store.QueueStats{store.TaskRepairObject: {Ready: 1, Delayed: 2}}
+	wantOf("repairs that failed", split, "degraded 2 repairs of entities have failed and are tried again: see why: wheelhouse jobs list --func repair_object")
+	waiting = nil
 	refused = fmt.Errorf("%w: the disk is full", store.ErrNoChanges)
 	now = now.Add(store.ProcessWindow + time.Second)
 	for _, h := range []http.Handler{split, alone} {

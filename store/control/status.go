@@ -84,6 +84,13 @@ func (a *api) judge(ctx context.Context, s *store.Status) error {
 			})
 		}
 	}
+	// One is begun at once; it is delayed when it has failed.
+	if n := s.Queue[store.TaskRepairObject].Delayed; n > 0 {
+		s.Problems = append(s.Problems, store.Problem{
+			Severity: store.VerdictDegraded, What: fmt.Sprintf("%d repairs of entities have failed and are tried again", n),
+			Do: "see why: wheelhouse jobs list --func " + store.TaskRepairObject + "; an object that no storage has good bytes of must be stored again, or deleted",
+		})
+	}
 	slices.SortStableFunc(s.Problems, func(a, b store.Problem) int { return cmp.Compare(gravity(b.Severity), gravity(a.Severity)) })
 	s.Verdict = store.VerdictHealthy
 	if len(s.Problems) > 0 {

@@ -335,10 +335,10 @@ func (c *checking) wrong(ctx context.Context, s *store.Storage, ids []store.Obje
 func (c *checking) repair(ctx context.Context, s *store.Storage, o *store.Object, reason string) error {
 	p := c.describe(ctx, store.OperationProblem{Kind: store.ProblemCorrupt, Object: o.ID, Storage: s.ID, Reason: reason}, o)
 	if c.fix {
-		if err := c.w.cat.EnqueueRepair(ctx, o.ID, s.ID); err != nil {
+		// Whose bytes are the right ones only all of them tell.
+		if err := c.w.mended(ctx, &p, func() error { return c.w.repair(ctx, o.ID) }); err != nil {
 			return err
 		}
-		p.Fixed = true
 	}
 	c.r.Problem(p)
 	return nil

@@ -61,13 +61,11 @@ func locate(top *store.Topology, id store.StorageID) (*store.Storage, error) {
 	return nil, Impossible(fmt.Errorf("%w: id %d", store.ErrNoStorage, id))
 }
 
-// give copies an object's entity to a storage, unless it is there.
+// give copies an object's entity to a storage, unless it is there and good: what is owed may be there and bad, where that was found
+// out while nothing could be written.
 func (w *Worker) give(ctx context.Context, top *store.Topology, o *store.Object, to *store.Storage) error {
-	info, err := w.devices.Device(to).Stat(ctx, o.ID)
-	if err == nil && info.Size == o.Size {
-		return nil
-	}
-	if err != nil && !errors.Is(err, store.ErrNoEntity) {
+	err := w.verify(ctx, o, to)
+	if err == nil || !errors.Is(err, store.ErrNoEntity) && !errors.Is(err, store.ErrCorrupt) {
 		return err
 	}
 	if err := w.copyEntity(ctx, top, o, to); err != nil {

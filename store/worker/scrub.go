@@ -120,11 +120,10 @@ func (w *Worker) scrubStorage(ctx context.Context, r *Running, s *store.Storage,
 			return err
 		}
 		for _, bad := range part.Bad {
-			p := store.OperationProblem{Kind: store.ProblemCorrupt, Object: bad.ID, Storage: s.ID, Reason: bad.Reason}
-			if err := w.cat.EnqueueRepair(ctx, bad.ID, s.ID); err != nil {
+			p, err := w.scrubbed(ctx, s, bad.ID, bad.Reason)
+			if err != nil {
 				return err
 			}
-			p.Fixed = true
 			r.Problem(p)
 		}
 		r.Done(part.Objects, part.Bytes)
@@ -146,6 +145,30 @@ func (w *Worker) scrubStorage(ctx context.Context, r *Running, s *store.Storage,
 			}
 		}
 	}
+}
+
+// scrubbed has an entity replaced that a storage says is bad. The error is the catalog's.
+func (w *Worker) scrubbed(ctx context.Context, s *store.Storage, id store.ObjectID, reason string) (store.OperationProblem, error) {
+	p := store.OperationProblem{Kind: store.ProblemCorrupt, Object: id, Storage: s.ID, Reason: reason}
+	o, top, err := w.visible(ctx, id)
+	if err != nil {
+		return p, err
+	}
+	if top == nil || o.Cluster != s.Cluster {
+		p.Reason, p.Fixed = reason+"; no object that can be seen needs it", true
+		return p, nil
+	}
+	return p, w.mended(ctx, &p, func() error { return w.repairOn(ctx, top, &o, s) })
+}
+
+// mended says of a problem whether repair has put an end to it. Where it has not, a task tries again. The error is the catalog's.
+func (w *Worker) mended(ctx context.Context, p *store.OperationProblem, repair func() error) error {
+	err := repair()
+	if p.Fixed = err == nil; p.Fixed || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	p.Reason += "; it could not be replaced: " + err.Error()
+	return w.cat.EnqueueRepair(ctx, p.Object, p.Storage)
 }
 
 // planScrubs begins a scrub of each storage whose last one was begun long ago.

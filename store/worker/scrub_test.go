@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"wheelhouse/store"
@@ -56,10 +57,10 @@ func TestScrub(t *testing.T) {
 	wd.rot(3, large[:1000])
 	op := wd.end(wd.create(store.Operation{Kind: store.OpScrub}))
 	report, err := op.Report()
-	if err != nil || len(report.Problems) != 2 || report.Problems[0].Object != o.ID || report.Problems[0].Storage != 2 || report.Problems[1].Object != p.ID {
+	if err != nil || len(report.Problems) != 2 || report.Problems[0].Object != o.ID || report.Problems[0].Storage != 2 || report.Problems[1].Object != p.ID ||
+		!report.Problems[0].Fixed || !report.Problems[1].Fixed {
 		t.Fatalf("%+v, %v", report, err)
 	}
-	wd.runJobs(store.TaskRepairObject)
 	for _, o := range []store.Object{o, p} {
 		if got := wd.holders(o); len(got) != 3 {
 			t.Errorf("object %d is held by %v", o.ID, got)
@@ -70,6 +71,43 @@ func TestScrub(t *testing.T) {
 	}
 	if op := wd.end(wd.create(store.Operation{Kind: store.OpScrub, Storage: 77})); op.State != store.OpFailed {
 		t.Errorf("of no storage: %+v", op)
+	}
+}
+
+// What nobody has good bytes of is not said to be repaired, by a scrub or by fsck, and is tried again.
+func TestScrubWithoutGoodCopy(t *testing.T) {
+	wd := newWorld(t)
+	data := bytes.Repeat([]byte("rotten "), 100)
+	o := wd.put("rot", data, true, 1, 2, 3)
+	gone := wd.put("gone", bytes.Repeat([]byte("deleted "), 100), true, 1, 2, 3)
+	for id := store.StorageID(1); id <= 3; id++ {
+		wd.rot(id, data)
+	}
+	wd.rot(1, bytes.Repeat([]byte("deleted "), 100))
+	if _, err := wd.cat.Delete(t.Context(), wd.bucket.ID, "gone", store.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	wd.operate(wd.w)
+	for range 2 {
+		op := wd.end(wd.create(store.Operation{Kind: store.OpScrub}))
+		report, err := op.Report()
+		if err != nil || op.Progress.Problems != 4 || op.Progress.Fixed != 1 {
+			t.Fatalf("%+v, %+v, %v", op, report, err)
+		}
+		for _, p := range report.Problems {
+			if p.Fixed != (p.Object == gone.ID) || p.Object == o.ID && !strings.Contains(p.Reason, "no sibling of storage") {
+				t.Errorf("%+v", p)
+			}
+		}
+	}
+	stats, err := wd.opened.Queue.Stats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range stats {
+		if s.Func == store.TaskRepairObject && s.Ready != 3 {
+			t.Errorf("%+v; want one for each bad entity", s)
+		}
 	}
 }
 

@@ -283,6 +283,36 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+// An entity that was found bad while nothing could be written is not taken for good for being there.
+func TestReplicateReplacesWhatIsBad(t *testing.T) {
+	wd := newWorld(t)
+	data := []byte("precious, and bad on storage 1")
+	o := wd.put("o", data, true, 1, 2, 3)
+	wd.rot(1, data)
+	ctx := t.Context()
+	if err := wd.cat.SetStorageMode(ctx, 1, store.ModeRO); err != nil {
+		t.Fatal(err)
+	}
+	if err := wd.task(store.TaskRepairObject, fmt.Sprintf(`{"object":%d,"storage":1}`, o.ID)); err != nil {
+		t.Fatal(err)
+	}
+	if got := wd.missing(o); len(got) != 1 || got[0] != 1 {
+		t.Fatalf("missing on %v; want storage 1", got)
+	}
+	if err := wd.cat.SetStorageMode(ctx, 1, store.ModeRW); err != nil {
+		t.Fatal(err)
+	}
+	if err := wd.replicate(o.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := wd.missing(o); len(got) > 0 {
+		t.Errorf("missing on %v", got)
+	}
+	if got := wd.holders(o); len(got) != 3 {
+		t.Errorf("held by %v", got)
+	}
+}
+
 // The file goes first and the row after: a storage that is away must not keep bytes that nobody knows of.
 func TestDeleteWaitsForEveryStorage(t *testing.T) {
 	wd := newWorld(t)
