@@ -124,7 +124,13 @@ func (d *Dispatcher) derive(x http1.Exchange, t *target, o *store.Object, name, 
 		go func() {
 			defer d.late.done()
 			defer cancel()
-			d.finish(dv, name, func() (store.Object, *failure) { return d.makeDerived(ctx, &what, &original, name, variant) })
+			d.finish(dv, name, func() (store.Object, *failure) {
+				v, f := d.makeDerived(ctx, &what, &original, name, variant)
+				if f != nil && errors.Is(f.cause, context.DeadlineExceeded) { // of whichever step
+					f = notNow(&what, f.cause)
+				}
+				return v, f
+			})
 		}()
 	}
 	select {
@@ -178,14 +184,19 @@ func (d *Dispatcher) makeDerived(ctx context.Context, t *target, o *store.Object
 	switch {
 	case errors.Is(err, ErrNotDerivable):
 		return none, failf(http.StatusUnprocessableEntity, "%s: %v", t, err)
-	case errors.Is(err, ErrDeriverBusy), errors.Is(err, context.DeadlineExceeded):
-		f := failf(http.StatusServiceUnavailable, "%s cannot be brought into that form at the moment", t).with("Retry-After", "5")
-		f.cause = err
-		return none, f
+	case errors.Is(err, ErrDeriverBusy):
+		return none, notNow(t, err)
 	case err != nil:
 		return none, fail(err, t)
 	}
 	return d.keepDerived(ctx, bucket, name, contentType, data)
+}
+
+// notNow is the failure to make a variant that may succeed another time.
+func notNow(t *target, cause error) *failure {
+	f := failf(http.StatusServiceUnavailable, "%s cannot be brought into that form at the moment", t).with("Retry-After", "5")
+	f.cause = cause
+	return f
 }
 
 // derivedBucket returns the bucket, which is made when it is needed first, if o may have one more variant.

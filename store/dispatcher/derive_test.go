@@ -168,6 +168,12 @@ func TestDerivedFailures(t *testing.T) {
 		ts := deriving(t, &upper{letGo: make(chan struct{})}, dispatcher.Options{DeriveTimeout: 50 * time.Millisecond})
 		ts.must(http.MethodGet, "/b/hello.txt?as=a", "", http.StatusServiceUnavailable)
 	})
+	t.Run("timeout before it begins", func(t *testing.T) {
+		ts := deriving(t, &upper{}, dispatcher.Options{DeriveTimeout: time.Nanosecond})
+		if _, h := ts.must(http.MethodGet, "/b/hello.txt?as=a", "", http.StatusServiceUnavailable); h.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+	})
 	t.Run("too large", func(t *testing.T) {
 		ts := deriving(t, &upper{}, dispatcher.Options{DeriveMost: 4})
 		ts.must(http.MethodGet, "/b/hello.txt?as=a", "", http.StatusUnprocessableEntity)
