@@ -35,6 +35,7 @@ import (
 	"wheelhouse/store/disk"
 	"wheelhouse/store/dispatcher"
 	"wheelhouse/store/health"
+	"wheelhouse/store/idguard"
 	"wheelhouse/store/storaged"
 	"wheelhouse/store/worker"
 )
@@ -54,6 +55,7 @@ type app struct {
 	local      map[store.StorageID]store.Device
 	disks      []storaged.Disk
 	fleet      *storaged.Fleet
+	guard      *idguard.Guard
 	foreground func(time.Time) store.Foreground // how long clients of this process wait; nil: it has none
 	background []func(context.Context) error
 	closers    []func() error
@@ -231,7 +233,7 @@ func (p packs) OpenPack(name string) (storaged.PackReader, error) {
 	return r, nil
 }
 
-// openFleet reaches all storages: this process's own directly, the others over HTTP.
+// openFleet reaches all storages: this process's own directly, the others over HTTP. The catalog is open.
 func (a *app) openFleet() {
 	client := http1.NewClient(http1.ClientOptions{
 		MaxIdlePerHost: 256, DialTimeout: 2 * time.Second, HeadTimeout: time.Duration(a.cfg.Dispatcher.PutTimeout),
@@ -242,6 +244,7 @@ func (a *app) openFleet() {
 	long := http1.NewClient(http1.ClientOptions{DialTimeout: 2 * time.Second, HeadTimeout: 2 * time.Minute, BodyTimeout: 30 * time.Second, WriteTimeout: 2 * time.Minute})
 	a.onClose(func() error { long.Close(); return nil })
 	a.fleet.LongRequests(long)
+	a.guard = idguard.New(a.cat, a.fleet, a.log)
 }
 
 // dispatcherHandler makes the HTTP API over a catalog, which may be the app's own with a cache around it.
@@ -271,7 +274,7 @@ func (a *app) dispatcherHandler(cat store.Catalog, role string) (http1.Handler, 
 	d := dispatcher.New(cat, a.fleet, authenticator, dispatcher.Options{
 		Owner: owner, Proxies: proxies, Reproxy: reproxy, AccelRedirect: c.AccelRedirect, TailWait: time.Duration(c.TailWait),
 		PutTimeout: time.Duration(c.PutTimeout), BufferLimit: int64(c.BufferLimit), MemoryLimit: int64(c.MemoryLimit),
-		RenewEvery: min(10*time.Second, time.Duration(a.cfg.Catalog.Grace)/4), HotBytes: int64(c.HotCache), SpoolDir: c.SpoolDir, Log: a.log,
+		RenewEvery: min(10*time.Second, time.Duration(a.cfg.Catalog.Grace)/4), HotBytes: int64(c.HotCache), SpoolDir: c.SpoolDir, Log: a.log, Guard: a.guard,
 		Deriver: deriver, DeriveTimeout: time.Duration(min(a.cfg.Images.Timeout, a.cfg.Catalog.Grace/2)), DeriveMost: int64(a.cfg.Images.MaxBytes),
 		DeriveVariants: a.cfg.Images.MaxVariants,
 	})
@@ -406,7 +409,7 @@ func (a *app) startWorker(cat store.Catalog) error {
 	w := worker.New(cat, a.fleet, worker.Options{
 		Foreground: foreground,
 		Owner:      fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6]), Bulk: a.fleet.Bulk, ScrubRate: int64(a.cfg.Worker.ScrubRate),
-		Grace: time.Duration(a.cfg.Catalog.Grace), Interval: time.Duration(a.cfg.Worker.Interval), Log: a.log,
+		Grace: time.Duration(a.cfg.Catalog.Grace), Interval: time.Duration(a.cfg.Worker.Interval), Log: a.log, Guard: a.guard,
 		Snapshots: a.cat, BackupEvery: time.Duration(a.cfg.Catalog.Every), BackupKeep: a.cfg.Catalog.Keep,
 		BackupDir: filepath.Dir(a.cfg.catalogFile()),
 	})

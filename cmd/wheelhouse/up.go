@@ -80,7 +80,7 @@ func (a *app) openUp(ctx context.Context, addrs map[string]net.Addr) (*service.O
 		return nil, err
 	}
 	a.openFleet()
-	if err := idguard.New(cat, a.fleet, a.log).Meet(ctx); err != nil && !errors.Is(err, store.ErrNoWritable) {
+	if err := a.guard.Meet(ctx); err != nil && !errors.Is(err, store.ErrNoWritable) {
 		return nil, err
 	}
 	front, err := a.dispatcherHandler(cat, "up")

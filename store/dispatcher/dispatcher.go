@@ -91,6 +91,8 @@ type Options struct {
 	ProbeRetry time.Duration
 	// HotBytes is how much memory keeps small objects (up to 64 KiB) that are read often. 0: none.
 	HotBytes int64
+	// Guard asks the storages which ids they hold before any are leased; one serves all of a process. nil: one of its own.
+	Guard *idguard.Guard
 	// Deriver makes photos in other sizes (GET with a query). nil: queries are ignored.
 	Deriver        Deriver
 	DeriveTimeout  time.Duration // how long that may take; default 30 s. Must be shorter than the catalog's grace time
@@ -146,9 +148,12 @@ type Dispatcher struct {
 // New makes a Dispatcher. [Dispatcher.Run] must run while it serves writes.
 func New(cat Catalog, devices Devices, auth *Authenticator, o Options) *Dispatcher {
 	o = o.withDefaults()
+	if o.Guard == nil {
+		o.Guard = idguard.New(cat, devices, o.Log)
+	}
 	d := &Dispatcher{
 		cat: cat, devices: devices, auth: auth, opt: o,
-		ids:     newIDSource(idguard.New(cat, devices, o.Log), cat, o.Owner),
+		ids:     newIDSource(o.Guard, cat, o.Owner),
 		buffers: newBufferPool(o.MemoryLimit),
 		metrics: &Metrics{},
 		hot:     newHotCache(o.HotBytes),

@@ -59,6 +59,8 @@ type Options struct {
 	Interval time.Duration
 	// Owner names this worker in leases; it must be unique among running workers. Default "worker".
 	Owner string
+	// Guard asks the storages which ids they hold before anything unknown is deleted; one serves all of a process. nil: one of its own.
+	Guard *idguard.Guard
 	// Bulk reaches storages for work on all of one. nil: operations of this package cannot be done.
 	Bulk func(*store.Storage) (store.Bulk, error)
 	// Operators do further kinds of operations, or these in another way.
@@ -141,7 +143,10 @@ type Metrics struct {
 // New makes a Worker.
 func New(cat Catalog, devices Devices, o Options) *Worker {
 	o = o.withDefaults()
-	return &Worker{cat: cat, devices: devices, guard: idguard.New(cat, devices, o.Log), opt: o, running: map[*Running]bool{}}
+	if o.Guard == nil {
+		o.Guard = idguard.New(cat, devices, o.Log)
+	}
+	return &Worker{cat: cat, devices: devices, guard: o.Guard, opt: o, running: map[*Running]bool{}}
 }
 
 // Metrics returns the counters, which go on counting.
