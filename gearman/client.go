@@ -18,7 +18,7 @@ type ClientOptions struct {
 	// MaxConns is how many connections to a server there are at most. Default 4: a new one is opened when 32 calls wait
 	// on each.
 	MaxConns int
-	// DialTimeout bounds opening a connection. Default 3 s.
+	// DialTimeout bounds opening a connection, up to the server's first answer. Default 3 s.
 	DialTimeout time.Duration
 	// RetryAfter is how long a server that could not be reached is passed over. Default 5 s; when all are, they are
 	// tried all the same.

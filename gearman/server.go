@@ -18,6 +18,9 @@ type server struct {
 
 	mu        sync.Mutex // guards what follows
 	conns     []*conn
+	opening   *conn
+	failures  int   // to open one
+	failure   error // the last
 	downUntil time.Time
 	closed    bool
 	readers   sync.WaitGroup
@@ -35,6 +38,9 @@ func (s *server) conn(ctx context.Context) (*conn, error) {
 	if c, enough := s.pick(); enough {
 		return c, nil
 	}
+	s.mu.Lock()
+	failures := s.failures
+	s.mu.Unlock()
 	select {
 	case s.dialing <- struct{}{}:
 	case <-ctx.Done():
@@ -45,7 +51,7 @@ func (s *server) conn(ctx context.Context) (*conn, error) {
 	if enough {
 		return c, nil
 	}
-	fresh, err := s.open(ctx)
+	fresh, err := s.openUnless(ctx, failures)
 	if err != nil && c != nil {
 		return c, nil // it has much to do, but it lives
 	}
@@ -73,13 +79,34 @@ func (s *server) pick() (best *conn, enough bool) {
 	return best, best != nil && (least < busyConn || len(alive) >= s.opts.MaxConns)
 }
 
+// openUnless opens a connection, unless others have failed to while the caller waited for them: it does not wait as long again.
+func (s *server) openUnless(ctx context.Context, failures int) (*conn, error) {
+	s.mu.Lock()
+	if s.failures != failures {
+		defer s.mu.Unlock()
+		return nil, s.failure
+	}
+	s.mu.Unlock()
+	tctx, cancel := context.WithTimeout(ctx, s.opts.DialTimeout)
+	defer cancel()
+	c, err := s.open(tctx)
+	if err == nil {
+		return c, nil
+	}
+	if tctx.Err() == context.DeadlineExceeded && ctx.Err() == nil {
+		err = fmt.Errorf("no answer within %s", s.opts.DialTimeout)
+	}
+	err = fmt.Errorf("%s: %w", s.addr, err)
+	if ctx.Err() == nil {
+		s.down(err)
+	}
+	return nil, err
+}
+
 func (s *server) open(ctx context.Context) (*conn, error) {
 	nc, err := s.opts.dialer().dial(ctx, s.addr)
 	if err != nil {
-		if ctx.Err() == nil {
-			s.down()
-		}
-		return nil, fmt.Errorf("%s: %w", s.addr, err)
+		return nil, err
 	}
 	c := newConn(s.addr, newOutbox(nc), s.opts.MaxReply)
 	s.mu.Lock()
@@ -88,25 +115,35 @@ func (s *server) open(ctx context.Context) (*conn, error) {
 		_ = nc.Close()
 		return nil, ErrClosed
 	}
-	s.conns = append(s.conns, c)
-	s.downUntil = time.Time{}
+	s.opening = c // nobody else has it yet, whose jobs would end with the caller's patience
 	s.readers.Go(c.read)
 	s.mu.Unlock()
 	// Servers that do not know the option say so, and send WORK_FAIL without a reason.
 	_, err = c.ask(ctx, func(buf []byte) []byte {
 		return packet.Append(buf, packet.Req, packet.OptionReq, "exceptions")
 	})
-	if _, refused := err.(*ServerError); err != nil && !refused {
+	_, refused := err.(*ServerError)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opening = nil
+	if err != nil && !refused {
 		_ = c.out.close(err)
 		return nil, err
 	}
+	if s.closed {
+		return nil, ErrClosed
+	}
+	s.conns = append(s.conns, c)
+	s.downUntil = time.Time{}
 	return c, nil
 }
 
 // down has the server passed over for a while.
-func (s *server) down() {
+func (s *server) down(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.failures++
+	s.failure = why
 	s.downUntil = time.Now().Add(s.opts.RetryAfter)
 }
 
@@ -121,6 +158,9 @@ func (s *server) close() {
 	s.closed = true
 	conns := s.conns
 	s.conns = nil
+	if s.opening != nil {
+		conns = append(conns, s.opening)
+	}
 	s.mu.Unlock()
 	for _, c := range conns {
 		c.end(ErrClosed)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wheelhouse/gearman/packet"
@@ -19,6 +20,7 @@ type session struct {
 	addr string
 	out  *outbox
 
+	in      pulse
 	granted chan bool     // the answer to GRAB_JOB_ALL: there was a job, or none
 	wake    chan struct{} // NOOP; capacity 1
 	lost    chan struct{} // closed when reading has ended
@@ -28,9 +30,24 @@ type session struct {
 
 func newSession(w *Worker, addr string, nc net.Conn) *session {
 	return &session{
-		w: w, addr: addr, out: newOutbox(nc),
+		w: w, addr: addr, out: newOutbox(nc), in: pulse{nc: nc, first: make(chan struct{})},
 		granted: make(chan bool, 1), wake: make(chan struct{}, 1), lost: make(chan struct{}),
 	}
+}
+
+// pulse is a connection's reading side, which tells when something was read.
+type pulse struct {
+	nc    net.Conn
+	last  atomic.Int64 // Unix time in ns; 0: nothing yet
+	first chan struct{}
+}
+
+func (p *pulse) Read(b []byte) (int, error) {
+	n, err := p.nc.Read(b)
+	if n > 0 && p.last.Swap(time.Now().UnixNano()) == 0 {
+		close(p.first)
+	}
+	return n, err
 }
 
 // run does jobs until ctx ends or the connection does. Then it waits for those that run.
@@ -42,7 +59,13 @@ func (s *session) run(ctx, base context.Context) error {
 		s.err = s.read(jobs)
 		cancel() // the server gives what runs to others
 	}()
-	err := s.ask(ctx)
+	err := s.greet(ctx)
+	if err == nil {
+		err = s.ask(ctx)
+	}
+	if err != nil {
+		_ = s.out.close(err) // the server gives what runs to others
+	}
 	s.calls.Wait()
 	_ = s.out.close(errors.New("gearman: worker has stopped"))
 	<-s.lost
@@ -66,14 +89,31 @@ func (s *session) hello(buf []byte) []byte {
 			buf = packet.Append(buf, packet.Req, packet.CanDo, name)
 		}
 	}
-	return buf
+	return packet.Append(buf, packet.Req, packet.EchoReq, "")
+}
+
+// errSilent says that a server takes connections, or has, and does nothing.
+var errSilent = errors.New("gearman: job server does not answer")
+
+// greet introduces the worker, and waits for a sign of life: a server that hangs gets no slot.
+func (s *session) greet(ctx context.Context) error {
+	if err := s.out.send(s.hello); err != nil {
+		return err
+	}
+	late := time.NewTimer(s.w.opts.DialTimeout)
+	defer late.Stop()
+	select {
+	case <-s.in.first:
+	case <-late.C:
+		return errSilent
+	case <-s.lost:
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // ask asks for jobs as long as there is a slot free, and sleeps when there are none.
 func (s *session) ask(ctx context.Context) error {
-	if err := s.out.send(s.hello); err != nil {
-		return err
-	}
 	for ctx.Err() == nil {
 		select {
 		case s.w.slots <- struct{}{}:
@@ -101,21 +141,40 @@ func (s *session) ask(ctx context.Context) error {
 
 var errLost = errors.New("gearman: connection lost")
 
-// grab asks for a job. What was asked for is waited for even when the worker stops, since it may come.
+// grab asks for a job. What was asked for is waited for even when the worker stops, since it may come, but not longer than
+// AnswerTimeout from when something was read last: others can use the slot.
 func (s *session) grab() (bool, error) {
 	err := s.out.send(func(buf []byte) []byte { return packet.AppendHeader(buf, packet.Req, packet.GrabJobAll, 0) })
 	if err != nil {
 		return false, err
 	}
-	select {
-	case got := <-s.granted:
-		return got, nil
-	case <-s.lost:
+	asked := time.Now()
+	late := time.NewTimer(s.w.opts.AnswerTimeout)
+	defer late.Stop()
+	err = errLost
+	for {
+		select {
+		case got := <-s.granted:
+			return got, nil
+		case <-late.C:
+			since := time.Since(asked)
+			if last := s.in.last.Load(); last > asked.UnixNano() {
+				since = time.Since(time.Unix(0, last))
+			}
+			if left := s.w.opts.AnswerTimeout - since; left > 0 {
+				late.Reset(left)
+				continue
+			}
+			err = errSilent
+			_ = s.out.close(err)
+			<-s.lost
+		case <-s.lost:
+		}
 		select {
 		case got := <-s.granted: // it came just before; its goroutine has the slot
 			return got, nil
 		default:
-			return false, errLost
+			return false, err
 		}
 	}
 }
@@ -138,7 +197,7 @@ func (s *session) sleep(ctx context.Context) error {
 
 // read takes what the server sends until the connection ends.
 func (s *session) read(jobs context.Context) error {
-	r := bufio.NewReaderSize(s.out.nc, 16<<10)
+	r := bufio.NewReaderSize(&s.in, 16<<10)
 	for {
 		typ, data, err := readPacket(r, s.w.opts.MaxJob)
 		if err == nil {
@@ -161,6 +220,8 @@ func (s *session) take(jobs context.Context, typ packet.Type, data []byte) error
 		case s.wake <- struct{}{}:
 		default:
 		}
+		return nil
+	case packet.EchoRes:
 		return nil
 	case packet.NoJob:
 		return s.grant(false)

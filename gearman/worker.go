@@ -33,8 +33,10 @@ type WorkerOptions struct {
 	// Poll is how often a server that said it had no job is asked again although it did not call: gearmand 1.1.20 does not when a
 	// job's time has come. Default 10 s.
 	Poll time.Duration
-	// DialTimeout bounds opening a connection. Default 3 s.
+	// DialTimeout bounds opening a connection, and the wait for a server's first sign of life then. Default 3 s.
 	DialTimeout time.Duration
+	// AnswerTimeout is how long a server may be silent when it was asked for a job; then it counts as lost. Default 10 s.
+	AnswerTimeout time.Duration
 	// MaxJob is the largest packet that is taken from a server, in bytes. Default 256 MiB.
 	MaxJob int64
 	// TLS is as in ClientOptions.
@@ -48,6 +50,7 @@ func (o WorkerOptions) withDefaults() WorkerOptions {
 	o.StopTimeout = max(0, cmp.Or(o.StopTimeout, 30*time.Second))
 	o.Poll = cmp.Or(o.Poll, 10*time.Second)
 	o.DialTimeout = cmp.Or(o.DialTimeout, 3*time.Second)
+	o.AnswerTimeout = cmp.Or(o.AnswerTimeout, 10*time.Second)
 	o.MaxJob = cmp.Or(o.MaxJob, 256<<20)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -136,9 +139,10 @@ func (w *Worker) serve(ctx, base context.Context, addr string) {
 	for failures := 0; ctx.Err() == nil; {
 		nc, err := d.dial(ctx, addr)
 		if err == nil {
-			failures = 0
 			s := newSession(w, addr, nc)
-			err = s.run(ctx, base)
+			if err = s.run(ctx, base); s.in.last.Load() != 0 {
+				failures = 0
+			}
 		}
 		if ctx.Err() != nil {
 			return
