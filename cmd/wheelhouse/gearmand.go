@@ -35,6 +35,13 @@ var gearmandLevels = map[string]slog.Level{
 // would cost more than the jobs do.
 const gearmandGC = 400
 
+// gearmandMemory is from where on collections come more often: what --max-memory counts, a quarter of it for what lies between
+// two collections, and what the rest of the program takes.
+func gearmandMemory(counted int64) int64 {
+	counted = cmp.Or(counted, gearmand.DefaultMaxMemory)
+	return counted + counted/4 + 128<<20
+}
+
 func runGearmand(ctx context.Context, env *environment, args []string) error {
 	g, err := parseGearmand(args)
 	if err != nil {
@@ -60,6 +67,9 @@ func runGearmand(ctx context.Context, env *environment, args []string) error {
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gearmandGC)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(gearmandMemory(g.opts.MaxMemory))
 	}
 	p := &gearmandProcess{g: g, log: log, out: env.stdout, stop: make(chan bool, 1), failed: make(chan error, 8)}
 	return p.run(ctx)

@@ -11,6 +11,7 @@ import (
 
 	"wheelhouse/gearman"
 	"wheelhouse/gearman/gearmantest"
+	"wheelhouse/gearman/packet"
 )
 
 func TestConninfoURL(t *testing.T) {
@@ -134,4 +135,25 @@ func TestGearmandQueueIsTaken(t *testing.T) {
 		t.Errorf("status %d: %s", status, text)
 	}
 	startGearmand(t, "-q", "libsqlite3", "--libsqlite3-db="+db, "--queue-name", "other")
+}
+
+// The process stays near --max-memory, however fast jobs come and go.
+func TestGearmandMemory(t *testing.T) {
+	t.Parallel()
+	const limit, size = 100 << 20, 100_000
+	p, addr := startGearmand(t, "--max-memory", fmt.Sprint(limit))
+	c, w := gearmantest.Dial(t, addr), gearmantest.Dial(t, addr).Worker("f")
+	data := strings.Repeat("x", size)
+	kept := limit * 9 / 10 / size
+	for range kept {
+		c.Submit(packet.SubmitJobBG, "f", "", data)
+	}
+	for range 3 * kept {
+		h, _ := w.Grab()
+		w.Send(packet.WorkComplete, h, "")
+		c.Submit(packet.SubmitJobBG, "f", "", data)
+	}
+	if rss, most := residentSize(t, p.cmd.Process.Pid), int64(limit+limit/4+160<<20); rss > most {
+		t.Errorf("the process has %d MB; want at most %d", rss>>20, most>>20)
+	}
 }

@@ -23,6 +23,9 @@ const (
 	batchPackets = 64        // packets handled under one lock
 )
 
+// DefaultMaxMemory is the default of Options.MaxMemory.
+const DefaultMaxMemory = 2 << 30
+
 // Options of a [Server]. The zero value is ready for use.
 type Options struct {
 	// Store keeps background jobs. Default nil: they live in memory and end with the process.
@@ -81,7 +84,7 @@ func (o Options) withDefaults() Options {
 	o.MaxConns = cmp.Or(o.MaxConns, 20000)
 	o.MaxPacket = cmp.Or(o.MaxPacket, 64<<20)
 	o.MaxOutput = cmp.Or(o.MaxOutput, 16<<20)
-	o.MaxMemory = cmp.Or(o.MaxMemory, 2<<30)
+	o.MaxMemory = cmp.Or(o.MaxMemory, DefaultMaxMemory)
 	o.MaxFunctions = cmp.Or(o.MaxFunctions, 65536)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, time.Minute)
 	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, 10*time.Second)
