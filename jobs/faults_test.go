@@ -134,3 +134,47 @@ func TestBadOwner(t *testing.T) {
 		t.Error("an owner that is too long was taken")
 	}
 }
+
+// unsure renews leases and says that it has failed, every other time, as a database does that is lost while it commits.
+type unsure struct {
+	*memqueue.Queue
+	calls int
+	most  int // jobs in a call
+}
+
+func (q *unsure) Renew(ctx context.Context, list []jobs.Job, lease time.Duration) ([]jobs.Job, error) {
+	kept, err := q.Queue.Renew(ctx, list, lease)
+	q.most = max(q.most, len(list))
+	if q.calls++; q.calls%4 != 0 && err == nil {
+		return kept, errors.New("connection lost")
+	}
+	return kept, err
+}
+
+// TestUnsureRenewal: leases that were renewed although the queue failed are still this worker's.
+func TestUnsureRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &unsure{Queue: memqueue.New(nil)}
+		var runs, lost atomic.Int32
+		stop := running(t, q, jobs.Options{}, map[string]jobs.Handler{"f": {Lease: time.Minute, Concurrency: 4, Work: func(ctx context.Context, j *jobs.Job) error {
+			runs.Add(1)
+			select {
+			case <-time.After(time.Duration(len(j.Arg)) * time.Second):
+			case <-ctx.Done():
+				lost.Add(1)
+			}
+			return nil
+		}}})
+		for _, d := range []int{8, 13, 27, 300} { // they end in doubt, and not
+			insert(t, q, jobs.Job{Func: "f", Arg: make([]byte, d)})
+		}
+		time.Sleep(10 * time.Minute)
+		if n, l, left := runs.Load(), lost.Load(), len(list(t, q, jobs.Filter{})); n != 4 || l != 0 || left != 0 {
+			t.Errorf("%d runs, %d lost, %d left; want each of 4 once", n, l, left)
+		}
+		if q.most > 4*9 {
+			t.Errorf("a call renewed %d leases of 4 jobs", q.most)
+		}
+		stop()
+	})
+}

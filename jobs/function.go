@@ -49,12 +49,13 @@ type held struct {
 	job     Job // as last renewed; changed by the keeper alone, with f.mu
 	given   Job // the handler's own
 	renewed time.Time
-	report  bool     // f.mu: its progress has not been recorded yet
-	news    Progress // f.mu
-	lost    bool     // f.mu
-	task    *task    // f.mu; nil: not begun
-	single  task     // room for task
-	self    [1]*held // room for task.list
+	maybe   []time.Time // what job.GrabbedUntil may be instead, as the queue failed while it renewed; as job
+	report  bool        // f.mu: its progress has not been recorded yet
+	news    Progress    // f.mu
+	lost    bool        // f.mu
+	task    *task       // f.mu; nil: not begun
+	single  task        // room for task
+	self    [1]*held    // room for task.list
 }
 
 func (h *held) key() jobKey { return jobKey{h.job.Queue, h.job.ID} }

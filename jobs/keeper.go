@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -15,6 +16,8 @@ const (
 	newsEvery = time.Second
 	// renewEvery is how often leases of running jobs are renewed, at least: a cancelled job ends then.
 	renewEvery = 5 * time.Second
+	// maxDoubts is how many ends a lease may have.
+	maxDoubts = 8
 )
 
 // keep reports results and renews leases until all who work have gone and all results are in.
@@ -116,7 +119,7 @@ func (f *function) reported(pending int) {
 // release forgets a job. f.mu must be held.
 func (f *function) release(h *held) {
 	delete(f.held, h.key())
-	h.job, h.given = Job{}, Job{} // others of the same grab keep it in memory
+	h.job, h.given, h.maybe = Job{}, Job{}, nil // others of the same grab keep it in memory
 }
 
 // report tells the queue what became of jobs, and returns what it could not tell. After some tries each is told alone, so
@@ -140,10 +143,14 @@ func (f *function) report(list []outcome, tries int) (failed []outcome) {
 }
 
 func (f *function) reportSome(list []outcome) error {
-	results := make([]Result, len(list))
-	for i, o := range list {
-		results[i] = o.result
-		results[i].Job = o.held.job
+	results := make([]Result, 0, len(list))
+	for _, o := range list {
+		r := o.result
+		r.Job = o.held.job
+		results = append(results, r)
+		for _, r.Job.GrabbedUntil = range o.held.maybe {
+			results = append(results, r)
+		}
 	}
 	ctx, cancel := f.callContext()
 	defer cancel()
@@ -197,6 +204,9 @@ func (f *function) renew(pick func(h *held) bool) {
 			j := h.job
 			j.Progress = h.news
 			list = append(list, j)
+			for _, j.GrabbedUntil = range h.maybe {
+				list = append(list, j)
+			}
 			h.report = false
 		}
 	}
@@ -209,9 +219,26 @@ func (f *function) renew(pick func(h *held) bool) {
 	kept, err := f.w.queue.Renew(ctx, list, f.h.Lease)
 	if err != nil {
 		f.w.opts.Logger.Warn("job leases not renewed", "func", f.name, "err", err)
+		f.doubt(kept)
 		return // tried again at the next tick
 	}
 	f.mark(list, kept)
+}
+
+// doubt notes what leases may be now. Those that have run out may be others': they are not ours again by chance.
+func (f *function) doubt(maybe []Job) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range maybe {
+		h := f.held[jobKey{maybe[i].Queue, maybe[i].ID}]
+		if h == nil || time.Since(h.renewed) >= f.h.Lease {
+			continue
+		}
+		if len(h.maybe) == maxDoubts { // the first ones and the last ones are the likeliest
+			h.maybe = slices.Delete(h.maybe, maxDoubts/2, maxDoubts/2+1)
+		}
+		h.maybe = append(h.maybe, maybe[i].GrabbedUntil)
+	}
 }
 
 // mark notes which of the jobs are still this worker's.
@@ -229,7 +256,7 @@ func (f *function) mark(list, kept []Job) {
 			continue
 		}
 		if j := mine[h.key()]; j != nil {
-			h.job.GrabbedUntil, h.renewed = j.GrabbedUntil, now
+			h.job.GrabbedUntil, h.renewed, h.maybe = j.GrabbedUntil, now, nil
 			continue
 		}
 		h.lost = true

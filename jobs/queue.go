@@ -18,7 +18,9 @@ type Queue interface {
 	Grab(ctx context.Context, r GrabRequest) ([]Job, error)
 	// Renew extends leases from now and records each job's Progress. It returns the jobs that are still this worker's,
 	// with their new GrabbedUntil; the others have been lost, finished by somebody else, or cancelled. A lease that has run
-	// out is still the worker's until the job is grabbed by another.
+	// out is still the worker's until the job is grabbed by another. With an error nothing has happened, or, if the connection
+	// broke, perhaps everything: the jobs that it returns then are as they are in that case, and who repeats the call shows
+	// both, one after the other; to Finish, too.
 	Renew(ctx context.Context, jobs []Job, lease time.Duration) ([]Job, error)
 	// Finish does what results say, all in one transaction where the queue has them. A result of a job whose lease has
 	// been lost has no effect, its Replace neither: the job is left to its new holder. With an error nothing has happened,

@@ -13,6 +13,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -306,7 +307,7 @@ func (q *Queue) Renew(ctx context.Context, list []jobs.Job, lease time.Duration)
 	}
 	all.Wait()
 	if len(errs) > 0 && len(errs) == len(parts) {
-		return nil, errors.Join(errs...)
+		return nil, errors.Join(errs...) // what may have happened nevertheless is not told of several queues
 	}
 	return kept, nil
 }
@@ -318,7 +319,7 @@ func (q *Queue) renew(ctx context.Context, m *member, mine []jobs.Job, lease tim
 	}
 	kept, err := m.Queue.Renew(ctx, inside, lease)
 	if err = q.check(ctx, m, err); err != nil {
-		return mine, err
+		return slices.CompactFunc(mine, func(a, b jobs.Job) bool { return a.ID == b.ID }), err // as they were shown first
 	}
 	for i, j := range kept {
 		kept[i] = m.outside(j)

@@ -19,12 +19,12 @@ func (q *Queue) Renew(ctx context.Context, list []jobs.Job, lease time.Duration)
 	for i := range list {
 		ids[i] = int64(list[i].ID)
 	}
+	until := q.until(lease)
 	err = q.db.write(ctx, func(ctx context.Context, t tx) error {
 		held, err := renewable(ctx, t, ids)
 		if err != nil {
 			return err
 		}
-		until := q.until(lease)
 		kept = nil
 		var mine idList
 		for i := range list {
@@ -49,10 +49,23 @@ func (q *Queue) Renew(ctx context.Context, list []jobs.Job, lease time.Duration)
 		_, err = t.exec(ctx, "UPDATE {job} SET grabbed_until=? WHERE jobid {in}", until, mine)
 		return err
 	})
-	if err != nil {
-		return nil, err
+	if err != nil { // and kept may still be written to
+		return attempted(list, until), err
 	}
 	return kept, nil
+}
+
+// attempted is how jobs are if they were renewed.
+func attempted(list []jobs.Job, until int64) (out []jobs.Job) {
+	seen := make(map[jobs.ID]bool, len(list))
+	for _, j := range list {
+		if !seen[j.ID] {
+			seen[j.ID] = true
+			j.GrabbedUntil = unixTime(until)
+			out = append(out, j)
+		}
+	}
+	return out
 }
 
 // shown is progress as it is recorded.

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -55,8 +56,8 @@ type Store struct {
 
 	adding sync.Mutex // held from before jobs are inserted until their ids are known; taken before mu
 
-	mu    sync.Mutex // guards what follows
-	lock  jobs.Job
+	mu    sync.Mutex         // guards what follows
+	lock  []jobs.Job         // the same, with all ends that its lease may have
 	ids   map[string]jobs.ID // by the server's keys
 	doubt bool               // an Add has failed, and may have added nevertheless
 }
@@ -84,7 +85,7 @@ func Open(ctx context.Context, q Queue, name string) (*Store, error) {
 			return nil, err
 		}
 		if len(got) == 1 {
-			s.lock = got[0]
+			s.lock = got
 			return s, nil
 		}
 		if time.Now().After(deadline) {
@@ -140,24 +141,28 @@ func (s *Store) renew(ctx context.Context) error {
 	s.mu.Lock()
 	lock := s.lock
 	s.mu.Unlock()
-	kept, err := s.q.Renew(ctx, []jobs.Job{lock}, lockLease)
-	if err != nil {
-		return err
-	}
-	if len(kept) == 0 {
+	kept, err := s.q.Renew(ctx, lock, lockLease)
+	if err == nil && len(kept) == 0 {
 		return fmt.Errorf("%w: %s", ErrTaken, s.name)
 	}
+	if err != nil { // it may have been renewed nevertheless
+		kept = slices.Concat(lock, kept)
+	}
 	s.mu.Lock()
-	s.lock = kept[0]
+	s.lock = kept
 	s.mu.Unlock()
-	return nil
+	return err
 }
 
 // Close gives the name back, after Run has returned.
 func (s *Store) Close(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.q.Finish(ctx, []jobs.Result{{Job: s.lock, Verdict: jobs.Done}})
+	var results []jobs.Result
+	for _, lock := range s.lock {
+		results = append(results, jobs.Result{Job: lock, Verdict: jobs.Done})
+	}
+	return s.q.Finish(ctx, results)
 }
 
 // head is what stands before a job's argument, as one line of JSON.

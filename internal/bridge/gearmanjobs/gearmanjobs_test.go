@@ -259,3 +259,49 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
+
+// stalled renews leases, and says for a while that it has failed.
+type stalled struct {
+	gearmanjobs.Queue
+	fails atomic.Bool
+}
+
+func (s *stalled) Renew(ctx context.Context, list []jobs.Job, lease time.Duration) ([]jobs.Job, error) {
+	kept, err := s.Queue.Renew(ctx, list, lease)
+	if err == nil && s.fails.Load() {
+		return kept, fmt.Errorf("no answer")
+	}
+	return kept, err
+}
+
+// A server whose database has stalled at a commit for a moment is still the only one, and goes on.
+func TestStalledDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &stalled{Queue: memqueue.New(nil)}
+		s := open(t, q, "")
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx) }()
+		for range 3 {
+			time.Sleep(5 * time.Second)
+			q.fails.Store(true)
+			time.Sleep(2 * time.Second)
+			q.fails.Store(false)
+		}
+		time.Sleep(time.Second)
+		q.fails.Store(true)
+		time.Sleep(time.Second)
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		began := time.Now()
+		open(t, q, "")
+		if d := time.Since(began); d > 0 {
+			t.Errorf("the name was free after %v; want at once", d)
+		}
+	})
+}
