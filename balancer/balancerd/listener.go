@@ -25,10 +25,11 @@ type listener struct {
 	poller  *netpoll.Poller
 	set     *balancer.Settings
 	srv     *http1.Server    // nil for raw roles
-	front   *transport.Front // nil for raw roles
+	front   *transport.Front // nil for packets
 	raw     func(net.Conn)   // of raw roles
 	serving sync.WaitGroup
-	conns   rawConns
+	conns   *rawConns // of raw roles
+	passed  bool      // conns are another listener's, which has taken this one's place
 	log     *slog.Logger
 }
 
@@ -69,8 +70,15 @@ func orNoSize(n int64) int64 {
 func (s *Service) newListener(ln net.Listener, set *balancer.Settings) (*listener, error) {
 	l := &listener{addr: set.Listen, ln: ln, poller: s.b.poller, set: set, log: s.log}
 	if raw := s.rawRole(set); raw != nil {
-		l.raw = raw
-		return l, nil
+		l.raw, l.conns = raw, &rawConns{}
+		if set.Role == config.UploadTracker {
+			return l, nil
+		}
+		err := config.CheckTLS(&set.TLS)
+		if err == nil {
+			l.front, err = transport.NewRaw(s.name, set, l.takeRaw, s.b.o.Tickets, s.log)
+		}
+		return l, err
 	}
 	o := http1.Options{Limits: limits(set), Log: s.log, Sequence: &s.b.sequence, ErrorFormat: errorPage, OnRefuse: s.refused}
 	over := &transport.H2Conns{}
@@ -126,9 +134,12 @@ func (s *Service) rawRole(set *balancer.Settings) func(net.Conn) {
 func (l *listener) start() {
 	l.serving.Go(func() {
 		var err error
-		if l.raw != nil {
-			err = l.serveRaw()
-		} else {
+		switch {
+		case l.front == nil:
+			_, err = l.ln.Accept() // takes packets in until it is closed
+		case l.raw != nil:
+			err = l.front.Serve(l.ln)
+		default:
 			err = l.front.Serve(l.poller.Listener(l.ln))
 		}
 		if err != nil && !errors.Is(err, http1.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
@@ -137,28 +148,28 @@ func (l *listener) start() {
 	})
 }
 
-func (l *listener) serveRaw() error {
-	for {
-		nc, err := l.ln.Accept()
-		if err != nil {
-			return err
-		}
-		if !l.conns.add(nc) {
-			nc.Close()
-			continue
-		}
-		l.serving.Go(func() {
-			defer l.conns.drop(nc)
-			l.raw(nc)
-		})
+// takeRaw has a connection served, if there are not too many.
+func (l *listener) takeRaw(nc net.Conn) {
+	if !l.conns.add(nc) {
+		nc.Close()
+		return
 	}
+	l.serving.Go(func() {
+		defer l.conns.drop(nc)
+		l.raw(nc)
+	})
 }
 
 // stop closes the listener; what is under way is finished, or cut when ctx ends.
 func (l *listener) stop(ctx context.Context) error {
 	if l.raw != nil {
 		l.ln.Close()
-		l.conns.close()
+		if l.front != nil {
+			_ = l.front.Shutdown(ctx) // without HTTP/2 it does not wait
+		}
+		if !l.passed {
+			l.conns.close()
+		}
 		l.serving.Wait()
 		return nil
 	}
@@ -193,18 +204,21 @@ func (r *rawConns) add(nc net.Conn) bool {
 
 func (r *rawConns) drop(nc net.Conn) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	delete(r.list, nc)
+	r.mu.Unlock()
 	nc.Close()
 }
 
+// close closes all of them at once: TLS says farewell, for which a client that does not read lets it wait.
 func (r *rawConns) close() {
+	var all sync.WaitGroup
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.closed = true
 	for nc := range r.list {
-		nc.Close()
+		all.Go(func() { nc.Close() })
 	}
+	r.mu.Unlock()
+	all.Wait()
 }
 
 // duplicate is another descriptor of the same socket.

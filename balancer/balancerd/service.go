@@ -259,7 +259,7 @@ func (s *Service) closeChain() {
 }
 
 // switchListener puts a listener in the place of the one before. The old one's connections live on: those that idle move over, others
-// end after their answer. Balancer.mu is held.
+// end after their answer, those of raw roles when their clients end them. Balancer.mu is held.
 func (s *Service) switchListener(l *listener) {
 	old := s.listener
 	s.listener = l
@@ -270,6 +270,9 @@ func (s *Service) switchListener(l *listener) {
 			l.srv.SetLimits(limits(set))
 		}
 		return
+	}
+	if l != nil && l.raw != nil && old != nil && old.raw != nil { // a console goes on that has just moved itself
+		l.conns, old.passed = old.conns, true
 	}
 	if l != nil {
 		l.start()

@@ -1,12 +1,17 @@
 package balancerd_test
 
 import (
+	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"wheelhouse/balancer/balancerd"
 	"wheelhouse/balancer/balancertest"
@@ -127,8 +132,8 @@ func TestDumpIsTyped(t *testing.T) {
 	}
 }
 
-// A console has no TLS; to read a file again that says so is no harm.
-func TestReloadOfManagementWithTLS(t *testing.T) {
+// A console has TLS, and its certificates are read again, where its service says so. Who is connected goes on meanwhile.
+func TestConsoleWithTLS(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := testcert.Pair(t, dir, "one", 1, "one.test")
 	file := filepath.Join(dir, "conf")
@@ -136,11 +141,97 @@ func TestReloadOfManagementWithTLS(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b := balancertest.Start(t, "", balancerd.Options{Console: func(_ *balancerd.Balancer, nc net.Conn) { nc.Close() }})
+	b := balancertest.Start(t, "", balancerd.Options{Console: func(_ *balancerd.Balancer, nc net.Conn) { io.Copy(nc, nc) }})
 	if err := b.LoadFile(file); err != nil {
 		t.Fatal(err)
 	}
+	dial := func() *tls.Conn {
+		t.Helper()
+		c, err := tls.Dial("tcp", b.Addr("m"), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(30 * time.Second))
+		return c
+	}
+	speak := func(c net.Conn) {
+		t.Helper()
+		fmt.Fprint(c, "hello\n")
+		if got, err := io.ReadAll(io.LimitReader(c, 6)); string(got) != "hello\n" {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	first := dial()
+	speak(first)
+	plain, err := net.Dial("tcp", b.Addr("m"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	fmt.Fprint(plain, "version is what I want to know\n")
+	if got, _ := io.ReadAll(plain); strings.Contains(string(got), "version") {
+		t.Errorf("without TLS the console says %q", got)
+	}
+	testcert.Pair(t, dir, "one", 2, "one.test")
 	if err := b.Reload(); err != nil {
-		t.Error(err)
+		t.Fatal(err)
+	}
+	second := dial()
+	if n := second.ConnectionState().PeerCertificates[0].SerialNumber.Int64(); n != 2 {
+		t.Errorf("after a reload the certificate is number %d", n)
+	}
+	speak(second)
+	b.Do("SET m.ssl_min_version = 1.3") // a listener of its own
+	for _, c := range []net.Conn{first, second, dial()} {
+		speak(c)
+	}
+}
+
+// A console that a proxy stands before has to do with the proxy's client.
+func TestConsoleBehindAProxy(t *testing.T) {
+	b := balancertest.Start(t, "CREATE SERVICE m\nSET role = management\nSET listen = 127.0.0.1:0\nSET proxy_protocol = on\nENABLE m\n",
+		balancerd.Options{Console: func(_ *balancerd.Balancer, nc net.Conn) { fmt.Fprint(nc, nc.RemoteAddr()) }})
+	nc, err := net.Dial("tcp", b.Addr("m"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	fmt.Fprint(nc, "PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n")
+	if got, _ := io.ReadAll(nc); string(got) != "192.0.2.1:1234" {
+		t.Errorf("its client is %q", got)
+	}
+}
+
+// shortListener is out of descriptors at first.
+type shortListener struct {
+	net.Listener
+	failed atomic.Bool
+}
+
+func (l *shortListener) Accept() (net.Conn, error) {
+	if !l.failed.Swap(true) {
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+// A console outlives a lack of descriptors: then it is needed most.
+func TestConsoleWithoutDescriptors(t *testing.T) {
+	b := balancertest.Start(t, "CREATE SERVICE m\nSET role = management\nSET listen = 127.0.0.1:0\nENABLE m\n", balancerd.Options{
+		Console: func(_ *balancerd.Balancer, nc net.Conn) { fmt.Fprint(nc, "here") },
+		Listen: func(_, addr string) (net.Listener, error) {
+			ln, err := net.Listen("tcp", addr)
+			return &shortListener{Listener: ln}, err
+		},
+	})
+	nc, err := net.Dial("tcp", b.Addr("m"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(30 * time.Second))
+	if got, err := io.ReadAll(nc); string(got) != "here" {
+		t.Errorf("%q, %v; %s", got, err, b.Log)
 	}
 }

@@ -30,10 +30,11 @@ const (
 	h2Streams    = 250       // requests at once on one connection
 )
 
-// Front accepts the connections of one listener for an engine. It is safe for concurrent use.
+// Front accepts the connections of one listener for an engine, or for whoever takes them raw. It is safe for concurrent use.
 type Front struct {
 	set  *balancer.Settings
-	srv  *http1.Server
+	srv  *http1.Server  // nil: raw takes them
+	raw  func(net.Conn) // on a goroutine of the front's, which it must not keep
 	log  *slog.Logger
 	keys *keyring // nil without TLS
 	h2   *http.Server
@@ -76,6 +77,17 @@ func New(name string, set *balancer.Settings, srv *http1.Server, over *H2Conns, 
 		}
 	}
 	return f, nil
+}
+
+// NewRaw makes a front whose connections raw takes, which need not speak HTTP: it is called for one after another, and closes them.
+func NewRaw(name string, set *balancer.Settings, raw func(net.Conn), tickets *Tickets, logger *slog.Logger) (*Front, error) {
+	bare := *set
+	bare.HTTP2 = false
+	f, err := New(name, &bare, nil, nil, tickets, logger)
+	if err == nil {
+		f.raw = raw
+	}
+	return f, err
 }
 
 // limitBodies bounds the bodies of requests.
@@ -124,7 +136,7 @@ func (f *Front) SetKeys(k *Keys) {
 
 // Serve accepts connections until ln fails or is closed, or the front is shut down. It does not close ln.
 func (f *Front) Serve(ln net.Listener) error {
-	if f.keys == nil && !f.set.ProxyProtocol && f.set.ClientSndbuf == 0 {
+	if f.srv != nil && f.keys == nil && !f.set.ProxyProtocol && f.set.ClientSndbuf == 0 {
 		return f.srv.Serve(ln)
 	}
 	if !f.begin() {
@@ -149,7 +161,9 @@ func (f *Front) Serve(ln net.Listener) error {
 			continue
 		}
 		pause = 0
-		f.srv.Admit()
+		if f.srv != nil {
+			f.srv.Admit()
+		}
 		select {
 		case f.room <- struct{}{}:
 		default:
@@ -259,7 +273,7 @@ func (f *Front) shake(nc net.Conn, place *list.Element) {
 	tc := tls.Server(n, f.keys.handshake())
 	if err := tc.Handshake(); err != nil {
 		f.log.Debug("TLS handshake failed", "addr", client, "err", err)
-		if ok = plainHTTP(err) && nc.SetDeadline(time.Time{}) == nil; ok {
+		if ok = f.srv != nil && plainHTTP(err) && nc.SetDeadline(time.Time{}) == nil; ok {
 			f.srv.RefuseConn(nc, client, n.seen, errPlain)
 		}
 		return
@@ -281,7 +295,14 @@ func (f *Front) hand(nc net.Conn, client net.Addr) {
 		nc.Close()
 		return
 	}
-	f.srv.ServeConnFrom(nc, client)
+	if f.srv != nil {
+		f.srv.ServeConnFrom(nc, client)
+		return
+	}
+	if client != nc.RemoteAddr() {
+		nc = &named{Conn: nc, client: client}
+	}
+	f.raw(nc)
 }
 
 // named is a connection of another client than its other end. Its parts that the kernel can do by itself stay reachable.
