@@ -36,7 +36,7 @@ type ClusterStatus struct {
 	Name     string      `json:"name"`
 	Mode     string      `json:"mode"` // as operators have set it
 	Storages []StorageID `json:"storages,omitempty"`
-	InForce  string      `json:"in_force,omitempty"` // ro where it has lost a storage and others take the writes
+	InForce  string      `json:"in_force,omitempty"` // ro where it has lost a storage and others take the writes, or cannot take any
 	Degraded bool        `json:"degraded,omitempty"` // takes writes although it has lost a storage
 }
 

@@ -162,7 +162,11 @@ func (d statusScreen) cluster(b *strings.Builder, s *store.Status, c store.Clust
 	mode := c.Mode
 	switch {
 	case c.InForce != "" && c.InForce != c.Mode:
-		mode = d.paint(yellow, c.InForce) + fmt.Sprintf(" (set %s; others take the writes)", c.Mode)
+		why := "it cannot take any writes"
+		if slices.ContainsFunc(s.Clusters, func(other store.ClusterStatus) bool { return other.InForce == store.ClusterRW.String() }) {
+			why = "others take the writes"
+		}
+		mode = d.paint(yellow, c.InForce) + fmt.Sprintf(" (set %s; %s)", c.Mode, why)
 	case c.Degraded:
 		mode = d.paint(yellow, mode+", degraded")
 	}
@@ -183,18 +187,19 @@ func (d statusScreen) storage(b *strings.Builder, st store.StorageStatus) {
 	default:
 		mode = d.paint(yellow, mode)
 	}
-	space := "space not known yet"
+	space, filled := "space not known yet", bar(st.Used, st.Capacity, 20)
+	if !st.DownSince.IsZero() && st.Mode == "down" { // why stands among the problems
+		filled = fmt.Sprintf("%-22s", "since "+clockTime(st.DownSince, d.now))
+		space = filled
+	}
 	if st.Capacity > 0 {
-		space = fmt.Sprintf("%s %3d%%  %s of %s", bar(st.Used, st.Capacity, 20), st.Used*100/st.Capacity, human(st.Used), human(st.Capacity))
+		space = fmt.Sprintf("%s %3d%%  %s of %s", filled, st.Used*100/st.Capacity, human(st.Used), human(st.Capacity))
 	}
 	fmt.Fprintf(b, "%4d %s %s", st.ID, mode, space)
 	if st.Owed > 0 {
 		fmt.Fprintf(b, "  owed %d", st.Owed)
 	}
 	b.WriteString("\n")
-	if !st.DownSince.IsZero() && st.Mode == "down" {
-		b.WriteString("              " + cut("since "+clockTime(st.DownSince, d.now)+": "+st.Reason, screenWidth-14) + "\n")
-	}
 }
 
 // clockTime is a time of today, or a day.
@@ -270,7 +275,7 @@ func (d statusScreen) problem(b *strings.Builder, p store.Problem) {
 	if p.Severity == store.VerdictCritical {
 		colour = red
 	}
-	b.WriteString(d.paint(colour, "!") + " " + cut(p.What, screenWidth-2) + "\n")
+	b.WriteString(d.paint(colour, "!") + " " + strings.Join(wrap(cutMiddle(p.What, 2*(screenWidth-2)-8), screenWidth-2), "\n  ") + "\n")
 	if p.Do != "" {
 		b.WriteString("  " + strings.Join(wrap(p.Do, screenWidth-2), "\n  ") + "\n")
 	}
@@ -297,6 +302,15 @@ func cut(s string, n int) string {
 		return string(r)
 	}
 	return string(r[:n-1]) + "…"
+}
+
+// cutMiddle is cut for a text at whose end stands what was wrong, as with errors.
+func cutMiddle(s string, n int) string {
+	r := []rune(cut(s, len(s)+1))
+	if len(r) <= n {
+		return string(r)
+	}
+	return string(r[:n*2/5]) + "… " + string(r[len(r)-n*3/5+2:])
 }
 
 // wrap breaks a text at spaces into lines of at most n characters, as far as its words allow.

@@ -18,7 +18,7 @@ func TestStatusScreen(t *testing.T) {
 		Queue:    map[string]store.QueueStats{"replicate": {Ready: 1200, Running: 4}, "repair_object": {Failed: 2}, "idle": {}},
 		Problems: []store.Problem{
 			{
-				Severity: store.VerdictDegraded, What: "storage 2 is down for 12m: dial tcp 10.0.0.7:7500: connect: " + strings.Repeat("connection refused ", 9),
+				Severity: store.VerdictDegraded, What: "storage 2 is down for 12m: dial tcp 10.0.0.7:7500: connect: " + strings.Repeat("connection refused ", 9) + "it belongs to storage 3",
 				Do: "look at its machine; it is back by itself as soon as it answers, and declared dead in 11h48m; " + strings.Repeat("words ", 20),
 			},
 			{Severity: store.VerdictDegraded, What: "storage 2 is owed 1204 entities", Do: "it is caught up with as soon as it can be written"},
@@ -51,13 +51,17 @@ func TestStatusScreen(t *testing.T) {
 		t.Errorf("the first line: %s", lines[0])
 	}
 	for _, want := range []string{
-		"(and 1 more)", "1204 entities owed", "CLUSTER 1 main  ro (set rw; others take the writes)", "CLUSTER 2 new  rw\n", "owed 1204", "since ",
+		"(and 1 more)", "\n! storage 2 is down for 12m: dial tcp 10.0.0.7:7500:", "it belongs to storage 3\n", "1204 entities owed", "CLUSTER 1 main  ro (set rw; others take the writes)", "CLUSTER 2 new  rw\n", "owed 1204", "since ",
 		"replicate 1200 ready, 4 running", "repair_object 2 failed", "CACHES 1 of 2 in use, 97% hits; /run/cache.sock out; 10.0.0.5:11211 in\n",
 		"7 rebuild storage 3 [####........] 41%  120 MiB/s  8:20 left",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q:\n%s", want, text)
 		}
+	}
+	s.Clusters[1].InForce = "ro"
+	if text := (statusScreen{now: now}).draw(s); strings.Contains(text, "others take") || !strings.Contains(text, "CLUSTER 2 new  ro (set rw; it cannot take any writes)") {
+		t.Errorf("with no cluster that takes writes:\n%s", text)
 	}
 	if !strings.Contains((statusScreen{colour: true, now: now}).draw(s), yellow+"DEGRADED"+plain) {
 		t.Error("no colour on a terminal")
