@@ -116,6 +116,49 @@ func TestFullStorages(t *testing.T) {
 	}
 }
 
+// What no cluster can take is not asked for.
+func TestBodyThatNobodyCanTake(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(ts *testStore) error
+		size   int
+		want   int
+	}{
+		{"not enough room", func(ts *testStore) error {
+			return errors.Join(ts.cat.SetStorageUsage(t.Context(), 1, 4<<20, 2<<20), ts.cat.SetStorageUsage(t.Context(), 2, 4<<20, 2<<20))
+		}, 3 << 20, 507},
+		{"not enough storages", func(ts *testStore) error {
+			return errors.Join(ts.cat.SetStorageMode(t.Context(), 1, store.ModeDown), ts.cat.SetStorageMode(t.Context(), 2, store.ModeRO))
+		}, 10, 503},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ts := newStore(t, setup{})
+			ts.http.Transport.(*http.Transport).ExpectContinueTimeout = time.Minute
+			ts.bucket("b")
+			ts.want(201, "PUT", "/b/before", "x")
+			if err := tt.change(ts); err != nil {
+				t.Fatal(err)
+			}
+			body := &asked{Reader: bytes.NewReader(randomBody(tt.size)), do: func() { t.Error("the body was asked for") }}
+			req, err := http.NewRequestWithContext(t.Context(), "PUT", ts.url+"/b/o", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.ContentLength = int64(tt.size)
+			req.SetBasicAuth(ts.key.ID, ts.key.Secret)
+			req.Header.Set("Expect", "100-continue")
+			resp, err := ts.http.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != tt.want {
+				t.Errorf("PUT = %d; want %d", resp.StatusCode, tt.want)
+			}
+		})
+	}
+}
+
 func TestWriteThatCannotBeDurableIsRefused(t *testing.T) {
 	for _, size := range []int{10, 3 << 20} {
 		ts := newStore(t, setup{options: dispatcher.Options{PutTimeout: time.Second}})

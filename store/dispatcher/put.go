@@ -136,7 +136,7 @@ func (d *Dispatcher) checkCondition(x http1.Exchange, p *upload) *failure {
 	return nil
 }
 
-// place finds the clusters that may take the object.
+// place looks whether any cluster can take the object, as far as is known: if none can, the client need not send it.
 func (d *Dispatcher) place(x http1.Exchange, p *upload) *failure {
 	consistency, f := smallNumber(&x.Request().Header, headerConsistency)
 	if f != nil {
@@ -158,6 +158,9 @@ func (d *Dispatcher) place(x http1.Exchange, p *upload) *failure {
 		if consistency > most {
 			return failf(http.StatusBadRequest, "%s: %d, but the largest cluster has %d storages", headerConsistency, consistency, most)
 		}
+	}
+	if len(placement.Clusters(v.top, p.class, 0, p.need())) == 0 { // whichever id it gets
+		return fail(new(refusals).err(p), p.t)
 	}
 	return nil
 }
