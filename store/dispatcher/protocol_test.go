@@ -149,6 +149,20 @@ func TestWhatIsSaidOfAnObject(t *testing.T) {
 	ts.want(400, "PUT", "/b/o", "x", "Content-Range: bytes 0-0/10")
 }
 
+// What would be lost without a word is refused: nobody could tell that the bytes are coded.
+func TestContentEncoding(t *testing.T) {
+	ts := newStore(t, setup{})
+	ts.bucket("b")
+	for _, coding := range []string{"gzip", "GZIP, br", "identity, gzip"} {
+		a := ts.want(415, "PUT", "/b/o", "x", "Content-Encoding: "+coding)
+		if a.header.Get("Accept-Encoding") != "identity" || !strings.Contains(a.body, coding) {
+			t.Errorf("%s: %v %q", coding, a.header, a.body)
+		}
+	}
+	ts.want(404, "GET", "/b/o", "")
+	ts.want(201, "PUT", "/b/o", "x", "Content-Encoding: identity")
+}
+
 func TestConditions(t *testing.T) {
 	ts := newStore(t, setup{})
 	ts.bucket("b")

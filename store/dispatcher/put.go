@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"wheelhouse/internal/http1"
@@ -98,6 +99,11 @@ func (d *Dispatcher) preparePut(x http1.Exchange, t *target) (*upload, *failure)
 	}
 	if r.Header.Has("Content-Range") { // RFC 9110 §14.5: a partial PUT must not be taken for a whole one
 		return nil, failf(http.StatusBadRequest, "a PUT with Content-Range is not supported: send the whole object")
+	}
+	// A coding that is not kept would have every reader take coded bytes for the content (RFC 9110 §8.4).
+	if c := r.Header.Joined("Content-Encoding"); c != "" && !strings.EqualFold(c, "identity") {
+		return nil, failf(http.StatusUnsupportedMediaType, "Content-Encoding %s is not kept: store the content itself, or name the coded form in Content-Type",
+			quoteSome([]byte(c))).with("Accept-Encoding", "identity")
 	}
 	var f *failure
 	if p.attrs, f = parseAttributes(&r.Header, t.name); f != nil {
