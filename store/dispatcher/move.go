@@ -13,6 +13,11 @@ func (d *Dispatcher) moveObject(x http1.Exchange, t *target) *failure {
 	if f != nil {
 		return f
 	}
+	for _, name := range []string{"If-Match", "If-None-Match", "If-Unmodified-Since"} { // who sends one relies on it
+		if x.Request().Header.Has(name) {
+			return failf(http.StatusBadRequest, "%s is not supported with MOVE", name)
+		}
+	}
 	dest, f := destination(x)
 	if f != nil {
 		return f

@@ -55,6 +55,7 @@ func TestSTFProtocol(t *testing.T) {
 		{"MOVE", "/b/o", "", []string{"X-STF-Move-Destination: /none/p"}, 404, "no such bucket: /none/p"},
 		{"MOVE", "/b/none", "", []string{"X-STF-Move-Destination: /b/p"}, 404, "no such object: /b/none"},
 		{"MOVE", "/b/o", "", []string{"X-STF-Move-Destination: /b/zero"}, 409, "something has that name already: /b/zero"},
+		{"MOVE", "/b/o", "", []string{"X-STF-Move-Destination: /b/p%20q", `If-Match: "00000000000000000000000000000000"`}, 400, "If-Match is not supported with MOVE"},
 		{"MOVE", "/b/o", "", []string{"X-STF-Move-Destination: /b/p%20q"}, 201, "Created /b/o"},
 		{"GET", "/b/p%20q", "", nil, 200, "again"},
 		{"GET", "/b/o", "", nil, 404, ""},
