@@ -293,6 +293,9 @@ func (c *Config) Validate() error {
 			bad("storage "+s.Dir, err)
 		}
 	}
+	if len(c.Storage) == 0 { // up makes some
+		bad("disk", c.diskOptions(StorageConfig{ID: 1}, nil).Validate())
+	}
 	return errors.Join(errs...)
 }
 
