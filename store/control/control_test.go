@@ -315,4 +315,12 @@ func TestStatusOfFullStorages(t *testing.T) {
 			t.Errorf("%d of 3 storages are full: %s, %+v", full, s.Verdict, s.Problems)
 		}
 	}
+	if _, err := cat.PutCluster(t.Context(), store.Cluster{ID: cluster, Name: "main", Mode: store.ClusterRetire}); err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/-/status", nil))
+	if !strings.Contains(w.Body.String(), "no cluster takes objects of class default: none is rw") {
+		t.Errorf("with a retired cluster alone: %s", w.Body)
+	}
 }

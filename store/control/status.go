@@ -220,6 +220,13 @@ func clusterProblems(top *store.Topology) (list []store.Problem) {
 				Severity: store.VerdictCritical, What: fmt.Sprintf("no cluster takes objects of class %s: the storages are full", k.Name),
 				Do: "add a cluster: wheelhouse cluster add, wheelhouse storage add; what is deleted gives its space back after catalog.grace",
 			})
+		case !slices.ContainsFunc(top.Clusters, func(c store.Cluster) bool {
+			return c.Mode == store.ClusterRW && (len(k.Clusters) == 0 || slices.Contains(k.Clusters, c.ID))
+		}):
+			list = append(list, store.Problem{
+				Severity: store.VerdictCritical, What: fmt.Sprintf("no cluster takes objects of class %s: none is rw", k.Name),
+				Do: "wheelhouse cluster set-mode ID rw, or add one: wheelhouse cluster add, wheelhouse storage add",
+			})
 		case len(placement.Clusters(top, k, 0, need)) == 0:
 			list = append(list, store.Problem{
 				Severity: store.VerdictCritical, What: fmt.Sprintf("no cluster takes objects of class %s: %d writable storages are needed", k.Name, durable),
