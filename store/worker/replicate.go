@@ -89,7 +89,7 @@ func (w *Worker) copyEntity(ctx context.Context, top *store.Topology, o *store.O
 	for _, from := range siblings(top, o, to.ID) {
 		err := w.copyFrom(ctx, from, to, info)
 		if err == nil {
-			return nil
+			return w.stillNeeded(ctx, to, o.ID)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -97,6 +97,15 @@ func (w *Worker) copyEntity(ctx context.Context, top *store.Topology, o *store.O
 		problems = append(problems, fmt.Errorf("from storage %d: %w", from.ID, err))
 	}
 	return errors.Join(problems...)
+}
+
+// stillNeeded takes an entity away again whose object was deleted while it was copied: those who delete may have been there before it
+// came, and would not come again.
+func (w *Worker) stillNeeded(ctx context.Context, on *store.Storage, id store.ObjectID) error {
+	if _, err := w.cat.ObjectByID(ctx, id); !errors.Is(err, store.ErrNoObject) {
+		return err
+	}
+	return w.dropUnknown(ctx, on, []store.ObjectID{id})
 }
 
 // siblings are the storages that should have an object's entity, except one, in placement order.

@@ -313,6 +313,66 @@ func TestReplicateReplacesWhatIsBad(t *testing.T) {
 	}
 }
 
+// before is devices of which one does something before it takes an entity.
+type before struct {
+	*world
+	on store.StorageID
+	do func()
+}
+
+func (b before) Device(s *store.Storage) store.Device {
+	if s.ID != b.on {
+		return b.world.Device(s)
+	}
+	return beforeCreate{b.world.Device(s), b.do}
+}
+
+type beforeCreate struct {
+	store.Device
+	do func()
+}
+
+func (d beforeCreate) Create(ctx context.Context, info store.EntityInfo) (store.EntityWriter, error) {
+	d.do()
+	return d.Device.Create(ctx, info)
+}
+
+// An entity that comes after those who delete it leaves nothing behind: the block of ids that it is of was swept long ago.
+func TestReplicateWhatIsDeletedMeanwhile(t *testing.T) {
+	wd := newWorld(t)
+	o := wd.put("o", []byte("short-lived"), true, 1, 2)
+	kept := wd.put("kept", []byte("kept"), true, 1, 2)
+	ctx := t.Context()
+	for _, id := range []store.ObjectID{o.ID, kept.ID} {
+		if err := errors.Join(wd.cat.CloseLease(ctx, id), wd.cat.DropLease(ctx, id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := wd.workerWith("copier", before{wd, 3, func() {
+		if _, err := wd.cat.Delete(ctx, wd.bucket.ID, "o", store.Condition{}); errors.Is(err, store.ErrNoObject) {
+			return
+		}
+		wd.now = wd.now.Add(2 * grace)
+		if err := wd.task(store.TaskDeleteObject, fmt.Sprintf(`{"object":%d}`, o.ID)); err != nil {
+			t.Error(err)
+		}
+	}})
+	for _, id := range []store.ObjectID{o.ID, kept.ID} {
+		if err := w.Handlers()[store.TaskReplicate](ctx, fmt.Appendf(nil, `{"object":%d}`, id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if unknown, err := wd.cat.Unknown(ctx, []store.ObjectID{o.ID}); err != nil || len(unknown) != 1 {
+		t.Fatalf("Unknown = %v, %v; want it forgotten", unknown, err)
+	}
+	if got := wd.holders(o); len(got) > 0 {
+		t.Errorf("held by %v", got)
+	}
+	if got := wd.holders(kept); len(got) != 3 {
+		t.Errorf("what is still there is held by %v", got)
+	}
+}
+
 // The file goes first and the row after: a storage that is away must not keep bytes that nobody knows of.
 func TestDeleteWaitsForEveryStorage(t *testing.T) {
 	wd := newWorld(t)
