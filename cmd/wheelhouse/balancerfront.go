@@ -57,12 +57,7 @@ func (a *app) openFront(ctx context.Context, store http1.Handler) (http1.Handler
 	o := parts.options(lang, a.log, map[string]http1.Handler{storeHandler: store})
 	o.Stop = func(bool, time.Duration) { a.log.Warn("the balancer inside up ends with it; SHUTDOWN was ignored") }
 	o.Reread, o.Tickets = read, a.tickets
-	o.Prepare = func(next *config.State) (func(), error) {
-		if next.Server.MetricsListen != "" {
-			return nil, errors.New("SERVER metrics_listen: inside up the balancer's metrics are among those of the process")
-		}
-		return nil, nil
-	}
+	o.Prepare = func(next *config.State) (func(), error) { return nil, a.cfg.admitFront(next) }
 	b := balancerd.New(context.WithoutCancel(ctx), o)
 	a.metrics.registry.MustRegister(parts.collector(b))
 	a.onClose(func() error {
@@ -93,6 +88,45 @@ func (a *app) openFront(ctx context.Context, store http1.Handler) (http1.Handler
 		return nil
 	})
 	return b.Service(frontService), nil
+}
+
+// checkFront finds what is wrong with balancer.config, as far as that can be seen without opening anything.
+func checkFront(c *Config, warn func(string)) error {
+	lang := config.NewLanguage(config.NewPlugins(balancerPlugins()...))
+	state, err := frontState(lang, c.Balancer.Config, int64(c.Balancer.Cache), warn)
+	if err != nil {
+		return fmt.Errorf("balancer: %w", err)
+	}
+	o := balancerd.Options{Language: lang, Local: map[string]http1.Handler{storeHandler: http1.HandlerFunc(nil)}}
+	if err := errors.Join(o.Check(state), c.admitFront(state)); err != nil {
+		return fmt.Errorf("balancer: %w", err)
+	}
+	return nil
+}
+
+// admitFront reports what the balancer inside up must not be told. Where dispatcher.auth asks nobody for a key, whoever reaches the store may
+// delete everything: services are held to what that demands of dispatcher.listen.
+func (c *Config) admitFront(s *config.State) error {
+	if s.Server.MetricsListen != "" {
+		return errors.New("SERVER metrics_listen: inside up the balancer's metrics are among those of the process")
+	}
+	if c.Dispatcher.Auth != "none" {
+		return nil
+	}
+	for _, svc := range s.Ordered() {
+		listen, role := svc.Params["listen"], svc.Role()
+		if !svc.Enabled || listen == "" || role != config.ReverseProxy && role != config.SelectorRole {
+			continue
+		}
+		addr, err := config.ParseListen(listen)
+		if err != nil {
+			return err
+		}
+		if !strings.HasPrefix(addr, "unix:") && !isLoopback(addr) {
+			return svc.Where(fmt.Errorf("service %s listens on %s: dispatcher.auth is none, which is for loopback addresses", svc.Name, addr))
+		}
+	}
+	return nil
 }
 
 // frontState is the configuration of the balancer inside up: the store's service, and what a file adds.

@@ -30,12 +30,17 @@ func runConfig(_ context.Context, env *environment, args []string) error {
 			if len(args) == 1 && !strings.HasPrefix(args[0], "-") {
 				args = []string{"--config", args[0]}
 			}
-			_, rest, err := loadConfig("config check", args, env.stderr, nil)
+			c, rest, err := loadConfig("config check", args, env.stderr, nil)
 			if err != nil {
 				return err
 			}
 			if len(rest) > 0 {
 				return usagef("unexpected argument: %s", rest[0])
+			}
+			if c.Balancer.Config != "" {
+				if err := checkFront(c, func(text string) { fmt.Fprintln(env.stderr, "warning:", text) }); err != nil {
+					return err
+				}
 			}
 			fmt.Fprintln(env.stdout, "the configuration is good")
 			return nil
