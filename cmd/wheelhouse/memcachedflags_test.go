@@ -22,7 +22,7 @@ func TestMemcachedFlagsHaveEffects(t *testing.T) {
 		flags string
 		talk  []string // what is asked, and a part of the answer's first line, by turns
 	}{
-		{"-C", []string{"set a 0 0 1\r\nx", "STORED", "mg a c", "HD c0", "cas a 0 0 1 0\r\ny", "EXISTS", "ms a 1 C0\r\ny", "EX", "ms a 1 C0 I\r\ny", "EX"}},
+		{"-C", []string{"set a 0 0 1\r\nx", "STORED", "mg a c", "HD c0", "cas a 0 0 1 0\r\ny", "EXISTS", "ms a 1 C0\r\ny", "EX", "ms a 1 C0 I\r\ny", "EX", "ms a 1 C5\r\ny", "EX", "ms a 1 C5 MA\r\ny", "HD", "ms a 1 C5 MP\r\ny", "HD"}},
 		{"-F", []string{"flush_all", "CLIENT_ERROR flush_all not allowed", "flush_prefix a", "CLIENT_ERROR flush_all not allowed"}},
 		{"-X", []string{"lru_crawler metadump all", "ERROR metadump not allowed", "stats cachedump 1 0", "CLIENT_ERROR stats cachedump not allowed"}},
 		{"-W", []string{"watch", "CLIENT_ERROR watch commands not allowed"}},

@@ -278,6 +278,9 @@ func (c *conn) notePut(t *segcache.Txn, r *putRequest, err error) {
 // tryPut decides whether to store, and does.
 func (c *conn) tryPut(t *segcache.Txn, r *putRequest) error {
 	p := segcache.Put{A: r.value, Flags: r.flags, Exp: r.exp, Version: r.newVersion, Marks: r.marks, Tags: r.tags}
+	if c.s.opts.NoCAS && (r.mode == modeAppend || r.mode == modePrepend) {
+		r.compare = false // as memcached: an item without version asks for none, which these then do not want
+	}
 	if !t.Found() {
 		switch {
 		case r.create && (r.mode == modeAppend || r.mode == modePrepend):
