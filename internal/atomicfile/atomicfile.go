@@ -21,6 +21,23 @@ func IsTemp(name string) bool {
 	return i > 0 && len(name)-i-len(tempMark) == len(rand.Text())
 }
 
+// RemoveTemps removes the temporary files that a crash has left of path. Nobody may be writing it.
+func RemoveTemps(fsys faultfs.FS, path string) error {
+	dir, base := filepath.Split(path)
+	dir = filepath.Clean(dir)
+	list, err := fsys.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range list {
+		if rest, ok := strings.CutPrefix(e.Name(), base); ok && strings.HasPrefix(rest, tempMark) && IsTemp(e.Name()) {
+			errs = append(errs, fsys.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Write replaces the file path with data, durably.
 func Write(fsys faultfs.FS, path string, perm fs.FileMode, data []byte) error {
 	f, err := Create(fsys, path, perm)

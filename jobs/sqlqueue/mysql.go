@@ -32,6 +32,7 @@ func openMySQL(ctx context.Context, cfg *mysql.Config, opts *Options) (*mysqlSer
 	cfg.MaxAllowedPacket = 0 // as the server says: an argument that is too long is then an error of one call
 	cfg.Timeout = dialTimeout
 	cfg.RejectReadOnly = true
+	cfg.Logger = &mysql.NopLogger{} // what it says comes back as an error, too
 	conn, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("sqlqueue: %w", err)

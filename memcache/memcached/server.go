@@ -49,6 +49,7 @@ type Server struct {
 	gate      gate
 	poller    *poller // nil: each connection has a goroutine
 	watch     watchers
+	saves     saves
 	stopOnce  sync.Once
 
 	askedOnce sync.Once    // OnShutdown

@@ -679,3 +679,62 @@ func TestOptions(t *testing.T) {
 		t.Errorf("classes: %v", got)
 	}
 }
+
+// Of many who ask for a snapshot at a time, one writes, and the others wait for it.
+func TestSnapshotsAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "snapshot")
+	s := serve(t, Options{Snapshot: file})
+	if got := s.dial(t).Ask("set a 0 0 1\r\nx"); got != "STORED" {
+		t.Fatal(got)
+	}
+	s.saves.mu.Lock()
+	const callers = 20
+	answers := make(chan string, callers)
+	for range callers {
+		c := s.dial(t)
+		c.Send("version") // it is served
+		c.Line()
+		c.Send("snapshot")
+		go func() { answers <- c.Line() }()
+	}
+	time.Sleep(50 * time.Millisecond) // those who would not wait
+	if list, err := os.ReadDir(dir); err != nil || len(list) != 0 {
+		t.Errorf("%d files are written at a time, %v; want none while another one is", len(list), err)
+	}
+	s.saves.mu.Unlock()
+	for range callers {
+		if got := <-answers; got != "OK 1" {
+			t.Error(got)
+		}
+	}
+	if n := s.saves.begun.Load(); n < 1 || n > callers {
+		t.Errorf("%d were written", n)
+	}
+}
+
+// What a crash has left of a snapshot that was being written is removed at the next start; other files stay.
+func TestSnapshotLeftovers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "snapshot")
+	keep := []string{"other.tmp-ABCDEFGHIJKLMNOPQRSTUVWXYZ", "snapshot.tmp-mine", "snapshot2.tmp-ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+	for _, name := range append(keep, "snapshot.tmp-ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	serve(t, Options{Snapshot: file})
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range list {
+		names = append(names, e.Name())
+	}
+	if !slices.Equal(names, keep) {
+		t.Errorf("left are %q; want %q", names, keep)
+	}
+}

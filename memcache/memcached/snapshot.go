@@ -9,6 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync"
+	"sync/atomic"
 
 	"wheelhouse/internal/atomicfile"
 	"wheelhouse/internal/faultfs"
@@ -38,9 +40,31 @@ func (c *conn) snapshot() string {
 	return fmt.Sprintf("OK %d", n)
 }
 
+// saves sees to it that one snapshot is written at a time: each takes as much of the disk as there are items.
+type saves struct {
+	begun atomic.Uint64
+	mu    sync.Mutex // held while one is written; guards the rest
+	file  string     // of the last one, and what came of it
+	items int
+	err   error
+}
+
 // WriteSnapshot writes all items to a file, durably, and returns how many there are. Clients go on meanwhile: what they change may or
-// may not be in it.
+// may not be in it. Calls that come while one is written share the next one.
 func (s *Server) WriteSnapshot(file string) (items int, err error) {
+	v := &s.saves
+	before := v.begun.Load()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.begun.Load() == before || v.file != file {
+		v.begun.Add(1)
+		v.file = file
+		v.items, v.err = s.writeSnapshot(file)
+	}
+	return v.items, v.err
+}
+
+func (s *Server) writeSnapshot(file string) (items int, err error) {
 	f, err := atomicfile.Create(faultfs.OS{}, file, 0o600)
 	if err != nil {
 		return 0, err
@@ -84,13 +108,16 @@ func appendSnapshot(b []byte, t *segcache.Txn, key []byte) []byte {
 	return append(append(append(b, key...), tags...), t.Value()...)
 }
 
-// tryWrite finds out whether a file can be written, which is too late to learn at the end.
+// tryWrite finds out whether a file can be written, which is too late to learn at the end, and removes what a crash has left of it.
 func tryWrite(file string) error {
 	f, err := atomicfile.Create(faultfs.OS{}, file, 0o600)
+	if err == nil {
+		f.Abort()
+		err = atomicfile.RemoveTemps(faultfs.OS{}, file)
+	}
 	if err != nil {
 		return fmt.Errorf("snapshots cannot be written: %w", err)
 	}
-	f.Abort()
 	return nil
 }
 
