@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
+	"strings"
 	"sync"
 	"syscall"
 )
@@ -52,9 +54,9 @@ func (b *Balancer) HandOver(ctx context.Context, give func(name string, nc net.C
 			case l.srv == nil:
 				errs[i] = l.stop(ctx)
 			case l.set.TLS.Enabled:
-				errs[i] = errors.Join(l.srv.DrainTo(ctx, func(nc net.Conn) { nc.Close() }), l.front.Shutdown(ctx))
+				errs[i] = l.drainTo(ctx, func(nc net.Conn, _ net.Addr) { nc.Close() })
 			default:
-				errs[i] = l.srv.DrainTo(ctx, func(nc net.Conn) { give(name, nc) })
+				errs[i] = l.drainTo(ctx, func(nc net.Conn, client net.Addr) { give(withClient(name, client), nc) })
 			}
 		})
 	}
@@ -64,13 +66,37 @@ func (b *Balancer) HandOver(ctx context.Context, give func(name string, nc net.C
 
 // Adopt takes over a connection that another process has given away.
 func (b *Balancer) Adopt(name string, nc net.Conn) {
+	name, client := cutClient(name)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range *b.services.Load() {
 		if l := s.listener; l != nil && l.srv != nil && SocketName(s.name, l.addr) == name {
-			l.srv.ServeConn(b.poller.Wrap(nc))
+			l.srv.ServeConnFrom(b.poller.Wrap(nc), client)
 			return
 		}
 	}
 	nc.Close()
+}
+
+// clientMark stands between the name of a socket and the client of a connection that a proxy has made for it.
+const clientMark = " for "
+
+// withClient is the name of a socket with a connection's client, if that is not the connection's own.
+func withClient(name string, client net.Addr) string {
+	if client == nil {
+		return name
+	}
+	return name + clientMark + client.String()
+}
+
+func cutClient(s string) (name string, client net.Addr) {
+	i := strings.LastIndex(s, clientMark)
+	if i < 0 {
+		return s, nil
+	}
+	a, err := netip.ParseAddrPort(s[i+len(clientMark):])
+	if err != nil { // it is part of a path
+		return s, nil
+	}
+	return s[:i], net.TCPAddrFromAddrPort(a)
 }

@@ -173,10 +173,35 @@ func (l *listener) stop(ctx context.Context) error {
 		l.serving.Wait()
 		return nil
 	}
-	err := errors.Join(l.srv.Shutdown(ctx), l.front.Shutdown(ctx))
 	l.ln.Close()
+	err := l.both(ctx, func() error { return l.srv.Shutdown(ctx) })
 	l.serving.Wait()
 	return err
+}
+
+// drainTo ends a listener whose socket is closed: handshakes under way are finished, what is under way is answered, and connections that idle
+// are given away.
+func (l *listener) drainTo(ctx context.Context, give func(nc net.Conn, client net.Addr)) error {
+	served := make(chan struct{})
+	go func() {
+		l.serving.Wait()
+		close(served)
+	}()
+	select {
+	case <-served:
+	case <-ctx.Done():
+	}
+	err := l.both(ctx, func() error { return l.srv.DrainTo(ctx, give) })
+	<-served
+	return err
+}
+
+// both ends the engine, and beside it what the engine does not know of: neither is to wait for the other's requests.
+func (l *listener) both(ctx context.Context, end func() error) error {
+	engine := make(chan error, 1)
+	go func() { engine <- end() }()
+	err := l.front.Shutdown(ctx)
+	return errors.Join(<-engine, err)
 }
 
 // rawConns are the connections of a raw role, so that they can be closed.

@@ -287,8 +287,7 @@ func (s *Service) switchListener(l *listener) {
 			old.stop(s.b.ctx)
 			return
 		}
-		old.srv.DrainTo(s.b.ctx, l.srv.ServeConn)
-		old.front.Shutdown(s.b.ctx)
+		old.drainTo(s.b.ctx, l.srv.ServeConnFrom)
 	})
 }
 

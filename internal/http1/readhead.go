@@ -75,8 +75,11 @@ func (c *conn) idle() error {
 	case running:
 		return nil
 	case draining:
-		if c.transferable() {
+		switch {
+		case c.transferable():
 			return errHandOver
+		case c.fresh && c.lim.phase[phaseFresh] > 0: // it has come just now, for an answer
+			return nil
 		}
 	}
 	return net.ErrClosed
@@ -168,9 +171,10 @@ func (h *headScan) ends(b []byte) bool {
 	}
 }
 
-// transferable reports whether another process could go on with the connection: nothing of it is in this process's memory.
+// transferable reports whether another process could go on with the connection: nothing of it is in this process's memory but, where whoever
+// takes it can be told, who its client is.
 func (c *conn) transferable() bool {
-	return rawio.Raw(c.nc) != nil && c.werr == nil && !c.late
+	return rawio.Raw(c.nc) != nil && c.werr == nil && !c.late && (c.client == nil || c.srv.telling.Load())
 }
 
 // lastExchange reports whether the server is about to end its connections, so that an answer should say so.

@@ -71,16 +71,17 @@ type Server struct {
 	counts  counters
 	base    context.Context // parent of the connections' contexts: cancelled when the server has stopped
 	cancel  context.CancelFunc
+	telling atomic.Bool   // whoever takes connections is told who their clients are
 	quit    chan struct{} // closed to end the sweeper
 	sweeper sync.WaitGroup
 
 	mu        sync.Mutex // guards all below
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
-	handed    []net.Conn     // given up by connections while draining
-	give      func(net.Conn) // takes them at once, nil: handed does
-	serving   int            // calls of Serve that have not returned
-	changed   chan struct{}  // closed, and made anew, when a connection or a Serve has ended
+	handed    []net.Conn               // given up by connections while draining
+	give      func(net.Conn, net.Addr) // takes them at once, nil: handed does
+	serving   int                      // calls of Serve that have not returned
+	changed   chan struct{}            // closed, and made anew, when a connection or a Serve has ended
 	sweeping  bool
 }
 
@@ -208,7 +209,7 @@ func (s *Server) drop(c *conn, handed net.Conn) {
 	case handed == nil:
 	case s.state.Load() == int32(draining) && s.give != nil:
 		handed.SetDeadline(time.Time{}) // it was woken by a deadline in the past
-		s.give(handed)
+		s.give(handed, c.client)
 	case s.state.Load() == int32(draining):
 		s.handed = append(s.handed, handed)
 	default:

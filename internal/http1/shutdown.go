@@ -30,8 +30,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // Close of a duplicated TCP listener does no harm, of a unix listener it removes the socket's file); closes nothing that can live on; lets the requests be answered of which a byte has
 // been read, pipelined ones included; and returns the plain TCP and unix connections that are open, idle, and have no
 // byte in a buffer, for another process to serve (see [Server.ServeConn]). Their clients notice nothing. Connections
-// that cannot be handed over (TLS) are closed when they idle, after an answer with Connection: close if one was in
-// work. When ctx ends before all is done, what is left is cut, and ctx's error is returned beside the connections.
+// that cannot be handed over (TLS, and those of [Server.ServeConnFrom]) are closed when they idle, after an answer with Connection: close if one was in
+// work or the first is still to come. When ctx ends before all is done, what is left is cut, and ctx's error is returned beside the connections.
 func (s *Server) Drain(ctx context.Context) (idle []net.Conn, err error) {
 	s.advance(draining)
 	s.stopListeners(false)
@@ -49,12 +49,13 @@ func (s *Server) Drain(ctx context.Context) (idle []net.Conn, err error) {
 	return idle, err
 }
 
-// DrainTo is Drain that gives away each connection as soon as it idles, instead of all at the end. give must not wait for
-// anything of this server.
-func (s *Server) DrainTo(ctx context.Context, give func(net.Conn)) error {
+// DrainTo is Drain that gives away each connection as soon as it idles, instead of all at the end, and with it the client of one that
+// [Server.ServeConnFrom] has taken; nil: the connection's own. give must not wait for anything of this server.
+func (s *Server) DrainTo(ctx context.Context, give func(nc net.Conn, client net.Addr)) error {
 	s.mu.Lock()
 	s.give = give
 	s.mu.Unlock()
+	s.telling.Store(true)
 	_, err := s.Drain(ctx)
 	return err
 }
