@@ -311,6 +311,8 @@ func (l *limiter) judge(r *balancer.Request, client string) verdict {
 		l.log("unban", client, "")
 	}
 	switch {
+	case !ip.IsValid() || ip == netip.IPv4Unspecified(): // of a unix socket: it may be anybody
+		return allow
 	case covers(l.white, ip):
 		l.log("whitelisted", client, "")
 		return allow
@@ -369,9 +371,6 @@ func (l *limiter) log(event, client, uri string) {
 
 // clientKey is what a client is known by: an IPv4 address, or the /64 of IPv6, within which a client has as many as it likes.
 func clientKey(a netip.Addr) string {
-	if !a.IsValid() {
-		return "unknown"
-	}
 	if a = a.Unmap(); a.Is4() {
 		return a.String()
 	}

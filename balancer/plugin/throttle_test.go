@@ -389,3 +389,13 @@ func TestThrottleForgets(t *testing.T) {
 		t.Errorf("%d clients, %d bans; want 1, 0", len(s.clients), len(s.bans))
 	}
 }
+
+// Whoever comes over a unix socket has no address to be known by, and is let through.
+func TestThrottleOfUnixSockets(t *testing.T) {
+	b := newBench(t, nil)
+	for i := range 5 {
+		if got, _ := b.begin("GET", "/", "0.0.0.0"); got != "free" {
+			t.Errorf("request %d: %s", i, got)
+		}
+	}
+}

@@ -5,6 +5,7 @@ package ratelimit
 import (
 	"hash/maphash"
 	"math"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -68,6 +69,10 @@ func (l *Limiter) Limit() balancer.RateLimit { return l.set.Load().RateLimit }
 // Serve has next answer a request that is within its client's limit, and answers others with 429.
 func (l *Limiter) Serve(r *balancer.Request, next func(*balancer.Request)) {
 	k, secret := key(r, l.set.Load().Key)
+	if k == "" {
+		next(r)
+		return
+	}
 	wait := l.Allow(k, r.Began)
 	if wait == 0 {
 		next(r)
@@ -127,7 +132,8 @@ func (s *shard) forget(at int64) {
 }
 
 // key is what a client is known by, and whether that is the client's secret. One that does not bear the field or cookie is known by its
-// address: else all of those would share one limit, and each of them could use it up for the others.
+// address: else all of those would share one limit, and each of them could use it up for the others. For the same reason one that has no
+// address, since it came over a unix socket and nobody who is trusted has named it, is not limited: its key is "".
 func key(r *balancer.Request, by string) (key string, secret bool) {
 	kind, name, _ := strings.Cut(by, ":")
 	switch kind {
@@ -143,6 +149,9 @@ func key(r *balancer.Request, by string) (key string, secret bool) {
 		}
 	}
 	a := r.Observed.Unmap()
+	if a == netip.IPv4Unspecified() {
+		return "", false
+	}
 	if a.Is6() { // a customer has a network, not an address
 		if p, err := a.WithZone("").Prefix(64); err == nil {
 			return p.String(), false

@@ -162,6 +162,10 @@ func TestKeys(t *testing.T) {
 		{"ip", "192.0.2.1", "h", nil, "192.0.2.1", false},
 		{"ip", "::ffff:192.0.2.1", "h", nil, "192.0.2.1", false},
 		{"ip", "2001:db8:1:2:3:4:5:6", "h", nil, "2001:db8:1:2::/64", false},
+		{"ip", "0.0.0.0", "h", nil, "", false},
+		{"header:X-Key", "0.0.0.0", "h", nil, "", false},
+		{"header:X-Key", "0.0.0.0", "h", []string{"X-Key: k"}, "=k", true},
+		{"host", "0.0.0.0", "h", nil, "h", false},
 		{"host", "192.0.2.1", "Site.Example", nil, "site.example", false},
 		{"header:X-Key", "192.0.2.1", "h", []string{"x-key: k"}, "=k", true},
 		{"header:X-Key", "192.0.2.1", "h", nil, "192.0.2.1", false},
@@ -192,7 +196,11 @@ func TestServe(t *testing.T) {
 		r, _ := request("192.0.2.9", "h")
 		l.Serve(r, func(*balancer.Request) { served++ })
 	}
-	if served != 4 || l.Refused.Load() != 4 {
+	for range 5 { // by a unix socket: who knows how many that are
+		r, _ := request("0.0.0.0", "h")
+		l.Serve(r, func(*balancer.Request) { served++ })
+	}
+	if served != 9 || l.Refused.Load() != 4 {
 		t.Errorf("%d served, %d refused", served, l.Refused.Load())
 	}
 	got := l.Refusals(start, 10)
