@@ -212,7 +212,7 @@ type Administration interface {
 	// PutStorage creates a storage (ID 0: the next free one) or replaces the one with that ID, and returns its ID. What is set
 	// is Mode, or Set where Down is active, so that what [Administration.Topology] gave can be put back. A storage that is new to a
 	// cluster which holds objects, or has held them a moment ago, becomes filling, unless it is put as a spare or dead, or has no
-	// sibling that is not dead. ErrNoCluster;
+	// sibling that is not dead. ErrNoCluster; ErrInUse when it is to leave a cluster from which it could not be removed;
 	// ErrExists when another storage has the URI.
 	PutStorage(ctx context.Context, s Storage) (StorageID, error)
 	// SetStorageMode changes the mode that is set, and that alone. ErrNoStorage.

@@ -131,8 +131,9 @@ func runStorage(ctx context.Context, env *environment, args []string) error {
 			f := newClientFlags("storage add", env)
 			s := store.StorageStatus{}
 			f.StringVar(&s.URI, "uri", "", "`URL` of the storage, http://HOST:PORT/dev<ID>")
-			f.StringVar(&s.Mode, "mode", "rw", "`mode` to begin with")
-			cluster, id := f.Uint("cluster", 1, "cluster that it belongs to"), f.Uint("id", 0, "its id, to be checked against the URL, or to change what is known of a storage that is there (default: as in the URL)")
+			f.StringVar(&s.Mode, "mode", "", "`mode` to begin with (default rw; of a storage that is there, the one that it has)")
+			cluster := f.Uint("cluster", 0, "`id` of the cluster that it belongs to (default 1; of a storage that is there, the one that it is in)")
+			id := f.Uint("id", 0, "its `id`, to be checked against the URL, or to change what is known of a storage that is there (default: as in the URL)")
 			c, _, err := f.parse(args, 0, 0)
 			if err != nil {
 				return err

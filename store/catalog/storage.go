@@ -25,6 +25,13 @@ func (c *SQLite) PutStorage(ctx context.Context, s store.Storage) (store.Storage
 		if s.Down.Active() {
 			mode = s.Set
 		}
+		if old, was, err := t.placeOf(s.ID); err == nil && old != s.Cluster {
+			if err := t.mayLeave(old, was); err != nil {
+				return false, err
+			}
+		} else if err != nil && !errors.Is(err, store.ErrNoStorage) {
+			return false, err
+		}
 		behind, err := t.newToObjects(&s)
 		if err != nil {
 			return false, err
@@ -132,27 +139,12 @@ func noStorage(id store.StorageID) error { return fmt.Errorf("%w: id %d", store.
 // RemoveStorage removes a storage that is dead and not the last of its cluster, or whose cluster holds nothing, and what it was owed.
 func (c *SQLite) RemoveStorage(ctx context.Context, id store.StorageID) error {
 	err := c.changeTopology(ctx, func(t *txn) (bool, error) {
-		st, err := t.Select("SELECT cluster_id, mode FROM storage WHERE id=?")
+		cluster, mode, err := t.placeOf(id)
 		if err != nil {
 			return false, err
 		}
-		st.BindInt64(1, int64(id))
-		row, err := st.Step()
-		if err != nil {
+		if err := t.mayLeave(cluster, mode); err != nil {
 			return false, err
-		}
-		if !row {
-			return false, noStorage(id)
-		}
-		cluster, mode := store.ClusterID(st.ColumnInt64(0)), store.StorageMode(st.ColumnInt64(1))
-		left, err := t.storagesOf(cluster)
-		if err != nil {
-			return false, err
-		}
-		if mode != store.ModeDead || left == 1 {
-			if err := t.needNoObjects(cluster); err != nil {
-				return false, err
-			}
 		}
 		bind := func(st *sqldb.Stmt) { st.BindInt64(1, int64(id)) }
 		if _, err := t.Exec("DELETE FROM health WHERE storage_id=?", bind); err != nil {
@@ -165,6 +157,30 @@ func (c *SQLite) RemoveStorage(ctx context.Context, id store.StorageID) error {
 		return err
 	}
 	return c.forgetMissing(ctx, id)
+}
+
+// placeOf is where a storage is, and the mode that is set. ErrNoStorage.
+func (t *txn) placeOf(id store.StorageID) (store.ClusterID, store.StorageMode, error) {
+	st, err := t.Select("SELECT cluster_id, mode FROM storage WHERE id=?")
+	if err != nil {
+		return 0, 0, err
+	}
+	st.BindInt64(1, int64(id))
+	row, err := st.Step()
+	if err == nil && !row {
+		err = noStorage(id)
+	}
+	return store.ClusterID(st.ColumnInt64(0)), store.StorageMode(st.ColumnInt64(1)), err
+}
+
+// mayLeave returns ErrInUse if a cluster cannot do without a storage: one that counts as alive is one of the places where its objects are,
+// and without any storage nobody would know that there are objects which cannot be read.
+func (t *txn) mayLeave(cluster store.ClusterID, mode store.StorageMode) error {
+	left, err := t.storagesOf(cluster)
+	if err != nil || mode == store.ModeDead && left > 1 {
+		return err
+	}
+	return t.needNoObjects(cluster)
 }
 
 // forgetMissing removes what a storage is owed, in pieces, between which others commit: a disk that has died may be owed

@@ -65,6 +65,13 @@ func TestCalls(t *testing.T) {
 		{"POST", "/-/storages", `{"cluster":1,"id":4,"uri":"http://10.0.0.1:7500/dev3"}`, 400, "storage 3, not of storage 4"},
 		{"POST", "/-/storages", `{"cluster":1,"uri":"http://10.0.0.2:7500/dev1"}`, 409, "storage 1, at http://10.0.0.1:7500/dev1"},
 		{"GET", "/-/storages", "", 200, `"mode":"rw"`},
+		// The new address of one that is there changes nothing else.
+		{"POST", "/-/clusters", `{"name":"second"}`, 200, `"id":2`},
+		{"POST", "/-/storages", `{"cluster":2,"uri":"http://10.0.0.1:7500/dev8","mode":"drain"}`, 200, `"mode":"drain"`},
+		{"POST", "/-/storages", `{"id":8,"uri":"http://10.0.0.3:7500/dev8"}`, 200, `"cluster":2,"uri":"http://10.0.0.3:7500/dev8","mode":"drain"`},
+		{"POST", "/-/storages", `{"id":8,"uri":"http://10.0.0.3:7500/dev8","mode":"dead"}`, 200, `"cluster":2,"uri":"http://10.0.0.3:7500/dev8","mode":"dead"`},
+		{"DELETE", "/-/storages/8", "", 204, ""},
+		{"DELETE", "/-/clusters/2", "", 204, ""},
 		{"POST", "/-/storages/1/mode", `{"Mode":"ro"}`, 204, ""},
 		{"POST", "/-/storages/x/mode", `{"Mode":"ro"}`, 400, "not an id"},
 		{"POST", "/-/storages/5/mode", `{"Mode":"ro"}`, 404, "no such storage"},

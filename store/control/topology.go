@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -33,13 +34,14 @@ func (a *api) storageList(ctx context.Context) ([]store.StorageStatus, error) {
 	return list, nil
 }
 
-// addStorage registers a storage. Its id is that with which its node is configured, and which its URI ends in.
+// addStorage registers a storage. Its id is that with which its node is configured, and which its URI ends in. Of one that is known, what
+// is not named stays as it is.
 func (a *api) addStorage(r *http.Request) (any, error) {
-	in := store.StorageStatus{Mode: store.ModeRW.String()}
+	var in store.StorageStatus
 	if err := input(r, &in); err != nil {
 		return nil, err
 	}
-	mode, err := store.ParseStorageMode(in.Mode)
+	mode, err := store.ParseStorageMode(cmp.Or(in.Mode, store.ModeRW.String()))
 	if err != nil {
 		return nil, badf("%v", err)
 	}
@@ -64,9 +66,19 @@ func (a *api) addStorage(r *http.Request) (any, error) {
 	if err := a.needCatalogOf(r.Context(), &store.Storage{ID: in.ID, URI: in.URI}); err != nil {
 		return nil, err
 	}
-	if in.ID, err = a.cat.PutStorage(r.Context(), store.Storage{ID: in.ID, Cluster: in.Cluster, URI: in.URI, Mode: mode}); err != nil {
+	s := store.Storage{ID: in.ID, Cluster: cmp.Or(in.Cluster, 1), Mode: mode}
+	if known, err := findStorage(top, in.ID); err == nil {
+		s = known
+		s.Cluster = cmp.Or(in.Cluster, s.Cluster)
+		if in.Mode != "" {
+			s.Mode, s.Set, s.Down = mode, mode, store.Outage{}
+		}
+	}
+	s.URI = in.URI
+	if in.ID, err = a.cat.PutStorage(r.Context(), s); err != nil {
 		return nil, err
 	}
+	in.Cluster = s.Cluster
 	if top, err = a.cat.Topology(r.Context()); err != nil {
 		return nil, err
 	}

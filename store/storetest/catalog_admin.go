@@ -182,8 +182,21 @@ func catalogRemoveStorage(t *catalogTest) {
 	totals, err := t.Catalog.Totals(t.ctx)
 	t.ok(err)
 	t.equal("missing", totals.Missing, int64(1))
+	// Nor does one leave by being put into another cluster.
+	other := t.cluster(store.Cluster{Name: "other"})
+	move := func() error {
+		_, err := t.Catalog.PutStorage(t.ctx, store.Storage{ID: a, Cluster: other, URI: "http://a"})
+		return err
+	}
+	t.want(move(), store.ErrInUse)
 	t.ok(t.Catalog.SetStorageMode(t.ctx, a, store.ModeDead))
 	t.want(t.Catalog.RemoveStorage(t.ctx, a), store.ErrInUse) // nobody would know that there are objects which cannot be read
+	t.want(move(), store.ErrInUse)
+	for _, s := range t.topology().Storages {
+		if s.ID == a && s.Cluster != c {
+			t.Errorf("storage %d has left its cluster", a)
+		}
+	}
 	if again := t.storage(store.Storage{Cluster: c, URI: "http://d"}); again == d {
 		t.Error("the id of a removed storage was used again")
 	}
