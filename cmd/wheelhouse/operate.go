@@ -124,6 +124,9 @@ func objectRepair(ctx context.Context, env *environment, args []string) error {
 	return c.Call(ctx, http.MethodPost, "/-/objects/repair", map[string]string{"Bucket": bucket, "Name": name}, nil)
 }
 
+// filledFirst is said of a storage that is to be a full member of its cluster and may lack something.
+const filledFirst = "it is filled with what its cluster holds, by itself (wheelhouse operation list), and read after that\n"
+
 // runStorage manages storages.
 func runStorage(ctx context.Context, env *environment, args []string) error {
 	return subcommand(args, map[string]func([]string) error{
@@ -144,7 +147,7 @@ func runStorage(ctx context.Context, env *environment, args []string) error {
 			}
 			fmt.Fprintf(env.stdout, "storage %d\n", s.ID)
 			if s.Mode == store.ModeFilling.String() {
-				fmt.Fprint(env.stdout, "it is filled with what its cluster holds, by itself (wheelhouse operation list), and read after that\n")
+				fmt.Fprint(env.stdout, filledFirst)
 			}
 			return nil
 		},
@@ -199,7 +202,12 @@ func setMode(ctx context.Context, env *environment, kind string, args []string) 
 		return err
 	}
 	if kind == "storage" {
-		return c.Call(ctx, http.MethodPost, "/-/storages/"+url.PathEscape(rest[0])+"/mode", map[string]string{"Mode": rest[1]}, nil)
+		var s store.StorageStatus
+		err := c.Call(ctx, http.MethodPost, "/-/storages/"+url.PathEscape(rest[0])+"/mode", map[string]string{"Mode": rest[1]}, &s)
+		if err == nil && s.Mode != rest[1] {
+			fmt.Fprintf(env.stdout, "it may lack what was written meanwhile, and is filled first (wheelhouse operation list; at once: wheelhouse storage rebuild %d)\n", s.ID)
+		}
+		return err
 	}
 	var list []store.ClusterStatus
 	if err := c.Call(ctx, http.MethodGet, "/-/clusters", nil, &list); err != nil {

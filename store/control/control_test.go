@@ -72,7 +72,7 @@ func TestCalls(t *testing.T) {
 		{"POST", "/-/storages", `{"id":8,"uri":"http://10.0.0.3:7500/dev8","mode":"dead"}`, 200, `"cluster":2,"uri":"http://10.0.0.3:7500/dev8","mode":"dead"`},
 		{"DELETE", "/-/storages/8", "", 204, ""},
 		{"DELETE", "/-/clusters/2", "", 204, ""},
-		{"POST", "/-/storages/1/mode", `{"Mode":"ro"}`, 204, ""},
+		{"POST", "/-/storages/1/mode", `{"Mode":"ro"}`, 200, `"id":1,"cluster":1,"uri":"http://10.0.0.1:7500/dev1","mode":"ro"`},
 		{"POST", "/-/storages/x/mode", `{"Mode":"ro"}`, 400, "not an id"},
 		{"POST", "/-/storages/5/mode", `{"Mode":"ro"}`, 404, "no such storage"},
 		{"GET", "/-/clusters", "", 200, `"storages":[1]`},
@@ -329,5 +329,63 @@ func TestStatusOfFullStorages(t *testing.T) {
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/-/status", nil))
 	if !strings.Contains(w.Body.String(), "no cluster takes objects of class default: none is rw") {
 		t.Errorf("with a retired cluster alone: %s", w.Body)
+	}
+}
+
+// A storage that may lack something does not count as complete because an operator says so.
+func TestModeOfIncompleteStorage(t *testing.T) {
+	const dead, filling, spare, rw, ro, drain, down = store.ModeDead, store.ModeFilling, store.ModeSpare, store.ModeRW, store.ModeRO, store.ModeDrain, store.ModeDown
+	const refused = store.StorageMode(99)
+	for _, tt := range []struct{ was, sibling, asked, want store.StorageMode }{
+		{rw, rw, down, down},
+		{down, rw, rw, rw},
+		{drain, rw, rw, rw},
+		{dead, rw, rw, filling},
+		{dead, down, ro, filling},
+		{dead, rw, drain, filling},
+		{dead, rw, spare, spare},
+		{dead, rw, down, refused},
+		{filling, rw, rw, filling},
+		{filling, rw, dead, dead},
+		{filling, rw, down, refused},
+		{spare, rw, rw, refused},
+		{spare, rw, down, down},
+		{dead, dead, rw, rw}, // it has what there is
+		{filling, filling, rw, rw},
+	} {
+		t.Run(fmt.Sprintf("%v beside %v to %v", tt.was, tt.sibling, tt.asked), func(t *testing.T) {
+			cat, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cat.Close()
+			cluster, err := cat.PutCluster(t.Context(), store.Cluster{Name: "main"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, mode := range []store.StorageMode{tt.was, tt.sibling} {
+				id, err := cat.PutStorage(t.Context(), store.Storage{Cluster: cluster, URI: "http://10.0.0.1:7500/dev" + strconv.Itoa(i+1)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := cat.SetStorageMode(t.Context(), id, mode); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h := control.Handler(cat, nowhere{}, nil, control.Options{})
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest("POST", "/-/storages/1/mode", strings.NewReader(`{"Mode":"`+tt.asked.String()+`"}`)))
+			top, err := cat.Topology(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, want, status := top.Storages[0].Set, tt.want, 200
+			if want == refused {
+				want, status = tt.was, 409
+			}
+			if got != want || w.Code != status || status == 200 && !strings.Contains(w.Body.String(), `"mode":"`+want.String()+`"`) {
+				t.Errorf("it is %v, answer %d %s; want %v, %d", got, w.Code, w.Body, want, status)
+			}
+		})
 	}
 }

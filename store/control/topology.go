@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -130,7 +131,40 @@ func (a *api) setStorageMode(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, badf("%v", err)
 	}
-	return nil, a.cat.SetStorageMode(r.Context(), store.StorageID(id), mode)
+	top, err := a.cat.TopologyNow(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	s, err := findStorage(top, store.StorageID(id))
+	if err != nil {
+		return nil, err
+	}
+	if mode, err = settable(top, &s, mode); err != nil {
+		return nil, err
+	}
+	return store.StorageStatus{ID: s.ID, Cluster: s.Cluster, URI: s.URI, Mode: mode.String()}, a.cat.SetStorageMode(r.Context(), s.ID, mode)
+}
+
+// settable is what a storage's mode becomes when an operator wants mode. What was written while it was dead or spare, or has yet to
+// come, it is not owed: to count as complete it must be filled first, or have been looked at (promote).
+func settable(top *store.Topology, s *store.Storage, mode store.StorageMode) (store.StorageMode, error) {
+	complete := mode == store.ModeRW || mode == store.ModeRO || mode == store.ModeDrain
+	refused := func(format string, args ...any) (store.StorageMode, error) {
+		return 0, &inputError{http.StatusConflict, fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case s.Set == store.ModeSpare && complete:
+		return refused("storage %d is spare: wheelhouse storage promote %d looks whether it holds what its siblings hold, and makes it rw", s.ID, s.ID)
+	case s.Set != store.ModeDead && s.Set != store.ModeFilling:
+		return mode, nil
+	case mode == store.ModeDown: // it would be forgotten that something is wanting
+		return refused("storage %d is %s: it is not read, and nothing waits for it; what it lacks it is given when it is set rw", s.ID, s.Set)
+	case complete && slices.ContainsFunc(top.Storages, func(o store.Storage) bool {
+		return o.Cluster == s.Cluster && o.ID != s.ID && o.Set != store.ModeDead && o.Set != store.ModeFilling
+	}):
+		return store.ModeFilling, nil
+	}
+	return mode, nil
 }
 
 func (a *api) removeStorage(r *http.Request) (any, error) {
