@@ -27,6 +27,7 @@ const (
 	lockPrefix = "gearman.server:"
 
 	lockLease  = 5 * time.Second
+	lockSure   = 4500 * time.Millisecond // leaves the server time to end
 	lockRenew  = 1500 * time.Millisecond
 	lockRetry  = 250 * time.Millisecond
 	openPage   = 1000
@@ -102,23 +103,21 @@ func Open(ctx context.Context, q Queue, name string) (*Store, error) {
 // Run proves again and again that the server is there, until ctx ends. When it returns an error the queue may be another's:
 // the server must stop at once.
 func (s *Store) Run(ctx context.Context) error {
-	tick := time.NewTicker(lockRenew)
-	defer tick.Stop()
 	var sweep sync.WaitGroup
 	defer sweep.Wait()
 	sweeping := make(chan struct{}, 1)
-	lastSure := time.Now()
+	lastSure, wait := time.Now(), lockRenew
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(wait):
 		}
-		began := time.Now()
-		err := s.renew(ctx)
+		began, end := time.Now(), lastSure.Add(lockSure)
+		err := s.renew(ctx, end)
 		switch {
 		case err == nil:
-			lastSure = began
+			lastSure, wait = began, lockRenew
 			select {
 			case sweeping <- struct{}{}:
 				sweep.Go(func() {
@@ -129,14 +128,18 @@ func (s *Store) Run(ctx context.Context) error {
 			}
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, ErrTaken) || time.Since(lastSure) > lockLease-lockRenew:
+		case errors.Is(err, ErrTaken):
 			return err
+		case time.Until(end) <= lockRetry:
+			return fmt.Errorf("gearmanjobs: the queue %s does not let itself be kept, and another job server may have it soon: %w", s.name, err)
+		default:
+			wait = lockRetry
 		}
 	}
 }
 
-func (s *Store) renew(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, lockRenew)
+func (s *Store) renew(ctx context.Context, end time.Time) error {
+	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
 	s.mu.Lock()
 	lock := s.lock
