@@ -44,7 +44,9 @@ type conn struct {
 	socket io.Closer       // what close does not wait for: nc, or what is below its TLS
 	raw    syscall.RawConn // of a plain connection, nil for others
 	id     uint64
-	ready  chan struct{} // of an HTTP request: there is something in out
+	// Of an HTTP request:
+	ready    chan struct{} // there is something in out
+	collects bool          // it takes the whole result before it sends anything
 
 	// Of the connection's goroutine.
 	in      *buffer // nil while there is nothing to be read

@@ -45,14 +45,16 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.leaveHTTP(c)
+	streams := strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 	s.mu.Lock()
+	c.collects = !streams
 	s.lasting = true // nobody else has the body
 	s.submit(c, u)
 	s.lasting = false
 	u.data = nil
 	s.unlock(nil)
 	call := &httpCall{c: c, w: w, r: r, background: u.background}
-	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+	if streams {
 		call.stream()
 	} else {
 		call.answer()
@@ -156,8 +158,11 @@ type httpCall struct {
 	counted    int // of it, in Server.memory
 }
 
-// errEnded says that the server has ended the call.
-var errEnded = errors.New("gearmand: call ended")
+// Why the server has ended a call.
+var (
+	errEnded   = errors.New(errStopping.text)
+	errTooMuch = errors.New("more waits for the client than may wait")
+)
 
 // next waits for packets and calls f with each until it returns false. The error says why there will be no more.
 func (k *httpCall) next(f func(t packet.Type, data []byte) bool) error {
@@ -176,8 +181,12 @@ func (k *httpCall) next(f func(t packet.Type, data []byte) bool) error {
 			}
 			b = b[end:]
 		}
-		if !open {
+		switch {
+		case open:
+		case k.c.srv.isStopping():
 			return errEnded
+		default:
+			return errTooMuch
 		}
 	}
 }
@@ -220,7 +229,7 @@ func (k *httpCall) answer() {
 			}
 		case packet.WorkData:
 			if len(k.result)+len(rest) > k.c.srv.opts.MaxPacket || !k.c.srv.reserve(int64(len(rest))) {
-				k.reply(http.StatusInternalServerError, packet.WorkFail, []byte("the result is too large\n"))
+				k.tooLarge()
 				return false
 			}
 			k.counted += len(rest)
@@ -242,9 +251,16 @@ func (k *httpCall) answer() {
 		return true
 	})
 	k.c.srv.memory.Add(int64(-k.counted))
-	if err == errEnded {
-		k.reply(http.StatusServiceUnavailable, packet.Error, []byte(errStopping.text+"\n"))
+	switch err {
+	case errEnded:
+		k.reply(http.StatusServiceUnavailable, packet.Error, []byte(err.Error()+"\n"))
+	case errTooMuch:
+		k.tooLarge()
 	}
+}
+
+func (k *httpCall) tooLarge() {
+	k.reply(http.StatusInternalServerError, packet.WorkFail, []byte("the result is too large\n"))
 }
 
 func (k *httpCall) reply(status int, t packet.Type, body []byte) {
@@ -292,8 +308,8 @@ func (k *httpCall) stream() {
 		}
 		return t != packet.JobCreated || !k.background
 	})
-	if err == errEnded {
-		k.event("error", []byte(errStopping.text))
+	if err == errEnded || err == errTooMuch {
+		k.event("error", []byte(err.Error()))
 	}
 }
 

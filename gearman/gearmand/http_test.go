@@ -172,3 +172,34 @@ func TestHTTPAtTheEnd(t *testing.T) {
 		t.Errorf("after the end: status %d; want 503", resp.StatusCode)
 	}
 }
+
+// A result that comes faster than it is taken is no reason to end the call: what waits is bounded by what a result may have.
+func TestHTTPFastResult(t *testing.T) {
+	t.Parallel()
+	s, url := serveHTTP(t, gearmand.Options{MaxOutput: 4 << 10})
+	part := strings.Repeat("x", 1<<10)
+	for _, c := range []struct{ accept, want string }{
+		{"", strings.Repeat(part, 30)},
+		{"text/event-stream", "event: error\ndata: more waits for the client than may wait\n\n"},
+	} {
+		w := s.dial(t).Worker("f")
+		answer := make(chan string, 1)
+		go func() {
+			_, body := call(t, "POST", url+"/f", "go", "Accept", c.accept)
+			answer <- body
+		}()
+		var h string
+		eventually(t, "there is a job", func() bool { h, _ = w.Grab(); return h != "" })
+		var b []byte // all in one packet of the network, and so in one batch
+		for range 30 {
+			b = packet.Append(b, packet.Req, packet.WorkData, h, part)
+		}
+		w.Raw(string(b))
+		w.Nothing()
+		w.Send(packet.WorkComplete, h, "")
+		if got := <-answer; !strings.HasSuffix(got, c.want) || c.accept == "" && got != c.want {
+			t.Errorf("%q: %.100q of %d bytes; want %.100q", c.accept, got[max(0, len(got)-100):], len(got), c.want)
+		}
+		w.Close()
+	}
+}

@@ -35,6 +35,9 @@ func (c *conn) sendPacket(lend bool, t packet.Type, args [][]byte) bool {
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	if c.closed {
+		return false
+	}
 	before := c.out.n
 	b := c.out.last()
 	c.out.n -= len(b.b)
@@ -96,7 +99,11 @@ func (c *conn) appended(before int) {
 	}
 	// It does not read as fast as it is sent to; what waits is bounded for it, and for all together.
 	c.slow += n
-	if s.memory.Add(int64(n)) > s.opts.MaxMemory || (before > 0 && c.slow > s.opts.MaxOutput) {
+	limit := s.opts.MaxOutput
+	if c.collects {
+		limit = max(limit, s.opts.MaxPacket)
+	}
+	if s.memory.Add(int64(n)) > s.opts.MaxMemory || (before > 0 && c.slow > limit) {
 		s.log.Warn("connection closed: it does not read", "addr", c.addr(), "bytes", c.slow)
 		s.counts.slow.Add(1)
 		c.close()
