@@ -15,7 +15,7 @@ func TestWatchedBody(t *testing.T) {
 	const burst, size = 200 << 10, 1 << 20
 	errSlow := errors.New("too slow")
 	slow := func(n int64, waited time.Duration) error {
-		if waited > 100*time.Millisecond && float64(n) < 20e6*waited.Seconds() {
+		if waited > 100*time.Millisecond && float64(n) < 1e6*waited.Seconds() {
 			return fmt.Errorf("%w: %d bytes", errSlow, n)
 		}
 		return nil
