@@ -17,7 +17,7 @@ import (
 const (
 	chunkSize  = 256 << 10
 	laneChunks = 8 // how far a storage may lag behind the client, in chunks, before it holds the others up
-	// lagLimit is how long one storage may hold up an upload, in all, while the others keep up with the client.
+	// lagLimit is how long one storage may hold up an upload, in all, while the others keep up with the client; TailWait, where that is more.
 	lagLimit = 400 * time.Millisecond
 	// slowestTail is how much longer than TailWait the slowest storage is waited for at the end of an upload.
 	slowestTail = 400 * time.Millisecond
@@ -348,7 +348,7 @@ func (s *stream) push(ctx context.Context, l *lane, c *chunk) error {
 		switch {
 		case err != nil && !errors.Is(err, errStalled):
 			return err
-		case l.waited+waited >= lagLimit && s.ahead(l) >= s.p.durable:
+		case l.waited+waited >= max(lagLimit, s.d.opt.TailWait) && s.ahead(l) >= s.p.durable:
 			return errStalled // a chunk that it did take goes with it
 		case err == nil:
 			l.waited += waited
