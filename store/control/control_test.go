@@ -32,13 +32,20 @@ func (unreachable) Stat(context.Context, store.ObjectID) (store.EntityInfo, erro
 	return store.EntityInfo{}, context.DeadlineExceeded
 }
 
-// Each call, in an order in which they build on each other.
-func TestCalls(t *testing.T) {
-	cat, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{})
+// openCatalog makes an empty catalog, which is closed at the test's end.
+func openCatalog(t *testing.T, o catalog.Options) *catalog.SQLite {
+	t.Helper()
+	cat, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer cat.Close()
+	t.Cleanup(func() { _ = cat.Close() })
+	return cat
+}
+
+// Each call, in an order in which they build on each other.
+func TestCalls(t *testing.T) {
+	cat := openCatalog(t, catalog.Options{})
 	queue := func(context.Context) (map[string]store.QueueStats, error) {
 		return map[string]store.QueueStats{"replicate": {Ready: 3}}, nil
 	}
@@ -135,11 +142,7 @@ func TestCalls(t *testing.T) {
 
 // Secrets are told when a key is made and never again.
 func TestSecretsAreToldOnce(t *testing.T) {
-	cat, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cat.Close()
+	cat := openCatalog(t, catalog.Options{})
 	a, err := cat.CreateAccount(t.Context(), store.Account{Name: "a", Role: store.RoleRead})
 	if err != nil {
 		t.Fatal(err)
@@ -160,11 +163,7 @@ func TestSecretsAreToldOnce(t *testing.T) {
 
 // Backups that stay out are told of after two intervals; a catalog that was restored says so for as long as it holds.
 func TestCatalogProblems(t *testing.T) {
-	cat, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cat.Close()
+	cat := openCatalog(t, catalog.Options{})
 	now := time.Date(2026, 11, 22, 4, 0, 0, 0, time.UTC)
 	queue := func(context.Context) (map[string]store.QueueStats, error) { return nil, nil }
 	h := control.Handler(cat, nowhere{}, queue, control.Options{BackupEvery: time.Hour, Now: func() time.Time { return now }})
@@ -237,11 +236,7 @@ func TestCatalogProblems(t *testing.T) {
 func TestStatusOfProcesses(t *testing.T) {
 	now := time.Date(2026, 11, 22, 4, 0, 0, 0, time.UTC)
 	clock := func() time.Time { return now }
-	cat, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{Now: clock})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cat.Close()
+	cat := openCatalog(t, catalog.Options{Now: clock})
 	var waiting map[string]store.QueueStats
 	queue := func(context.Context) (map[string]store.QueueStats, error) { return waiting, nil }
 	var refused error
@@ -287,11 +282,7 @@ func TestStatusOfProcesses(t *testing.T) {
 
 // When the storages are full nothing can be written, which is critical, and status says what to do.
 func TestStatusOfFullStorages(t *testing.T) {
-	cat, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{TopologyAge: time.Nanosecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cat.Close()
+	cat := openCatalog(t, catalog.Options{TopologyAge: time.Nanosecond})
 	cluster, err := cat.PutCluster(t.Context(), store.Cluster{Name: "main"})
 	if err != nil {
 		t.Fatal(err)
@@ -354,11 +345,7 @@ func TestModeOfIncompleteStorage(t *testing.T) {
 		{filling, filling, rw, rw},
 	} {
 		t.Run(fmt.Sprintf("%v beside %v to %v", tt.was, tt.sibling, tt.asked), func(t *testing.T) {
-			cat, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer cat.Close()
+			cat := openCatalog(t, catalog.Options{})
 			cluster, err := cat.PutCluster(t.Context(), store.Cluster{Name: "main"})
 			if err != nil {
 				t.Fatal(err)

@@ -227,7 +227,7 @@ func clusterProblems(top *store.Topology) (list []store.Problem) {
 				Severity: store.VerdictCritical, What: fmt.Sprintf("no cluster takes objects of class %s: none is rw", k.Name),
 				Do: "wheelhouse cluster set-mode ID rw, or add one: wheelhouse cluster add, wheelhouse storage add",
 			})
-		case len(placement.Clusters(top, k, 0, need)) == 0:
+		case !placement.Any(top, k, need):
 			list = append(list, store.Problem{
 				Severity: store.VerdictCritical, What: fmt.Sprintf("no cluster takes objects of class %s: %d writable storages are needed", k.Name, durable),
 				Do: "bring storages back, or let fewer suffice: wheelhouse class set --durable 1 " + k.Name,

@@ -165,7 +165,7 @@ func (d *Dispatcher) place(x http1.Exchange, p *upload) *failure {
 			return failf(http.StatusBadRequest, "%s: %d, but the largest cluster has %d storages", headerConsistency, consistency, most)
 		}
 	}
-	if len(placement.Clusters(v.top, p.class, 0, p.need())) == 0 { // whichever id it gets
+	if !placement.Any(v.top, p.class, p.need()) {
 		return fail(new(refusals).err(p), p.t)
 	}
 	return nil

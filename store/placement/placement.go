@@ -33,8 +33,9 @@ func Clusters(t *store.Topology, class *store.Class, id store.ObjectID, need Nee
 		weight uint64
 	}
 	var found []candidate
-	for _, c := range t.Clusters {
-		if c.Mode != store.ClusterRW || !classTakes(class, c.ID) || !meets(t, c.ID, need, hasRoom) {
+	for i := range t.Clusters {
+		c := &t.Clusters[i]
+		if !takes(t, c, class, need, hasRoom) {
 			continue
 		}
 		found = append(found, candidate{c.ID, !Intact(t, c.ID), weight(uint64(c.ID), id)})
@@ -55,13 +56,28 @@ func Clusters(t *store.Topology, class *store.Class, id store.ObjectID, need Nee
 	return ids
 }
 
+// takes reports whether a cluster may take an object, with the storages that have room for it.
+func takes(t *store.Topology, c *store.Cluster, class *store.Class, need Need, room func(*store.Storage, int64) bool) bool {
+	return c.Mode == store.ClusterRW && classTakes(class, c.ID) && meets(t, c.ID, need, room)
+}
+
+// Any reports whether any cluster may take an object, whichever id it gets: whether Clusters finds one. It does not allocate.
+func Any(t *store.Topology, class *store.Class, need Need) bool {
+	for i := range t.Clusters {
+		if takes(t, &t.Clusters[i], class, need, hasRoom) {
+			return true
+		}
+	}
+	return false
+}
+
 // Full reports whether no cluster may take an object, and want of space is all that keeps one of them from it.
 func Full(t *store.Topology, class *store.Class, need Need) bool {
-	if len(Clusters(t, class, 0, need)) > 0 {
+	if Any(t, class, need) {
 		return false
 	}
 	return slices.ContainsFunc(t.Clusters, func(c store.Cluster) bool {
-		return c.Mode == store.ClusterRW && classTakes(class, c.ID) && meets(t, c.ID, need, func(*store.Storage, int64) bool { return true })
+		return takes(t, &c, class, need, func(*store.Storage, int64) bool { return true })
 	})
 }
 

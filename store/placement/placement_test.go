@@ -126,6 +126,12 @@ func TestClustersThatMayTakeAnObject(t *testing.T) {
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("Clusters = %v; want %v", got, tt.want)
 			}
+			if got, want := placement.Any(top, tt.class, tt.need), len(tt.want) > 0; got != want {
+				t.Errorf("Any = %v; want %v", got, want)
+			}
+			if n := testing.AllocsPerRun(10, func() { placement.Any(top, tt.class, tt.need) }); n != 0 {
+				t.Errorf("Any allocates %v times", n)
+			}
 		})
 	}
 }
